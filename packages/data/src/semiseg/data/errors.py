@@ -13,7 +13,7 @@ class DataError(SemisegError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that does not exist: `unknown taxonomy 'camvid-1'; did you mean 'camvid-11'? known: ...`."""
+    """Say that a name does not exist: unknown taxonomy 'camvid-1'; did you mean 'camvid-11'? known: ..."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ";"

@@ -1,0 +1,244 @@
+"""What a data set package provides, and how it is found by name.
+
+An adapter reads a publisher's files as they come and yields encoded samples; it downloads nothing and decodes as little
+as it can. Packages announce their adapter class in the entry-point group "semiseg.datasets".
+"""
+
+import functools
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+import numpy as np
+
+from semiseg.data.errors import DataError, unknown
+from semiseg.data.taxonomy import RawSpace, Taxonomy
+
+GROUP = "semiseg.datasets"
+KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+Member: TypeAlias = bytes | Callable[[], bytes]
+"""An encoded file, or a way to get it: callables travel to other processes, so functools.partial of module-level ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSample:
+    """One image with its label, still encoded, as an adapter hands it to the writer of shards.
+
+    key    letters, digits, `_`, `-` and single inner `/` (see `clean_key`); unique in its split
+    image  a JPEG or PNG file's bytes, stored untouched
+    label  a PNG file's bytes, or raw ids [h, w] of an integer type, or None in an unlabeled split
+    size   estimated bytes of all members: shards are planned by it, before anything is read
+    tags   image-level labels
+    meta   anything JSON; meta["source"] is the publisher's name of the sample
+    """
+
+    key: str
+    image: Member
+    label: bytes | Callable[[], bytes | np.ndarray] | None
+    size: int
+    tags: tuple[str, ...] = ()
+    meta: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not KEY.fullmatch(self.key):
+            raise DataError(
+                f"sample key '{self.key}' may hold letters, digits, '_', '-' and single inner '/' only "
+                f"(a dot merges samples in plain readers); semiseg.data.clean_key gives '{clean_key(self.key)}'"
+            )
+        if self.size < 0:
+            raise DataError(f"sample '{self.key}' has a size of {self.size} bytes; estimate it as 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """What an adapter knows of one split, whether or not its files are there.
+
+    samples   how many are there; expected: how many the publisher has, if known
+    missing   why the split can't be read and what to do about it, or None
+    default   False for a split that is written only when asked for
+    """
+
+    name: str
+    samples: int
+    labeled: bool = True
+    missing: str | None = None
+    default: bool = True
+    expected: int | None = None
+
+
+class Adapter(Protocol):
+    """One publisher's data set on this machine; splits that are missing are reported, not an error."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]  # one line for `semiseg data list`
+    home: ClassVar[str]  # the publisher's page
+    taxonomies: ClassVar[tuple[Taxonomy, ...]]
+
+    def __init__(self, root: Path | None = None, **options: Any) -> None: ...
+
+    @property
+    def version(self) -> str:
+        """The protocol of the files, such as "segnet-480x360"."""
+        ...
+
+    @property
+    def raw_space(self) -> RawSpace:
+        """What the labels' ids mean."""
+        ...
+
+    @property
+    def root(self) -> Path | None:
+        """Where the files were found; None for data that is generated."""
+        ...
+
+    def splits(self) -> dict[str, Split]:
+        """All the publisher has, also what is missing here."""
+        ...
+
+    def samples(self, split: str) -> Iterator[RawSample]:
+        """The samples of a split, in an order that never changes."""
+        ...
+
+
+def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> Adapter:
+    """Find an installed data set by name and the publisher's files by looking (see `find_root`).
+
+    Raises DataError for an unknown name or option, with the nearest, and where no usable files are found.
+    """
+    adapter = _adapter(name)
+    _check_options(name, adapter, options)
+    return adapter(None if root is None else Path(root), **options)
+
+
+def installed() -> dict[str, type[Adapter]]:
+    """The adapter classes of all installed data set packages, by name; those that fail to load are in `broken()`."""
+    return {name: loaded for name in sorted(_announced()) if isinstance(loaded := _load(name), type)}
+
+
+def broken() -> dict[str, str]:
+    """Installed data set packages that could not be loaded, and why."""
+    return {name: why for name in sorted(_announced()) if isinstance(why := _load(name), str)}
+
+
+def find_root(
+    name: str,
+    root: str | Path | None,
+    *,
+    locate: Callable[[Path], Path | None],
+    variables: Sequence[str] = (),
+    expected: str,
+    home: str,
+) -> Path:
+    """Find a publisher's files by looking; what an adapter calls first.
+
+    `locate(candidate)` returns the true root if the candidate is (or holds) one, else None. With a `root`, it is asked
+    about the root, its sub-folders and its parent. Without one: $SEMISEG_DATA/<name>, each of the publisher's own
+    environment `variables`, ./data/<name>, and the sub-folders of each. Raises DataError that lists every place with
+    the reason, the `expected` tree and the publisher's page.
+    """
+    looked: list[str] = []
+    for label, place in _places(name, root, variables):
+        if place is None:
+            looked.append(f"{label}: not set")
+            continue
+        found, reason = _look(place, locate, parent=root is not None)
+        if found is not None:
+            return found
+        looked.append(f"{label}{'' if label == str(place) else f' = {place}'}: {reason}")
+    listing = "\n".join(f"  {line}" for line in looked)
+    tree = "\n".join(f"  {line}" for line in inspect.cleandoc(expected).splitlines())
+    raise DataError(
+        f"found no files of '{name}'. Looked at:\n{listing}\nexpected:\n{tree}\n"
+        f"get the files from {home} and name their folder, or set SEMISEG_DATA to the folder that holds '{name}'"
+    )
+
+
+def clean_key(text: str) -> str:
+    """A sample key from a publisher's file stem: characters that a key may not hold become `_`, empty path parts vanish.
+
+    Two stems can meet ("a b" and "a.b"): an adapter whose publisher's names allow it must tell them apart itself; the
+    writer of shards refuses duplicate keys.
+    """
+    parts = [re.sub(r"[^A-Za-z0-9_-]", "_", part) for part in text.split("/") if part]
+    return "/".join(parts) or "_"
+
+
+def _adapter(name: str) -> type[Adapter]:
+    if name not in _announced():
+        raise DataError(f"{unknown('data set', name, _announced())}; others install as pip install semiseg-<name>")
+    loaded = _load(name)
+    if isinstance(loaded, str):
+        raise DataError(f"data set package '{name}' could not be loaded: {loaded}")
+    return loaded
+
+
+@functools.cache
+def _announced() -> dict[str, Any]:
+    # The first one wins where a distribution is seen twice, as an import would have it.
+    return {entry.name: entry for entry in reversed(list(entry_points(group=GROUP)))}
+
+
+@functools.cache
+def _load(name: str) -> type[Adapter] | str:
+    """The adapter class, or why there is none: one broken package must not take the others with it."""
+    entry = _announced()[name]
+    try:
+        return entry.load()
+    except Exception as error:
+        return f"{type(error).__name__}: {error} (entry point {entry.value})"
+
+
+def _check_options(name: str, adapter: type[Adapter], options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(adapter).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = {parameter.name: parameter for parameter in parameters if parameter.name != "root"}
+    for option in options:
+        if option not in known:
+            raise DataError(f"data set '{name}': {unknown('option', option, known)}")
+    needed = [option for option, it in known.items() if it.default is it.empty and option not in options]
+    if needed:
+        raise DataError(f"data set '{name}' needs the option{'s' * (len(needed) > 1)} {', '.join(needed)}")
+
+
+def _places(name: str, root: str | Path | None, variables: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
+    """(what to call it, the folder or None where its variable is not set), in the order to look."""
+    if root is not None:
+        place = Path(root).expanduser().absolute()
+        yield str(place), place
+        return
+    base = os.environ.get("SEMISEG_DATA")
+    yield f"$SEMISEG_DATA/{name}", Path(base).expanduser().absolute() / name if base else None
+    for variable in variables:
+        value = os.environ.get(variable)
+        yield f"${variable}", Path(value).expanduser().absolute() if value else None
+    yield f"./data/{name}", Path("data", name).absolute()
+
+
+def _look(place: Path, locate: Callable[[Path], Path | None], *, parent: bool) -> tuple[Path | None, str]:
+    """What `locate` finds at a place, or why it finds nothing."""
+    try:
+        if not place.exists():
+            return None, "does not exist"
+        children = sorted(child for child in place.iterdir() if child.is_dir()) if place.is_dir() else []
+        parents = [place.resolve().parent] if parent else []
+        for candidate in [place, *children, *parents]:
+            if (found := locate(candidate)) is not None:
+                return found, ""
+    except OSError as error:
+        return None, f"could not be read ({error.strerror or error})"
+    tried = ["it"]
+    if children:
+        tried.append(
+            "its sub-folders (" + ", ".join(child.name for child in children[:5]) + ", ..." * (len(children) > 5) + ")"
+        )
+    if parents:
+        tried.append("its parent")
+    return None, f"the expected files are not in {', '.join(tried)}"

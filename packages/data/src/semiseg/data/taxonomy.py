@@ -1,0 +1,159 @@
+"""What the numbers in a label mean: the publisher's raw ids, and the classes that a model learns from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from semiseg.data.errors import DataError, unknown
+
+_RAW_IDS = 1 << 16  # stored labels are PNGs of 8 or 16 bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSpace:
+    """Every id that a stored label may hold, void ids included, with the publisher's names.
+
+    `names`: raw id (0..65535) -> name. Raises DataError where an id does not fit or there is none.
+    """
+
+    name: str
+    names: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        _require(bool(self.names), f"raw space '{self.name}' has no ids; list each id that a label may hold")
+        for raw in self.names:
+            _require(
+                0 <= raw < _RAW_IDS, f"raw space '{self.name}': id {raw} does not fit a label; use 0..{_RAW_IDS - 1}"
+            )
+        object.__setattr__(self, "names", dict(self.names))
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taxonomy:
+    """The classes of a label space and how raw ids become class ids (0..n-1, or `ignore`).
+
+    names       one a class, in the order of class ids; fewer than 255, no two equal
+    colours     (red, green, blue), 0..255, one a class
+    ids         raw id -> class id; raw ids of the space that are not listed are ignored
+    foreground  class ids of objects, as opposed to the scene around them
+    """
+
+    name: str
+    raw: RawSpace
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    ids: Mapping[int, int]
+    foreground: frozenset[int]
+    ignore: ClassVar[int] = 255
+
+    def __post_init__(self) -> None:
+        where = f"taxonomy '{self.name}'"
+        n = len(self.names)
+        _require(0 < n < 255, f"{where} has {n} classes; 1 to 254 fit beside the ignore id {self.ignore}")
+        _require(len(self.colours) == n, f"{where} has {n} names and {len(self.colours)} colours; give each class both")
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        _require(not twice, f"{where} names a class twice: {', '.join(twice)}; class names must differ")
+        for name, colour in zip(self.names, self.colours, strict=True):
+            good = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
+            _require(good, f"{where}: colour {colour} of class '{name}' is not three numbers 0..255")
+        for raw, number in self.ids.items():
+            _require(
+                raw in self.raw.names, f"{where} maps raw id {raw}, which raw space '{self.raw.name}' does not have"
+            )
+            _require(0 <= number < n, f"{where} maps raw id {raw} to class {number}; its classes are 0..{n - 1}")
+        for number in sorted(self.foreground):
+            _require(0 <= number < n, f"{where} has {number} in its foreground; its classes are 0..{n - 1}")
+        object.__setattr__(self, "ids", dict(self.ids))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.raw))
+
+    @classmethod
+    def get(cls, name: str) -> "Taxonomy":
+        """The taxonomy of that name among the installed data sets; DataError with the nearest name if none has it."""
+        # Adapters are described in terms of taxonomies, so their module is above this one.
+        from semiseg.data.adapter import broken
+
+        raise DataError(unknown("taxonomy", name, known) + failures)
+
+    @classmethod
+    def all(cls) -> dict[str, "Taxonomy"]:
+        """Every taxonomy of the installed data set packages, by name; packages that fail to load are left out."""
+        from semiseg.data.adapter import installed
+
+        found: dict[str, tuple[Taxonomy, str]] = {}
+        for package, adapter in installed().items():
+            for taxonomy in adapter.taxonomies:
+                other, owner = found.setdefault(taxonomy.name, (taxonomy, package))
+                _require(
+                    other == taxonomy, f"data sets '{owner}' and '{package}' disagree on taxonomy '{taxonomy.name}'"
+                )
+        return {name: taxonomy for name, (taxonomy, _) in sorted(found.items())}
+
+    @property
+    def raw_space(self) -> str:
+        """The name of the raw space that this taxonomy reads."""
+        return self.raw.name
+
+    @cached_property
+    def lookup(self) -> np.ndarray:
+        """Raw id -> class id, uint8 [65536]; `ignore` wherever the taxonomy lists nothing."""
+        table = np.full(_RAW_IDS, self.ignore, np.uint8)
+        table[list(self.ids)] = list(self.ids.values())
+        table.flags.writeable = False
+        return table
+
+    def map(self, raw: np.ndarray) -> np.ndarray:
+        """Class ids, uint8, of a label of raw ids [h, w] of any integer type; DataError for an id outside the raw space."""
+        if raw.dtype.kind not in "ui":
+            raise DataError(f"taxonomy '{self.name}': a label of {raw.dtype} holds no ids; give integers")
+        if raw.dtype not in (np.uint8, np.uint16):
+            self._refuse(raw, (raw < 0) | (raw >= _RAW_IDS))
+        mapped = self.lookup[raw]
+        # Only an ignored pixel can be of an id that the space does not have, and those are few.
+        if not self._known[raw[mapped == self.ignore]].all():
+            self._refuse(raw, ~self._known[raw])
+        return mapped
+
+    @cached_property
+    def _known(self) -> np.ndarray:
+        """Whether the raw space has an id, bool [65536]."""
+        table = np.zeros(_RAW_IDS, bool)
+        table[list(self.raw.names)] = True
+        return table
+
+    def _refuse(self, raw: np.ndarray, strange: np.ndarray) -> None:
+        """Raise for the first strange pixel, if there is one."""
+        if not strange.any():
+            return
+        place = tuple(int(i) for i in np.argwhere(strange)[0])
+        found = int(raw[place])
+        count = int((raw == found).sum())
+        pixel = f"row {place[0]}, column {place[1]}" if len(place) == 2 else f"index {place}"
+        raise DataError(
+            f"label id {found} ({count} pixel{'s' * (count > 1)}, first at {pixel}) is not in raw space "
+            f"'{self.raw.name}', whose ids are {_ranges(self.raw.names)}; the label is damaged, or of another data set "
+            f"than taxonomy '{self.name}' is for"
+        )
+
+
+def _ranges(ids: Mapping[int, str]) -> str:
+    """Ids as a reader would say them: "0..11, 255"."""
+    runs: list[list[int]] = []
+    for number in sorted(ids):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}..{last}" for first, last in runs)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise DataError(message)
