@@ -1,0 +1,178 @@
+"""Any timm network as the encoder of a segmenter, at the output stride that is asked for."""
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDES = (8, 16, 32)
+
+
+@dataclass
+class Features:
+    """What an encoder, or an encoder and its context, makes of a batch of images.
+
+    deep: [b, C, h, w] with h = ceil(H / stride). low: [b, C', ceil(H/4), ceil(W/4)], or the finest there is, or None.
+    size: (H, W) of the images.
+    """
+
+    deep: Tensor
+    low: Tensor | None
+    size: tuple[int, int]
+
+
+class Encoder(nn.Module):
+    """A timm network without its head: images in [0, 1] to `Features` at 1 / `stride` of their size.
+
+    The images are normalised here, by the mean and the standard deviation of the network's pre-training. Whatever the
+    network does at odd sizes, the features measure ceil(H / stride) x ceil(W / stride): a network that rounds down, or
+    takes multiples of its stride only, gets its images zero-padded at the right and at the bottom.
+
+    Args:
+        name: timm's name of the network, such as "resnet50s".
+        stride: 8, 16 or 32. Strides of the last stages become dilations where the network can do that.
+        pretrained: take timm's weights (downloads); otherwise they are random, from torch's global generator.
+        mean, std: three numbers each; timm's values for this network where not given.
+
+    Raises ValueError: no such network, or not at this stride. RuntimeError: the pretrained weights can't be had.
+    """
+
+    mean: Tensor  # [3, 1, 1]
+    std: Tensor  # [3, 1, 1]
+
+    def __init__(
+        self,
+        name: str,
+        stride: int = 8,
+        *,
+        pretrained: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.stride = name, stride
+        self.body = _build(name, stride, pretrained=pretrained)
+        channels, strides = self.body.feature_info.channels(), self.body.feature_info.reduction()
+        fine = [i for i, s in enumerate(strides) if s == (4 if 4 in strides else min(strides)) and s < stride]
+        self._low = fine[-1] if fine else None
+        self.channels: int = channels[-1]
+        self.low_channels: int | None = None if self._low is None else channels[self._low]
+        self.low_stride: int | None = None if self._low is None else strides[self._low]
+        published: dict[str, Any] = (
+            getattr(self.body, "pretrained_cfg", None) or timm.get_pretrained_cfg(name).to_dict()
+        )
+        self.register_buffer("mean", torch.empty(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.empty(3, 1, 1), persistent=False)
+        self.normalise_by(published["mean"] if mean is None else mean, published["std"] if std is None else std)
+        self.pads = False
+        if not self._rounds_up():
+            self.pads = True
+            if not self._rounds_up():
+                raise ValueError(f"encoder {name!r} does not take images of any size: choose one of {_popular()}")
+
+    def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the mean and the standard deviation that images are normalised by (three numbers each, of [0, 1])."""
+        self.moments = ([float(x) for x in mean], [float(x) for x in std])  # as they are written into a config
+        for buffer, values in zip((self.mean, self.std), self.moments, strict=True):
+            buffer.copy_(torch.tensor(values, dtype=torch.float64).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Features:
+        """uint8, or floating point in [0, 1], [b, 3, H, W] -> Features with `channels` deep channels."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images of shape {list(images.shape)}: expected [batch, 3, height, width]")
+        if images.dtype == torch.uint8:
+            images = images.to(self.mean.dtype) / 255
+        elif not images.is_floating_point():
+            raise ValueError(f"images of dtype {images.dtype}: expected uint8, or floating point in [0, 1]")
+        height, width = images.shape[-2:]
+        x = (images - self.mean) / self.std
+        if self.pads:  # after normalising, so that the border is what a convolution's own padding is
+            x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
+        stages = self.body(x)
+        low = None
+        if self._low is not None and self.low_stride is not None:
+            low = stages[self._low][..., : math.ceil(height / self.low_stride), : math.ceil(width / self.low_stride)]
+        return Features(stages[-1], low, (height, width))
+
+    @torch.no_grad()
+    def _rounds_up(self) -> bool:
+        """Whether features have their promised shapes: tried on a size that is one more than a multiple of 32."""
+        was_training = self.training
+        self.eval()
+        try:
+            features = self(torch.zeros(1, 3, 65, 33, device=self.mean.device))
+        except (AssertionError, RuntimeError, ValueError):
+            return False
+        finally:
+            self.train(was_training)
+        deep = (1, self.channels, math.ceil(65 / self.stride), math.ceil(33 / self.stride))
+        if features.low is None or self.low_stride is None:
+            return features.deep.shape == deep
+        low = (1, self.low_channels, math.ceil(65 / self.low_stride), math.ceil(33 / self.low_stride))
+        return features.deep.shape == deep and features.low.shape == low
+
+
+def _build(name: str, stride: int, *, pretrained: bool) -> Any:
+    """The timm network with `features_only`, its last feature at the asked stride."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.5)
+        raise ValueError(
+            f"unknown encoder {name!r}; did you mean {' or '.join(map(repr, near or _popular()))}? "
+            "timm.list_models() lists them all"
+        )
+    if stride not in STRIDES:
+        raise ValueError(f"output stride {stride} of encoder {name!r}: expected one of {', '.join(map(str, STRIDES))}")
+    body = _at_stride(name, stride)
+    if body is None:
+        offers = [s for s in STRIDES if s != stride and _at_stride(name, s) is not None]
+        remedy = (
+            f"it offers {' and '.join(map(str, offers))}: set the output stride to that, or take another encoder"
+            if offers
+            else "it gives no feature maps at any stride that serves here: take another encoder"
+        )
+        raise ValueError(f"encoder {name!r} has no output stride {stride}; {remedy} (such as {', '.join(_popular())})")
+    if not pretrained:
+        return body
+    try:
+        return _at_stride(name, stride, pretrained=True)
+    except Exception as error:  # urllib, requests, httpx, huggingface_hub and timm each have their own kinds
+        raise RuntimeError(
+            f"the published weights of encoder {name!r} could not be fetched ({type(error).__name__}: "
+            f'{" ".join(str(error).split())[:200]}); remedy: set model.encoder.weights = "none" for random weights, '
+            "or to a .safetensors or .pth file, or to the folder of a saved model"
+        ) from error
+
+
+def _at_stride(name: str, stride: int, *, pretrained: bool = False) -> Any | None:
+    """The network, or None where it can't have this stride. Tried in turn: dilation, free image sizes, as it comes."""
+    settings: list[dict[str, Any]] = [{"output_stride": stride}, {"dynamic_img_size": True}]
+    for extra in (*settings, {"strict_img_size": False}, {}):
+        try:
+            body = timm.create_model(name, features_only=True, pretrained=pretrained, **extra)
+        except (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError, AttributeError):
+            if pretrained and not _constructible(name, extra):
+                continue
+            if pretrained:
+                raise
+            continue
+        if body.feature_info.reduction()[-1] == stride:
+            return body
+    return None
+
+
+def _constructible(name: str, extra: dict[str, Any]) -> bool:
+    try:
+        timm.create_model(name, features_only=True, **extra)
+    except (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError, AttributeError):
+        return False
+    return True
+
+
+def _popular() -> list[str]:
+    return ["resnet50s", "resnet18", "tf_efficientnet_lite0"]

@@ -1,0 +1,178 @@
+"""One encoder and context, shared by all label spaces, and one main decoder for each of them."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from timm.layers import convert_sync_batchnorm  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from semiseg.models.context import PSP, Projection
+from semiseg.models.decoder import LinearDecoder, SubpixelDecoder
+from semiseg.models.encoder import Encoder, Features
+
+ContextKind = Literal["psp", "none"]
+DecoderKind = Literal["subpixel", "linear"]
+Norm = Literal["batch", "sync", "frozen"]
+
+
+class Segmenter(nn.Module):
+    """A segmentation network with a main decoder for each domain (label space): images in, class logits out.
+
+    Args:
+        encoder: where features come from; its stride is the stride of the network.
+        classes: number of classes of each domain, such as {"cityscapes": 19, "sunrgbd": 13}.
+        context: "psp" (pyramid pooling) or "none" (a 1x1 convolution, BN and ReLU).
+        context_channels: channels of z, the features that decoders see.
+        decoder: "subpixel" (CCT's) or "linear" (1x1 convolution and bilinear upsampling).
+        last_relu: the sub-pixel decoder ends in a ReLU, as in CCT's released code.
+        norm: "batch" normalises by the batch of this process in training; "sync" by the batch of all processes (needs
+            a GPU); "frozen" always by the running statistics of encoder and context, also in training mode, while
+            scale and shift go on learning: for small batches and pretrained weights. A context that starts from
+            random weights then has BN that starts as the identity.
+
+    Raises ValueError: any of these is not what is listed, each error with its remedy.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        classes: Mapping[str, int],
+        *,
+        context: ContextKind = "psp",
+        context_channels: int = 512,
+        decoder: DecoderKind = "subpixel",
+        last_relu: bool = False,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__()
+        _check_kind("context", context, get_args(ContextKind))
+        _check_kind("decoder", decoder, get_args(DecoderKind))
+        _check_kind("norm", norm, get_args(Norm))
+        if last_relu and decoder != "subpixel":
+            raise ValueError(f"last_relu=True with decoder={decoder!r}: only the sub-pixel decoder has a last ReLU")
+        if context_channels < 1:
+            raise ValueError(f"context_channels={context_channels}: expected at least 1")
+        _check_classes(classes)
+        self.encoder = encoder
+        self.context = (PSP if context == "psp" else Projection)(encoder.channels, context_channels)
+        self.decoders = nn.ModuleDict()
+        for domain, count in classes.items():
+            if decoder == "subpixel":
+                head = SubpixelDecoder(context_channels, count, encoder.stride, last_relu=last_relu)
+            else:
+                head = LinearDecoder(context_channels, count, encoder.stride)
+            self.decoders[domain] = head
+        self.classes: dict[str, int] = dict(classes)
+        self.channels, self.stride, self.norm = context_channels, encoder.stride, norm
+        self.metadata: dict[str, Any] = {}  # what save_pretrained was given, after from_pretrained
+        self._kinds = {"context": context, "decoder": decoder, "last_relu": last_relu}
+        if norm == "sync":
+            check_sync_possible()
+            # timm's own converter: torch's drops the activation that timm fuses into its batch norm
+            self.encoder, self.context = map(convert_sync_batchnorm, (self.encoder, self.context))
+        self.train(self.training)
+
+    @property
+    def mean(self) -> Tensor:
+        """[3, 1, 1], what the encoder subtracts from images in [0, 1]."""
+        return self.encoder.mean
+
+    @property
+    def std(self) -> Tensor:
+        """[3, 1, 1], what the encoder divides images by after that."""
+        return self.encoder.std
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that is needed to build this network again without a download, as plain JSON values."""
+        mean, std = self.encoder.moments
+        return {
+            "encoder": self.encoder.name,
+            "output_stride": self.stride,
+            "mean": mean,
+            "std": std,
+            "classes": dict(self.classes),
+            "context": self._kinds["context"],
+            "context_channels": self.channels,
+            "decoder": self._kinds["decoder"],
+            "last_relu": self._kinds["last_relu"],
+            "norm": self.norm,
+        }
+
+    def forward(self, images: Tensor, domain: str | None = None) -> Tensor:
+        """uint8, or floating point in [0, 1], [b, 3, H, W] -> logits [b, C, H, W] of the domain.
+
+        The decoder's logits are resized bilinearly with align_corners=True. `domain` may be left out if there is one.
+        """
+        features = self.encode(images)
+        logits = self.decode(features, domain)
+        if logits.shape[-2:] == features.size:
+            return logits
+        return F.interpolate(logits, size=features.size, mode="bilinear", align_corners=True)
+
+    def encode(self, images: Tensor) -> Features:
+        """Images -> Features whose `deep` is z, [b, channels, ceil(H / stride), ceil(W / stride)], >= 0."""
+        features = self.encoder(images)
+        return Features(self.context(features.deep), features.low, features.size)
+
+    def decode(self, features: Features, domain: str | None = None) -> Tensor:
+        """Features -> logits at decoder resolution, [b, C, stride * h, stride * w]; 64 -> 64, 65 -> 72, 321 -> 328."""
+        return self.decoders[self._domain(domain)](features.deep)
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        super().train(mode)
+        if self.norm == "frozen":
+            for part in (self.encoder, self.context):
+                for module in part.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+        return self
+
+    def _domain(self, domain: str | None) -> str:
+        if domain is None and len(self.classes) == 1:
+            return next(iter(self.classes))
+        if domain in self.classes:
+            return domain
+        known = ", ".join(self.classes)
+        if domain is None:
+            raise ValueError(f"this model has {len(self.classes)} domains: say which one of {known}")
+        raise ValueError(f"unknown domain {domain!r}{_near(domain, self.classes)}; this model has {known}")
+
+
+def check_sync_possible() -> None:
+    """Raise ValueError where synchronised batch norm can't run."""
+    if not torch.cuda.is_available():
+        raise ValueError(
+            'norm="sync" needs a GPU: torch\'s SyncBatchNorm raises on the CPU, even with one process; '
+            'use norm="batch", or norm="frozen" for equal gradients on any number of processes'
+        )
+
+
+def _check_kind(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {what} {value!r}{_near(value, known)}; known: {', '.join(known)}")
+
+
+def _check_classes(classes: Mapping[str, int]) -> None:
+    if not classes:
+        raise ValueError('classes is empty: name at least one domain and its number of classes, such as {"voc": 21}')
+    taken = nn.ModuleDict()
+    for domain, count in classes.items():
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", domain) or hasattr(taken, domain):
+            reason = "torch keeps it for itself" if hasattr(taken, domain) else "it becomes part of parameters' names"
+            raise ValueError(
+                f"{domain!r} can't be the name of a domain ({reason}); use letters, digits, '_' and '-', "
+                f"such as {re.sub(r'[^A-Za-z0-9_-]+', '-', domain).strip('-') or 'domain'}-1"
+            )
+        if isinstance(count, bool) or not isinstance(count, int) or count < 2:
+            raise ValueError(f"classes[{domain!r}] = {count!r}: expected an integer, at least 2")
+
+
+def _near(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

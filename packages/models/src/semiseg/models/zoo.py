@@ -1,0 +1,234 @@
+"""Make a segmenter from plain settings; save, load, and take over an encoder."""
+
+import json
+import logging
+import os
+import pickle
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from semiseg.models.encoder import Encoder
+from semiseg.models.segmenter import ContextKind, DecoderKind, Norm, Segmenter
+
+FORMAT = "semiseg-segmenter/1"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+log = logging.getLogger(__name__)
+
+
+def create_segmenter(
+    *,
+    encoder: str,
+    classes: Mapping[str, int],
+    output_stride: int = 8,
+    weights: str | os.PathLike[str] = "timm",
+    context: ContextKind = "psp",
+    context_channels: int = 512,
+    decoder: DecoderKind = "subpixel",
+    last_relu: bool = False,
+    norm: Norm = "batch",
+) -> Segmenter:
+    """A new segmenter, in training mode; random parts come from torch's global generator.
+
+    encoder: a name of timm's. weights: "timm" (the published ones; downloads), "none" (random), or whatever
+    `load_encoder` takes. The other settings are those of `Segmenter`.
+
+    Raises ValueError for settings that can't be, FileNotFoundError for weights that aren't there, RuntimeError where
+    the published weights can't be fetched.
+    """
+    source = os.fspath(weights)
+    body = Encoder(encoder, output_stride, pretrained=source == "timm")
+    model = Segmenter(
+        body,
+        classes,
+        context=context,
+        context_channels=context_channels,
+        decoder=decoder,
+        last_relu=last_relu,
+        norm=norm,
+    )
+    if source not in ("timm", "none"):
+        load_encoder(model, source)
+    return model
+
+
+def save_pretrained(
+    model: Segmenter, folder: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a folder with model.safetensors and config.json (settings of the model, `metadata` under its own key).
+
+    A new folder appears whole or not at all; in one that exists each file is replaced whole.
+    metadata: JSON values; None keeps what the model was loaded with. Raises TypeError for other values.
+    """
+    folder = Path(folder)
+    kept = model.metadata if metadata is None else dict(metadata)
+    text = json.dumps({"format": FORMAT, "model": model.config, "metadata": kept}, indent=2) + "\n"
+    # clones, since safetensors refuses tensors that share memory
+    tensors = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in model.state_dict().items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    try:
+        save_file(tensors, fresh / WEIGHTS, metadata={"format": "pt"})
+        (fresh / CONFIG).write_text(text, encoding="utf-8")
+        fresh.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+        if folder.is_dir():
+            for name in (WEIGHTS, CONFIG):
+                (fresh / name).replace(folder / name)
+        else:
+            fresh.replace(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def from_pretrained(path: str | os.PathLike[str], *, norm: Norm | None = None) -> Segmenter:
+    """The saved model, in evaluation mode, equal to the bit.
+
+    path: a folder that `save_pretrained` wrote, a run folder (its last step), or, where no such path exists, the id of
+    a model on the Hugging Face hub. norm: how batch norm is to behave in further training; by default as saved, except
+    that "sync" becomes "batch", which evaluates the same and needs no GPU.
+
+    Raises FileNotFoundError: nothing there. ValueError: not a saved segmenter, or its files disagree.
+    """
+    folder = _model_folder(_locate(os.fspath(path)))
+    settings, metadata = _read_config(folder / CONFIG)
+    tensors = _read_tensors(folder / WEIGHTS)
+    norm = norm or ("batch" if settings["norm"] == "sync" else settings["norm"])
+    try:
+        with torch.random.fork_rng(devices=[]):  # loading a model leaves the caller's random numbers alone
+            encoder = Encoder(
+                settings["encoder"], settings["output_stride"], mean=settings["mean"], std=settings["std"]
+            )
+            parts = ("classes", "context", "context_channels", "decoder", "last_relu")
+            model = Segmenter(encoder, **{key: settings[key] for key in parts}, norm=norm)
+    except KeyError as error:
+        raise ValueError(f"{folder / CONFIG}: model.{error.args[0]} is missing; was the file edited?") from error
+    _fill(model.state_dict(), tensors, folder / WEIGHTS, "this model")
+    model.metadata = metadata
+    return model.eval()
+
+
+def load_encoder(model: Segmenter, path: str | os.PathLike[str]) -> int:
+    """Give the model's encoder the weights found at `path`; returns how many tensors were loaded.
+
+    path: a .safetensors or .pth file of the encoder's weights (timm's names; more than the encoder needs is fine, such
+    as a classifier), or a folder or hub id of a saved segmenter or a run: its encoder, whatever its label spaces, and
+    the mean and standard deviation that it was trained with.
+
+    Raises FileNotFoundError: nothing there. ValueError: another encoder, or tensors missing or of other shapes.
+    """
+    place = _locate(os.fspath(path))
+    encoder = model.encoder
+    moments = encoder.moments
+    if place.is_dir():
+        place = _model_folder(place)
+        settings, _ = _read_config(place / CONFIG)
+        if settings.get("encoder") != encoder.name:
+            raise ValueError(f"{place}: holds encoder {settings.get('encoder')!r}, the model has {encoder.name!r}")
+        moments = (settings["mean"], settings["std"])
+        place = place / WEIGHTS
+    found = _read_tensors(place)
+    prefix = "encoder.body."
+    if any(name.startswith(prefix) for name in found):
+        found = {name.removeprefix(prefix): t for name, t in found.items() if name.startswith(prefix)}
+    wanted = encoder.body.state_dict()
+    # timm's feature networks flatten some names (stages.0.blocks -> stages_0.blocks), so names compare without dots
+    flat = {name.replace(".", "_"): t for name, t in found.items()}
+    named = {name: flat[key] for name in wanted if (key := name.replace(".", "_")) in flat}
+    loaded = _fill(wanted, named, place, f"encoder {encoder.name!r}")
+    encoder.normalise_by(*moments)
+    log.info("%s: %d tensors loaded into encoder %s, %d not of it", place, loaded, encoder.name, len(found) - loaded)
+    return loaded
+
+
+def _locate(source: str) -> Path:
+    """The path itself, or else the local copy of the model on the hub that `source` names."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) or path.suffix in (".pth", ".pt", ".safetensors"):
+        raise FileNotFoundError(
+            f"{source}: no such file or folder (nor the id of a model on the hub, which reads owner/name)"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=[WEIGHTS, CONFIG]))
+    except Exception as error:  # requests, httpx and huggingface_hub each have their own kinds
+        raise FileNotFoundError(
+            f"{source}: no such folder here, and no such model could be fetched from the hub "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); check the path, the id and the network"
+        ) from error
+
+
+def _model_folder(path: Path) -> Path:
+    """The folder that holds the model: this one, or a run's last step."""
+    steps = sorted(step.parent for step in path.glob(f"step-*/{WEIGHTS}"))
+    for folder in (path, *reversed(steps)):
+        if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
+            return folder
+    if path.is_file():
+        raise ValueError(f"{path}: a file; expected the folder of a saved model, with {WEIGHTS} and {CONFIG}")
+    missing = [name for name in (WEIGHTS, CONFIG) if not (path / name).is_file()]
+    raise FileNotFoundError(f"{path}: no {' and no '.join(missing)}, and no step-*/ with both; is it a saved model?")
+
+
+def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT or not isinstance(content.get("model"), dict):
+        raise ValueError(f"{path}: format is {found!r}, expected {FORMAT!r}; it was not written by save_pretrained")
+    return content["model"], content.get("metadata", {})
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a .safetensors file, or of what torch.save wrote."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        kind = "safetensors file" if path.suffix == ".safetensors" else "file of tensors that torch.load reads"
+        raise ValueError(f"{path}: not a {kind} ({' '.join(str(error).split())[:200]})") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not any(isinstance(t, Tensor) for t in content.values()):
+        raise ValueError(f"{path}: holds no named tensors; expected the state_dict of an encoder")
+    return {name.removeprefix("module."): t for name, t in content.items() if isinstance(t, Tensor)}
+
+
+@torch.no_grad()
+def _fill(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, what: str) -> int:
+    """Copy every tensor that is found, after all of them are known to fit; returns their number."""
+    faults = [f"{name} is missing" for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
+    faults += [f"{name} is not of it" for name in found if name not in wanted]
+    faults += [
+        f"{name} is {list(found[name].shape)}, expected {list(t.shape)}"
+        for name, t in wanted.items()
+        if name in found and found[name].shape != t.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
+        raise ValueError(f"{path}: does not fit {what}: {'; '.join(faults[:4])}{more}")
+    for name, tensor in found.items():
+        wanted[name].copy_(tensor)
+    return len(found)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
