@@ -24,7 +24,7 @@ KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 Member: TypeAlias = bytes | Callable[[], bytes]
-"""An encoded file, or a way to get it: callables travel to other processes, so functools.partial of module-level ones."""
+"""An encoded file, or a way to get it that travels to other processes: functools.partial of module-level functions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ def find_root(
 
 
 def clean_key(text: str) -> str:
-    """A sample key from a publisher's file stem: characters that a key may not hold become `_`, empty path parts vanish.
+    """A sample key from a publisher's file stem: characters that a key may not hold become `_`, empty parts vanish.
 
     Two stems can meet ("a b" and "a.b"): an adapter whose publisher's names allow it must tell them apart itself; the
     writer of shards refuses duplicate keys.

@@ -63,9 +63,7 @@ class Taxonomy:
             good = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
             _require(good, f"{where}: colour {colour} of class '{name}' is not three numbers 0..255")
         for raw, number in self.ids.items():
-            _require(
-                raw in self.raw.names, f"{where} maps raw id {raw}, which raw space '{self.raw.name}' does not have"
-            )
+            _require(raw in self.raw.names, f"{where} maps raw id {raw}, which '{self.raw.name}' does not have")
             _require(0 <= number < n, f"{where} maps raw id {raw} to class {number}; its classes are 0..{n - 1}")
         for number in sorted(self.foreground):
             _require(0 <= number < n, f"{where} has {number} in its foreground; its classes are 0..{n - 1}")
@@ -77,9 +75,12 @@ class Taxonomy:
     @classmethod
     def get(cls, name: str) -> "Taxonomy":
         """The taxonomy of that name among the installed data sets; DataError with the nearest name if none has it."""
-        # Adapters are described in terms of taxonomies, so their module is above this one.
-        from semiseg.data.adapter import broken
+        from semiseg.data.adapter import broken  # above this module: adapters are described in terms of taxonomies
 
+        known = cls.all()
+        if name in known:
+            return known[name]
+        failures = "".join(f"\ndata set package '{package}' does not load: {why}" for package, why in broken().items())
         raise DataError(unknown("taxonomy", name, known) + failures)
 
     @classmethod
@@ -91,9 +92,7 @@ class Taxonomy:
         for package, adapter in installed().items():
             for taxonomy in adapter.taxonomies:
                 other, owner = found.setdefault(taxonomy.name, (taxonomy, package))
-                _require(
-                    other == taxonomy, f"data sets '{owner}' and '{package}' disagree on taxonomy '{taxonomy.name}'"
-                )
+                _require(other == taxonomy, f"data sets '{owner}' and '{package}' disagree on '{taxonomy.name}'")
         return {name: taxonomy for name, (taxonomy, _) in sorted(found.items())}
 
     @property
@@ -110,7 +109,7 @@ class Taxonomy:
         return table
 
     def map(self, raw: np.ndarray) -> np.ndarray:
-        """Class ids, uint8, of a label of raw ids [h, w] of any integer type; DataError for an id outside the raw space."""
+        """Class ids, uint8, of a label of raw ids [h, w] (any integers); DataError for an id outside the raw space."""
         if raw.dtype.kind not in "ui":
             raise DataError(f"taxonomy '{self.name}': a label of {raw.dtype} holds no ids; give integers")
         if raw.dtype not in (np.uint8, np.uint16):
