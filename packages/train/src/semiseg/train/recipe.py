@@ -1,7 +1,8 @@
 """What a training run is, as data: frozen dataclasses that `semiseg.train.load` fills from a TOML file.
 
-Every number has its unit or its range in the docstring of its class; every default is written out by `semiseg recipe show`.
-Nothing here does anything: `semiseg.train.build` turns these values into objects, and no class beyond it sees a recipe.
+Every number has its unit or its range in the docstring of its class; every default is written out by
+`semiseg recipe show`. Nothing here does anything: `semiseg.train.build` turns these values into objects, and no class
+beyond it sees a recipe.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 
 class ByKind:
-    """Marks a union whose members are told apart by their `kind`, for pydantic (which only `semiseg.train.load` imports)."""
+    """Marks a union whose members are told apart by `kind`, for pydantic (which only `semiseg.train.load` imports)."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic import Field
@@ -177,7 +178,7 @@ class NoContext:
 
 @dataclass(frozen=True, kw_only=True)
 class SubPixel:
-    """CCT's decoder: 1x1 convolutions and pixel shuffles up to the input's size; `last_relu` as in the released code."""
+    """CCT's decoder: 1x1 convolutions and pixel shuffles to the input's size; `last_relu` as in the released code."""
 
     kind: Literal["subpixel"] = "subpixel"
     last_relu: bool = False
@@ -266,7 +267,7 @@ class Dropout:
 class FeatureDrop:
     """`count` decoders that miss the most active cells.
 
-    mode   "quantile": the share 1 - gamma of cells; "threshold": cells above gamma times the maximum (the released code)
+    mode   "quantile": the share 1 - gamma of cells; "threshold": those above gamma times the maximum (released code)
     gamma  (lowest, highest)
     """
 
@@ -456,7 +457,10 @@ class Recipe:
     runs           folder where run folders go
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # reaches every class above
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "allow_inf_nan": False,
+    }  # reaches all of the above
 
     name: Text
     paper: str = ""

@@ -1,0 +1,107 @@
+"""On which line of a TOML file each key and list item stands: the standard library's reader does not keep it."""
+
+import re
+import tomllib
+
+Path = tuple[str | int, ...]
+
+BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+KEY = re.compile(r"""[ \t]*("(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_-]+)[ \t]*""")
+STRING = re.compile(r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\])*"|\'[^\']*\'', re.DOTALL)
+SCALAR = re.compile(r"[^,\]}#\r\n]+")
+
+
+def lines(text: str) -> dict[Path, int]:
+    """The line, counted from 1, of every key, table and list item of a document that `tomllib` accepts.
+
+    A path holds keys and list indices: ("objectives", 1, "perturbations", 0, "kind"). A table without a header of its
+    own is listed where it is first mentioned.
+    """
+    scanner = _Scanner(text)
+    scanner.document()
+    return scanner.found
+
+
+class _Scanner:
+    """Walks through text that is known to be TOML, so it only has to find where things begin and end."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.found: dict[Path, int] = {}
+        self.items: dict[Path, int] = {}  # lists of tables, [[path]]: items so far
+
+    def document(self) -> None:
+        table: Path = ()
+        self.skip(BLANK)
+        while self.at < len(self.text):
+            if self.text[self.at] == "[":
+                table = self.header()
+            else:
+                self.pair(table)
+            self.skip(BLANK)
+
+    def header(self) -> Path:
+        listed = self.text.startswith("[[", self.at)
+        self.at += 1 + listed
+        keys = self.keys()
+        path: Path = ()
+        for position, key in enumerate(keys, start=1):
+            path = (*path, key)
+            self.note(path)
+            if listed and position == len(keys):
+                self.items[path] = self.items.get(path, 0) + 1
+            if path in self.items:  # the name of a list of tables stands for the latest of them
+                path = (*path, self.items[path] - 1)
+                self.note(path)
+        self.at += 1 + listed
+        return path
+
+    def pair(self, table: Path) -> None:
+        path = table
+        for key in self.keys():
+            path = (*path, key)
+            self.note(path)
+        self.at += 1  # the equals sign
+        self.skip(BLANK)
+        self.value(path)
+
+    def value(self, path: Path) -> None:
+        opening = self.text[self.at]
+        if opening not in "[{":
+            self.skip(STRING if opening in "\"'" else SCALAR)
+            return
+        self.at += 1
+        self.skip(BLANK)
+        index = 0
+        while self.text[self.at] not in "]}":
+            if opening == "[":
+                self.note((*path, index))
+                self.value((*path, index))
+                index += 1
+            else:
+                self.pair(path)
+            self.skip(BLANK)
+            self.at += self.text[self.at] == ","
+            self.skip(BLANK)
+        self.at += 1
+
+    def keys(self) -> list[str]:
+        """The parts of a dotted key, unquoted."""
+        keys: list[str] = []
+        while True:
+            part = KEY.match(self.text, self.at)
+            assert part, f"no key at offset {self.at}"
+            keys.append(next(iter(tomllib.loads(f"{part[1]} = 0"))))
+            self.at = part.end()
+            if self.text[self.at] != ".":
+                return keys
+            self.at += 1
+
+    def note(self, path: Path) -> None:
+        self.found.setdefault(path, self.text.count("\n", 0, self.at) + 1)
+
+    def skip(self, pattern: re.Pattern[str]) -> None:
+        match = pattern.match(self.text, self.at)
+        assert match, f"nothing that TOML allows at offset {self.at}"
+        self.at = match.end()

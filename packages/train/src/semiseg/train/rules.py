@@ -1,0 +1,109 @@
+"""What must hold between the values of a recipe, each with its remedy; the types see to each value alone."""
+
+import re
+from collections.abc import Iterator
+
+from semiseg.train.lines import Path
+from semiseg.train.problems import Problem, nearest
+from semiseg.train.recipe import SGD, CrossConsistency, Domain, FeatureDrop, Recipe
+
+
+def broken_rules(recipe: Recipe) -> Iterator[Problem]:
+    """Every rule between values that the recipe breaks."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", recipe.name):
+        yield Problem(("name",), f"'{recipe.name}' cannot name a folder; use letters, digits, '.', '_' and '-'")
+    for name, domain in recipe.data.domains.items():
+        yield from _domain(("data", "domains", name), name, domain, recipe)
+    yield from _expectations(recipe)
+    yield from _objectives(recipe)
+    yield from _optimisation(recipe)
+
+
+def _domain(at: Path, name: str, domain: Domain, recipe: Recipe) -> Iterator[Problem]:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        yield Problem(at, f"'{name}' cannot name a domain; use letters, digits, '_' and '-'")
+    scale = domain.augment.scale
+    if scale and scale[0] > scale[1]:
+        yield Problem((*at, "augment", "scale"), _ordered(scale))
+    sources = {"labeled": domain.labeled, "unlabeled": domain.unlabeled, "val": domain.val}
+    for role, source in sources.items():
+        if source is None:
+            continue
+        if source.subset and source.ids:
+            yield Problem((*at, role, "ids"), "given beside 'subset'; keep one of the two")
+        if len(set(source.splits)) < len(source.splits):
+            yield Problem((*at, role, "split"), f"names a split twice: {', '.join(source.splits)}; name each once")
+    for role, source in (("labeled", domain.labeled), ("unlabeled", domain.unlabeled)):
+        if source is None:
+            continue
+        if source.batch_size < recipe.accumulate:
+            what = f"{source.batch_size} images cannot be cut into accumulate = {recipe.accumulate} micro-steps"
+            yield Problem((*at, role, "batch_size"), f"{what}; lower accumulate to {source.batch_size} or raise this")
+        if scale and not domain.augment.crop and source.batch_size > 1:
+            what = f"batch_size = {source.batch_size} needs images of one size, and augment.scale makes many"
+            yield Problem((*at, role, "batch_size"), f"{what}; add augment.crop = [height, width]")
+    if domain.unlabeled and domain.unlabeled.minus and domain.unlabeled.dataset != domain.labeled.dataset:
+        what = f"nothing to leave out: labeled images come from '{domain.labeled.dataset}'"
+        yield Problem((*at, "unlabeled", "minus"), f"{what}, these from '{domain.unlabeled.dataset}'; remove minus")
+
+
+def _expectations(recipe: Recipe) -> Iterator[Problem]:
+    known = [f"{name}/miou" for name, domain in recipe.data.domains.items() if domain.val]
+    for key, value in recipe.expect.items():
+        if key not in known:
+            yield Problem(
+                ("expect", key),
+                f"no such result; known: {', '.join(known) or 'none, as no domain has a val source'}",
+                nearest(key, known),
+            )
+        if not 0 <= value <= 100:
+            yield Problem(("expect", key), f"{value:g} is no mean IoU; give percent, 0 to 100")
+
+
+def _objectives(recipe: Recipe) -> Iterator[Problem]:
+    kinds = [objective.kind for objective in recipe.objectives]
+    for index, kind in enumerate(kinds):
+        if kind in kinds[:index]:
+            yield Problem(("objectives", index, "kind"), f"a second '{kind}'; keep one")
+    if "supervised" not in kinds:
+        yield Problem(("objectives",), "nothing trains the main decoder; add one of kind 'supervised'")
+    for index, objective in enumerate(recipe.objectives):
+        if isinstance(objective, CrossConsistency):
+            yield from _cross_consistency(("objectives", index), objective, recipe)
+
+
+def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) -> Iterator[Problem]:
+    ramp = objective.weight
+    if ramp.shape != "constant" and ramp.start + ramp.over > 1:
+        what = f"the ramp ends after training: start + over = {ramp.start + ramp.over:g}"
+        yield Problem((*at, "weight"), f"{what}; shares of training add up to 1 at most")
+    for index, perturbation in enumerate(objective.perturbations):
+        if isinstance(perturbation, FeatureDrop) and perturbation.gamma:
+            low, high = perturbation.gamma
+            where = (*at, "perturbations", index, "gamma")
+            if low > high:
+                yield Problem(where, _ordered(perturbation.gamma))
+            elif high > 1:
+                yield Problem(where, f"{high:g} is no share; gamma is 1 at most")
+    for name, domain in recipe.data.domains.items():
+        if domain.unlabeled is None:
+            what = f"missing, and objectives.{at[1]} (cross_consistency) needs it"
+            remedy = f'add unlabeled = {{ dataset = "{domain.labeled.dataset}", split = ..., batch_size = ... }}'
+            yield Problem(("data", "domains", name, "unlabeled"), f"{what}; {remedy} or remove that objective")
+
+
+def _optimisation(recipe: Recipe) -> Iterator[Problem]:
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    if isinstance(optimizer, SGD) and optimizer.nesterov and not optimizer.momentum:
+        yield Problem(
+            ("optimizer", "nesterov"), "needs a momentum above 0; raise optimizer.momentum or remove nesterov"
+        )
+    if schedule.warmup >= recipe.steps:
+        yield Problem(
+            ("schedule", "warmup"),
+            f"{schedule.warmup} steps of {recipe.steps}: the learning rate never arrives; lower it",
+        )
+
+
+def _ordered(pair: tuple[float, float]) -> str:
+    return f"expected [lowest, highest], found [{pair[0]:g}, {pair[1]:g}]"
