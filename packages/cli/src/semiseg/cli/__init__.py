@@ -1,0 +1,1 @@
+"""The `semiseg` command: a frame that finds its commands through entry points and needs no torch itself."""

@@ -1,0 +1,3 @@
+from semiseg.cli.main import main
+
+main()

@@ -1,0 +1,80 @@
+"""Put the commands of all installed semiseg packages under one name, and turn their errors into one line."""
+
+import sys
+from importlib.metadata import entry_points, version
+from typing import Any
+
+import typer
+
+from semiseg.cli.doctor import doctor
+from semiseg.data.errors import SemisegError
+
+# Commands of packages that may be absent: a user who types one learns what to install instead of "no such command".
+ELSEWHERE = {
+    "train": "semiseg[train]",
+    "eval": "semiseg[train]",
+    "predict": "semiseg[train]",
+    "recipe": "semiseg[train]",
+    "quickstart": "semiseg[all]",
+}
+
+
+def main() -> None:
+    """Run the command line; a SemisegError becomes its message on stderr and exit code 1, never a traceback."""
+    try:
+        build_app()()
+    except SemisegError as error:
+        typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+        typer.echo(str(error), err=True)
+        sys.exit(1)
+
+
+def build_app() -> typer.Typer:
+    """The whole command tree: `doctor`, and whatever the entry points of group `semiseg.commands` name.
+
+    An entry point is a `typer.Typer` (a group of commands) or a function (one command).
+    """
+    app = typer.Typer(
+        help="Semantic segmentation from few labels.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        show_version: bool = typer.Option(False, "--version", is_eager=True, callback=_print_version, help="Show it."),
+    ) -> None:
+        del show_version
+
+    found = {entry.name: entry for entry in entry_points(group="semiseg.commands")}
+    for name in sorted(found.keys() | ELSEWHERE.keys() | {"doctor"}):
+        command: Any
+        if name == "doctor":
+            command = doctor
+        elif name in found:
+            command = found[name].load()
+        else:
+            command = _absent(name, ELSEWHERE[name])
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, **getattr(command, "typer_settings", {}))(command)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"semiseg {version('semiseg')}")
+        raise typer.Exit
+
+
+def _absent(name: str, distribution: str) -> Any:
+    def command() -> None:
+        raise SemisegError(f"'semiseg {name}' is not installed here; add it with: pip install '{distribution}'")
+
+    command.__doc__ = f"(not installed: pip install '{distribution}')"
+    command.typer_settings = {  # type: ignore[attr-defined]
+        "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True}
+    }
+    return command

@@ -1,0 +1,56 @@
+"""`accelerate launch -m semiseg.train RECIPE [key=value ...]`, and the same under torchrun or python."""
+
+import os
+import sys
+
+from semiseg.data.errors import SemisegError
+
+USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...]
+
+Train what a recipe says (a path, or a name that `semiseg recipe ls` shows). The same command continues a run that was cut off."""
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0, 1 (failed) or 2 (usage). Recipe and facts are checked before a process group exists."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    try:
+        from semiseg.train.load import check_facts, load
+        from semiseg.train.shipped import find
+
+        recipe = load(find(arguments[0]), arguments[1:])
+        check_facts(recipe, world=world)
+
+        import torch
+
+        if world > 1 and not torch.cuda.is_available():
+            os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # or accelerate starts no process group on a CPU
+
+        from semiseg.train.loop import train
+
+        train(recipe)
+    except SemisegError as error:
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        if rank == 0:
+            print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+    finally:
+        _leave_process_group()
+    return 0
+
+
+def _leave_process_group() -> None:
+    if "torch.distributed" in sys.modules:
+        import torch.distributed as dist
+
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,161 @@
+"""One map-style data set over training steps: item g is this process's share of the global batch of step g.
+
+The state of all data loading is the step number. Positions come from a `semiseg.data.Plan`, augmentation draws its random
+numbers from a key (seed, stream, position), so workers, prefetching, the number of processes, kills and resumes cannot
+change a pixel of any sample.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from semiseg.data import DataError, Draw, Plan, Pool, SemisegError, ShardSet, Taxonomy
+from semiseg.data.plan import share
+from semiseg.train.augment import Augmentation
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """One process's share of one stream's batch.
+
+    images: uint8 [b, 3, h, w]; masks: uint8 class ids [b, h, w], 255 = ignore, or None; weights: float32 [b], each image's
+    share of the global batch times the number of processes (DDP takes the mean over processes); positions: where in the
+    stream's endless order each sample stands, the key of all its random numbers.
+    """
+
+    stream: str
+    images: Tensor
+    masks: Tensor | None
+    weights: Tensor
+    positions: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def to(self, device: torch.device) -> "Samples":
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
+        images = self.images.to(device, non_blocking=True)
+        return Samples(self.stream, images, masks, self.weights.to(device, non_blocking=True), self.positions)
+
+    def __getitem__(self, part: slice) -> "Samples":
+        masks = None if self.masks is None else self.masks[part]
+        return Samples(self.stream, self.images[part], masks, self.weights[part], self.positions[part])
+
+    def pin_memory(self) -> "Samples":
+        masks = None if self.masks is None else self.masks.pin_memory()
+        return Samples(self.stream, self.images.pin_memory(), masks, self.weights.pin_memory(), self.positions)
+
+
+Batch = dict[str, dict[str, Samples]]
+"""domain -> role ("labeled", "unlabeled") -> samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One source of training samples: where they lie, their endless order, how they are read."""
+
+    name: str  # "<domain>/<role>", part of every key
+    shards: ShardSet | Pool
+    plan: Plan
+    batch_size: int  # global
+    augmentation: Augmentation
+    taxonomy: Taxonomy | None  # None: unlabeled, masks are not even decoded
+    seed: int
+
+    def load(self, draw: Draw) -> tuple[Tensor, Tensor | None]:
+        """Image uint8 [3, h, w] and class ids uint8 [h, w] of one draw, augmented."""
+        sample = self.shards.read(draw.sample, label=self.taxonomy is not None)
+        image = torch.from_numpy(np.array(sample.image.convert("RGB"))).permute(2, 0, 1)
+        mask = None
+        if self.taxonomy is not None:
+            if sample.label is None:
+                raise DataError(f"{self.shards.url}: sample {sample.key} has no label, and {self.name} needs one")
+            mask = torch.from_numpy(self.taxonomy.map(sample.label))
+        return self.augmentation(image, mask, key=(self.seed, "augment", self.name, draw.position))
+
+
+class StepData(Dataset[Batch | SemisegError]):
+    """Item g is this rank's `Batch` of step g, or the error that reading it met (raised by `steps_from`)."""
+
+    def __init__(
+        self, domains: Mapping[str, Mapping[str, Stream]], *, alternate: bool = False, rank: int = 0, world: int = 1
+    ) -> None:
+        """`alternate`: step g carries the batch of domain g mod D alone (the paper's alternation), else of every domain."""
+        self.domains = {name: dict(streams) for name, streams in domains.items()}
+        self.alternate, self.rank, self.world = alternate, rank, world
+
+    def __getitem__(self, step: int) -> Batch | SemisegError:
+        try:
+            return {
+                name: {role: self._share(stream, turn) for role, stream in self.domains[name].items()}
+                for name, turn in self.turns(step)
+            }
+        except SemisegError as error:  # a worker would wrap what it raises into a traceback
+            return error
+
+    def turns(self, step: int) -> list[tuple[str, int]]:
+        """The domains of a step, each with how many steps of its own came before."""
+        names = list(self.domains)
+        if self.alternate:
+            return [(names[step % len(names)], step // len(names))]
+        return [(name, step) for name in names]
+
+    def _share(self, stream: Stream, turn: int) -> Samples:
+        first = turn * stream.batch_size
+        positions = share(first, first + stream.batch_size, self.rank, self.world)
+        draws = stream.plan.draws(positions.start, positions.stop)
+        images, masks = zip(*(stream.load(draw) for draw in draws), strict=True)
+        return Samples(
+            stream.name,
+            _stack(images, stream, draws),
+            None if stream.taxonomy is None else _stack(masks, stream, draws),
+            torch.full((len(draws),), self.world / stream.batch_size),
+            tuple(draw.position for draw in draws),
+        )
+
+
+def _stack(tensors: Sequence[Tensor], stream: Stream, draws: Sequence[Draw]) -> Tensor:
+    shapes = [tuple(tensor.shape[-2:]) for tensor in tensors]
+    if len(set(shapes)) > 1:
+        other = next(i for i, shape in enumerate(shapes) if shape != shapes[0])
+        keys = [stream.shards.keys()[draws[i].sample] for i in (0, other)]
+        raise DataError(
+            f"{stream.name}: images of a batch must have one size, but {keys[0]} is {shapes[0]} and {keys[1]} is "
+            f"{shapes[other]} (height, width); set augment.crop or augment.resize of the domain"
+        )
+    return torch.stack(list(tensors))
+
+
+def steps_from(data: StepData, start: int, stop: int, *, workers: int, pin: bool = False) -> Iterator[Batch]:
+    """The batches of steps [start, stop), in order; a reading error is raised here, in the main process."""
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        sampler=range(start, stop),  # type: ignore[arg-type]  # any iterable of indices will do
+        num_workers=workers,
+        pin_memory=pin,
+    )
+    for item in loader:
+        if isinstance(item, SemisegError):
+            raise item
+        yield item
+
+
+def micro_steps(batch: Batch, count: int) -> list[Batch]:
+    """A rank's batch as `count` micro-batches: contiguous parts of each stream, sizes differing by at most one."""
+    if count == 1:
+        return [batch]
+    parts: list[Batch] = []
+    for index in range(count):
+        micro: Batch = {}
+        for domain, roles in batch.items():
+            micro[domain] = {}
+            for role, samples in roles.items():
+                part = share(0, len(samples), index, count)
+                micro[domain][role] = samples[part.start : part.stop]
+        parts.append(micro)
+    return parts

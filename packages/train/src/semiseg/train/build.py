@@ -1,0 +1,234 @@
+"""Recipe -> objects: sources, learner, optimizer, learning rate. Configuration stops here; no class beyond sees a recipe."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import cos, pi
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from semiseg import methods
+from semiseg.data import Plan, Pool, ShardSet, Taxonomy
+from semiseg.data.keyed import key64
+from semiseg.data.subset import by_keys, digest_of, stratified
+from semiseg.models import Segmenter, create_segmenter
+from semiseg.train import recipe as r
+from semiseg.train.augment import Augmentation
+from semiseg.train.batches import Stream
+from semiseg.train.learner import Learner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What one domain is evaluated on."""
+
+    shards: ShardSet | Pool
+    taxonomy: Taxonomy
+    subset: np.ndarray | None
+    resize: tuple[int, int] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """All data of a run. selected: stream name -> keys taken, where a recipe takes less than all."""
+
+    streams: dict[str, dict[str, Stream]]
+    validation: dict[str, Validation]
+    taxonomies: dict[str, Taxonomy]
+    digests: dict[str, str]
+    selected: dict[str, list[str]]
+
+    def digest_of_subsets(self) -> dict[str, str]:
+        return {name: digest_of(keys) for name, keys in self.selected.items()}
+
+
+def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
+    """Open every shard set of the recipe and choose its samples. `fill`: colour of padding."""
+    streams: dict[str, dict[str, Stream]] = {}
+    validation: dict[str, Validation] = {}
+    taxonomies: dict[str, Taxonomy] = {}
+    digests: dict[str, str] = {}
+    selected: dict[str, list[str]] = {}
+    for name, domain in recipe.data.domains.items():
+        taxonomy = taxonomies[name] = Taxonomy.get(domain.taxonomy)
+        labeled = open_source(recipe.data.shards, domain.labeled)
+        chosen = {"labeled": (labeled, select(labeled, domain.labeled, taxonomy))}
+        if domain.unlabeled is not None:
+            pool = open_source(recipe.data.shards, domain.unlabeled)
+            indices = select(pool, domain.unlabeled, taxonomy)
+            if domain.unlabeled.minus == "labeled":
+                indices = without(pool, indices, *chosen["labeled"])
+            chosen["unlabeled"] = (pool, indices)
+        streams[name] = {}
+        for role, (shards, indices) in chosen.items():
+            stream = f"{name}/{role}"
+            streams[name][role] = Stream(
+                name=stream,
+                shards=shards,
+                plan=Plan(shards, key64(recipe.seed, "order", stream), window=recipe.data.window, subset=indices),
+                batch_size=getattr(domain, role).batch_size,
+                augmentation=build_augmentation(domain.augment, fill),
+                taxonomy=taxonomy if role == "labeled" else None,
+                seed=recipe.seed,
+            )
+            digests[stream] = shards.digest
+            if indices is not None:
+                keys = shards.keys()
+                selected[stream] = [keys[i] for i in indices]
+        if domain.val is not None:
+            shards = open_source(recipe.data.shards, domain.val)
+            subset = select(shards, domain.val, taxonomy)
+            validation[name] = Validation(
+                shards=shards, taxonomy=taxonomy, subset=subset, resize=domain.augment.resize
+            )
+            digests[f"{name}/val"] = shards.digest
+    return Sources(
+        streams=streams, validation=validation, taxonomies=taxonomies, digests=digests, selected=selected
+    )
+
+
+def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Val) -> ShardSet | Pool:
+    """The shard set of a source, or the pool of several splits."""
+    sets = [ShardSet(f"{root.rstrip('/')}/{source.dataset}/{split}") for split in source.splits]
+    return sets[0] if len(sets) == 1 else Pool(sets)
+
+
+def select(
+    shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, taxonomy: Taxonomy
+) -> np.ndarray | None:
+    """Sorted indices of the samples that a source asks for; None for all."""
+    if source.ids is not None:
+        return by_keys(shards, Path(source.ids).read_text().split())
+    if source.subset is not None:
+        return stratified(shards, taxonomy, source.subset.count, source.subset.seed)
+    return None
+
+
+def without(
+    pool: ShardSet | Pool, indices: np.ndarray | None, labeled: ShardSet | Pool, taken: np.ndarray | None
+) -> np.ndarray:
+    """Indices of `pool` (or of a selection of it) whose keys the labeled selection does not hold."""
+    keys, labeled_keys = pool.keys(), labeled.keys()
+    held = set(labeled_keys) if taken is None else {labeled_keys[i] for i in taken}
+    every = range(len(keys)) if indices is None else indices.tolist()
+    return np.array([i for i in every if keys[i] not in held], dtype=np.int64)
+
+
+def build_augmentation(augment: r.Augment, fill: tuple[int, int, int]) -> Augmentation:
+    return Augmentation(
+        resize=augment.resize, scale=augment.scale, crop=augment.crop, flip=augment.flip, jitter=augment.jitter, fill=fill
+    )
+
+
+def build_model(model: r.Model, classes: Mapping[str, int], *, weights: str | None = None) -> Segmenter:
+    """The network of a recipe; `weights` overrides where the encoder's come from ("none" downloads nothing)."""
+    return create_segmenter(
+        encoder=model.encoder.name,
+        classes=dict(classes),
+        output_stride=model.encoder.output_stride,
+        weights=weights or model.encoder.weights,
+        context=model.context.kind,
+        context_channels=model.context.channels,
+        decoder=model.decoder.kind,
+        last_relu=isinstance(model.decoder, r.SubPixel) and model.decoder.last_relu,
+        norm=model.norm,
+    )
+
+
+def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, Taxonomy]) -> Learner:
+    """Objectives of every domain around the model. A domain takes the objectives whose needs its sources meet."""
+    objectives: dict[str, list[methods.Objective]] = {}
+    for name, domain in recipe.data.domains.items():
+        has = {"labeled"} | ({"unlabeled"} if domain.unlabeled is not None else set())
+        built = [build_objective(each, recipe.model, model, taxonomies[name]) for each in recipe.objectives]
+        objectives[name] = [each for each in built if each.needs <= has]
+    weights = {name: domain.weight for name, domain in recipe.data.domains.items()}
+    return Learner(model, objectives, weights=weights, seed=recipe.seed)
+
+
+def build_objective(
+    objective: r.Objective, model: r.Model, segmenter: Segmenter, taxonomy: Taxonomy
+) -> methods.Objective:
+    """One objective of one domain, with parameters of its own."""
+    match objective:
+        case r.Supervised(loss=r.CrossEntropy()):
+            return methods.Supervised("cross_entropy")
+        case r.Supervised(loss=r.Bootstrapped() as loss):
+            return methods.Supervised("bootstrapped", until=loss.until, over=loss.over, pool=loss.pool)
+        case r.CrossConsistency():
+            decoder = model.decoder.kind if objective.decoder == "same" else objective.decoder
+            ramp = objective.weight
+            return methods.CrossConsistency(
+                [build_perturbation(each, objective.preset) for each in objective.perturbations],
+                channels=segmenter.channels,
+                classes=len(taxonomy.names),
+                stride=segmenter.stride,
+                foreground=sorted(taxonomy.foreground),
+                preset=objective.preset,
+                distance=objective.distance,
+                reduction=objective.reduction,
+                weight=methods.Ramp(ramp.value, ramp.over, ramp.shape, ramp.start),
+                confidence=objective.confidence,
+                pairwise=objective.pairwise,
+                decoder=decoder,
+            )
+
+
+def build_perturbation(perturbation: r.Perturbation, preset: str) -> tuple[str, int, dict]:
+    """(kind, count, options) with the options that the recipe states; the preset fills the others."""
+    options = {key: value for key, value in vars(perturbation).items() if key not in ("kind", "count")}
+    return perturbation.kind, perturbation.count, {key: value for key, value in options.items() if value is not None}
+
+
+def build_optimizer(recipe: r.Recipe, learner: Learner) -> torch.optim.Optimizer:
+    """One optimizer; every group keeps its own base rate in "base_lr", which `learning_rate` scales."""
+    settings = recipe.optimizer
+    encoder = {id(parameter) for parameter in learner.model.encoder.parameters()}
+    main = [parameter for parameter in learner.model.parameters() if id(parameter) not in encoder]
+    groups = [
+        (list(learner.model.encoder.parameters()), settings.lr * settings.encoder_lr_scale),
+        (main, settings.lr),
+    ]
+    for built in learner.objectives.values():
+        assert isinstance(built, nn.ModuleList)
+        consistency = [each for each in built if isinstance(each, methods.CrossConsistency)]
+        configured = [each for each in recipe.objectives if isinstance(each, r.CrossConsistency)]
+        groups += [
+            (list(each.parameters()), settings.lr * config.lr_scale)
+            for each, config in zip(consistency, configured, strict=False)
+        ]
+    described = [
+        {"params": parameters, "lr": rate, "base_lr": rate}
+        for parameters, rate in groups
+        if any(parameter.requires_grad for parameter in parameters)
+    ]
+    match settings:
+        case r.SGD():
+            return torch.optim.SGD(
+                described, momentum=settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov
+            )
+        case r.AdamW():
+            return torch.optim.AdamW(described, betas=settings.betas, weight_decay=settings.weight_decay)
+
+
+def learning_rate(schedule: r.Schedule, steps: int) -> Callable[[int], float]:
+    """Factor of the base rate at a step: a pure function, so that it needs no state in a checkpoint."""
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / (schedule.warmup + 1))
+        match schedule:
+            case r.Poly():
+                return rise * (1 - step / steps) ** schedule.power
+            case r.Cosine():
+                return rise * (1 + cos(pi * step / steps)) / 2
+            case r.Constant():
+                return rise
+
+    return factor
+
+
+def set_learning_rate(groups: Sequence[dict], factor: float) -> None:
+    for group in groups:
+        group["lr"] = group["base_lr"] * factor

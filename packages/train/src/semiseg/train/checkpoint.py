@@ -1,0 +1,96 @@
+"""Checkpoints that are whole or not there, and that restore a run to the bit."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from semiseg.data import SemisegError
+from semiseg.models import save_pretrained
+from semiseg.train.learner import Learner
+
+
+class CheckpointError(SemisegError):
+    """A checkpoint that is damaged or does not belong to this run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Where a run stands. `digests` are those of its shard sets; `last` and `best` the scores of two evaluations."""
+
+    step: int
+    seconds: float
+    digests: dict[str, str]
+    last: dict[str, Any]
+    best: dict[str, Any]
+
+
+def save(
+    run: Path, state: State, learner: Learner, optimizer: Any, scaler: Any = None, *, keep: int, metadata: dict
+) -> Path:
+    """Write `run/step-<step>/` under another name, flush it, rename it; then drop all but the last `keep`.
+
+    Rank 0 alone calls this, after buffers are equal on all ranks. `metadata` goes into the model's config.json.
+    """
+    target = run / f"step-{state.step:08d}"
+    part = run / f".{target.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    save_pretrained(learner.model, part, metadata=metadata)
+    own = {name: tensor.contiguous() for name, tensor in learner.objectives.state_dict().items()}
+    save_file(own, part / "learner.safetensors")
+    torch.save(optimizer.state_dict(), part / "optimizer.pt")
+    if scaler is not None:
+        torch.save(scaler.state_dict(), part / "scaler.pt")
+    (part / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
+    for file in part.iterdir():
+        _flush(file)
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    _flush(run)
+    for old in all_steps(run)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def all_steps(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    return sorted(folder for folder in run.glob("step-*") if (folder / "state.json").is_file())
+
+
+def latest(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run."""
+    return steps[-1] if (steps := all_steps(run)) else None
+
+
+def read_state(folder: Path) -> State:
+    """The state of a checkpoint."""
+    try:
+        return State(**json.loads((folder / "state.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder}/state.json cannot be read ({error}); delete {folder} to go on from the one before") from error
+
+
+def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) -> None:
+    """Put weights, moments and the loss scale of a checkpoint back, exactly."""
+    try:
+        device = next(learner.parameters()).device
+        learner.model.load_state_dict(load_file(folder / "model.safetensors"))
+        learner.objectives.load_state_dict(load_file(folder / "learner.safetensors"))
+        optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location=device, weights_only=True))
+        if scaler is not None and (folder / "scaler.pt").is_file():
+            scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
+    except Exception as error:  # safetensors, pickle, zip and torch each raise their own kinds
+        raise CheckpointError(f"{folder} cannot be restored ({error}); delete it to go on from the one before") from error
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,104 @@
+"""What a person sees of a run: a live line on a terminal, plain lines in a pipe; and metrics.jsonl, always."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Console:
+    """Progress of a run on stderr. Silent when `quiet` (every rank but the first)."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.terminal = Terminal(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
+        self.live: Progress | None = None
+        self.began = time.monotonic()
+        self.start = self.steps = 0
+
+    def say(self, text: str) -> None:
+        self.terminal.print(text)
+
+    def training(self, start: int, steps: int) -> "Console":
+        """Use as `with console.training(start, steps):` around the loop."""
+        self.start, self.steps = start, steps
+        return self
+
+    def __enter__(self) -> Self:
+        self.began = time.monotonic()
+        if self.terminal.is_terminal and not self.terminal.quiet:
+            columns = (
+                TextColumn("[bold]step"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self.live = Progress(*columns, console=self.terminal)
+            self.live.start()
+            self.task = self.live.add_task("", total=self.steps, completed=self.start, note="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def stepped(self, step: int) -> None:
+        """`step` steps are done."""
+        if self.live:
+            self.live.update(self.task, completed=step)
+
+    def losses(self, step: int, row: dict[str, Any]) -> None:
+        """A row of metrics after `step` steps."""
+        shown = {name: value for name, value in row.items() if name not in ("step", "seconds", "waited")}
+        if self.live:
+            note = "  ".join(f"{name} {value:.3g}" for name, value in shown.items() if _is_loss(name))
+            self.live.update(self.task, completed=step, note=note)
+            return
+        values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        self.say(f"step {step}/{self.steps}  {values}  left {_clock(self._left(step))}")
+
+    def scores(self, step: int, scores: dict[str, Any], *, best: bool) -> None:
+        """mIoU of every domain after `step` steps."""
+        text = "  ".join(f"{domain}/miou {each.to_json()['miou']:.2f}" for domain, each in scores.items())
+        self.say(f"step {step}/{self.steps}  {text}{'  (best so far)' if best else ''}")
+
+    def _left(self, step: int) -> float:
+        return (time.monotonic() - self.began) / max(1, step - self.start) * (self.steps - step)
+
+
+def _is_loss(name: str) -> bool:
+    return name.endswith(("/supervised", "/consistency"))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Metrics:
+    """metrics.jsonl: one JSON object a line, each with "step"; cut back to a checkpoint when a run continues."""
+
+    def __init__(self, path: Path, *, after: int) -> None:
+        """Keep the lines of steps up to `after`, drop what was written later (it will be written again)."""
+        self.path = path
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines(keepends=True):
+                if line.endswith("\n") and json.loads(line)["step"] <= after:
+                    kept.append(line)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text("".join(kept))
+        part.replace(path)
+
+    def write(self, row: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")

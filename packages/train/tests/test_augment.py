@@ -1,0 +1,72 @@
+"""Augmentation against what it says: a pure function of its key, image and mask moved together."""
+
+import numpy as np
+import pytest
+import torch
+
+from semiseg.train.augment import Augmentation
+
+
+def picture(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A mask of 8-pixel squares of many ids, and an image whose red channel shows the mask."""
+    rows, columns = torch.meshgrid(torch.arange(height) // 8, torch.arange(width) // 8, indexing="ij")
+    mask = ((rows * 7 + columns * 3) % 20).to(torch.uint8)
+    image = torch.stack([mask * 10, mask * 0 + 50, mask * 0 + 90])
+    return image, mask
+
+
+def test_nothing_is_done_unless_it_is_stated():
+    image, mask = picture(48, 64)
+    same_image, same_mask = Augmentation()(image, mask, key=("k",))
+    assert torch.equal(image, same_image)
+    assert same_mask is not None and torch.equal(mask, same_mask)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (48, 64), (80, 40), (100, 100)])
+@pytest.mark.parametrize("seed", range(6))
+def test_image_and_mask_stay_aligned(size: tuple[int, int], seed: int):
+    image, mask = picture(48, 64)
+    augmentation = Augmentation(crop=size, flip=0.5, fill=(1, 2, 3))
+    moved_image, moved_mask = augmentation(image, mask, key=("aligned", seed))
+    assert moved_mask is not None
+    assert tuple(moved_image.shape) == (3, *size) and tuple(moved_mask.shape) == size
+    inside = moved_mask != 255
+    assert torch.equal(moved_image[0][inside], moved_mask[inside] * 10)
+    outside = ~inside
+    assert int(inside.sum()) == min(size[0], 48) * min(size[1], 64)
+    for channel, value in enumerate((1, 2, 3)):
+        assert bool((moved_image[channel][outside] == value).all())
+
+
+def test_scale_keeps_masks_crisp_and_aligned_with_the_image():
+    image, mask = picture(64, 64)
+    augmentation = Augmentation(scale=(0.5, 2.0), crop=(64, 64))
+    for seed in range(10):
+        moved_image, moved_mask = augmentation(image, mask, key=("scale", seed))
+        assert moved_mask is not None
+        inside = moved_mask != 255
+        assert set(moved_mask.unique().tolist()) <= {*range(20), 255}
+        off = (moved_image[0].int() - moved_mask.int() * 10).abs()[inside]
+        assert float((off <= 5).float().mean()) > 0.6  # away from the blended edges of 4..16-pixel squares
+
+
+def test_a_key_decides_every_number_and_options_do_not_shift_the_others():
+    image, mask = picture(64, 64)
+    plain = Augmentation(crop=(32, 32), flip=0.5)
+    again = plain(image, mask, key=("a", 1))[0]
+    assert torch.equal(plain(image, mask, key=("a", 1))[0], again)
+    assert not torch.equal(plain(image, mask, key=("a", 2))[0], again)
+    unmasked, nothing = plain(image, None, key=("a", 1))
+    assert nothing is None and torch.equal(unmasked, again)
+    jittered = Augmentation(crop=(32, 32), flip=0.5, jitter=0.3)(image, mask, key=("a", 1))
+    expected = plain(image, mask, key=("a", 1))[1]
+    assert jittered[1] is not None and expected is not None and torch.equal(jittered[1], expected)
+
+
+def test_crops_reach_every_place_evenly():
+    image = torch.arange(5, dtype=torch.uint8).repeat(3, 1, 1).reshape(3, 1, 5)
+    starts = [int(Augmentation(crop=(1, 2))(image, None, key=("even", i))[0][0, 0, 0]) for i in range(800)]
+    counts = np.bincount(starts, minlength=4)
+    assert counts.shape == (4,)
+    chi_square = float(((counts - 200) ** 2 / 200).sum())
+    assert chi_square < 16.3  # 0.1 % of fair draws with 3 degrees of freedom exceed it; the keys are fixed
