@@ -1,0 +1,63 @@
+"""Semi-supervised segmentation methods for any PyTorch model: losses, perturbations, objectives; torch alone."""
+
+from semiseg.methods.auxiliary import AuxiliaryBank
+from semiseg.methods.cross_consistency import CrossConsistency
+from semiseg.methods.losses import (
+    bootstrapped_cross_entropy,
+    bootstrapping_threshold,
+    cross_entropy,
+    distance,
+    pairwise_variance,
+)
+from semiseg.methods.objective import Features, Losses, Objective, Part, Step, seeded
+from semiseg.methods.operators import ChannelScale, Operator, Scale, Shift, SpatialMask
+from semiseg.methods.perturb import (
+    PERTURBATIONS,
+    ContextMask,
+    Dropout,
+    FeatureDrop,
+    FeatureNoise,
+    GuidedCutout,
+    ObjectMask,
+    Perturbation,
+    Vat,
+    create_perturbation,
+)
+from semiseg.methods.ramps import Ramp
+from semiseg.methods.supervised import Supervised
+from semiseg.methods.view import View, connected_components
+
+__all__ = [
+    "PERTURBATIONS",
+    "AuxiliaryBank",
+    "ChannelScale",
+    "ContextMask",
+    "CrossConsistency",
+    "Dropout",
+    "FeatureDrop",
+    "FeatureNoise",
+    "Features",
+    "GuidedCutout",
+    "Losses",
+    "ObjectMask",
+    "Objective",
+    "Operator",
+    "Part",
+    "Perturbation",
+    "Ramp",
+    "Scale",
+    "Shift",
+    "SpatialMask",
+    "Step",
+    "Supervised",
+    "Vat",
+    "View",
+    "bootstrapped_cross_entropy",
+    "bootstrapping_threshold",
+    "connected_components",
+    "create_perturbation",
+    "cross_entropy",
+    "distance",
+    "pairwise_variance",
+    "seeded",
+]

@@ -1,0 +1,129 @@
+"""The auxiliary decoders of cross-consistency training: K small decoders, each behind its own perturbation of z."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from semiseg.methods.choices import check_choice
+from semiseg.methods.perturb import Perturbation
+from semiseg.methods.precision import full, without_autocast
+from semiseg.methods.view import View
+
+DECODERS = ("subpixel", "linear")
+
+
+class AuxiliaryBank(nn.Module):
+    """K auxiliary decoders (CCT section 3.2.2), their parameters stacked over K.
+
+    perturbations: K of them, one a decoder. channels: Cz of z. classes: C. stride: how much larger the logits are than
+    z.
+    decoder: "subpixel" is a 1x1 convolution to C channels without bias, then log2(stride) stages of 1x1 convolution
+    C -> 4C, ReLU, PixelShuffle(2); Cz C + stages (4 C^2 + 4 C) parameters each. Its kernels start as ICNR has it
+    (He-normal, the four of a sub-pixel equal), biases 0. "linear" is a 1x1 convolution (normal, 0.01; bias 0) and
+    bilinear upsampling.
+    last_relu: keep the ReLU of the last sub-pixel stage, as the authors' code does.
+    weights: [K, C, Cz], then a [K, 4C, C] for each stage. biases: a [K, 4C] for each stage; [K, C] for "linear".
+    Each decoder has its own initial values, from torch's global generator. Everything is computed in float32 (float64 z
+    stays float64) also under autocast: adversarial shifts would vanish in half precision.
+    """
+
+    def __init__(
+        self,
+        perturbations: Sequence[Perturbation],
+        channels: int,
+        classes: int,
+        *,
+        stride: int = 8,
+        decoder: str = "subpixel",
+        last_relu: bool = False,
+    ) -> None:
+        super().__init__()
+        check_choice("AuxiliaryBank(decoder=...)", decoder, DECODERS)
+        if not perturbations:
+            raise ValueError("AuxiliaryBank(perturbations=[]): expected at least one perturbation")
+        if decoder == "subpixel" and (stride < 2 or stride & (stride - 1)):
+            raise ValueError(
+                f"AuxiliaryBank(stride={stride}): expected a power of two, at least 2; or decoder='linear'"
+            )
+        self.perturbations = tuple(perturbations)
+        self.stride = stride
+        self.decoder = decoder
+        self.last_relu = last_relu
+        count = len(self.perturbations)
+        stages = stride.bit_length() - 1 if decoder == "subpixel" else 0
+        self.weights = nn.ParameterList(
+            [torch.empty(count, classes, channels), *(torch.empty(count, 4 * classes, classes) for _ in range(stages))]
+        )
+        self.biases = nn.ParameterList(
+            [torch.empty(count, 4 * classes if stages else classes) for _ in range(max(1, stages))]
+        )
+        self.reset_parameters()
+
+    def __len__(self) -> int:
+        return len(self.perturbations)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw every decoder anew from torch's global generator."""
+        for k in range(len(self)):
+            if self.decoder == "linear":
+                nn.init.normal_(self.weights[0][k], std=0.01)
+                continue
+            nn.init.kaiming_normal_(self.weights[0][k], nonlinearity="relu")
+            for weight in list(self.weights)[1:]:
+                kernels = nn.init.kaiming_normal_(
+                    weight.new_empty(weight.shape[1] // 4, weight.shape[2]), nonlinearity="relu"
+                )
+                weight[k] = kernels.repeat_interleave(4, 0)
+        for bias in self.biases:
+            bias.zero_()
+
+    @torch.no_grad()
+    def init_from(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
+        """Start every decoder as a copy of the main one, given its weights and biases in the order of its layers.
+
+        weights: [C, Cz], [4C, C], ..., trailing 1x1 allowed. ValueError where shapes differ.
+        """
+        for kind, mine, given in (("weights", self.weights, weights), ("biases", self.biases, biases)):
+            expected = [tuple(stacked.shape[1:]) for stacked in mine]
+            found = [tuple(value.flatten(1).shape if value.ndim > 2 else value.shape) for value in given]
+            if found != expected:
+                raise ValueError(f"init_from: {kind} of shapes {found}; expected {expected}")
+            for stacked, value in zip(mine, given, strict=True):
+                stacked.copy_(value.reshape(stacked.shape[1:]).expand_as(stacked))
+
+    def forward(self, z: Tensor, view: View, random: Callable[[str], Sequence[Generator]]) -> Iterator[Tensor]:
+        """Yield each decoder's logits [b, C, stride h, stride w] on its perturbation of z [b, Cz, h, w], one at a time.
+
+        random(name) gives one generator a sample; names are "<k>.<perturbation>".
+        """
+        z = full(z)
+        for k, perturbation in enumerate(self.perturbations):
+            generators = random(f"{k}.{perturbation.name}")
+            operator = perturbation(z.detach(), view, generators, partial(self.logits, k))
+            yield self.logits(k, operator.apply(z))
+
+    def logits(self, k: int, z: Tensor) -> Tensor:
+        """Decoder k on z as it is: [b, Cz, h, w] -> [b, C, stride h, stride w]."""
+        with without_autocast(z):
+            z = full(z)
+            weights = [weight[k].to(z.dtype)[:, :, None, None] for weight in self.weights]
+            biases = [bias[k].to(z.dtype) for bias in self.biases]
+            if self.decoder == "linear":
+                size = [self.stride * side for side in z.shape[2:]]
+                return F.interpolate(
+                    F.conv2d(z, weights[0], biases[0]), size=size, mode="bilinear", align_corners=False
+                )
+            x = F.conv2d(z, weights[0])
+            for weight, bias in zip(weights[1:], biases, strict=True):
+                x = F.conv2d(x, weight, bias)
+                if self.last_relu or weight is not weights[-1]:
+                    x = F.relu(x)
+                x = F.pixel_shuffle(x, 2)
+            return x
+
+    def extra_repr(self) -> str:
+        return f"{len(self)} decoders, stride={self.stride}, decoder={self.decoder!r}, last_relu={self.last_relu}"

@@ -1,0 +1,195 @@
+"""What an objective is, what a training step gives to it, and what it gives back.
+
+losses = objective(Step(progress=0.3, step=300, parts={"labeled": Part(images, masks)}, encode=..., decode=...))
+losses.total.backward()
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Objective(nn.Module):
+    """One term, or family of terms, of the training loss; holds its own parameters (auxiliary decoders)."""
+
+    needs: frozenset[str] = frozenset()  # the parts of a step that it reads, of {"labeled", "unlabeled", "weak"}
+
+    def forward(self, step: Step) -> Losses:
+        raise NotImplementedError
+
+
+@dataclass
+class Losses:
+    """Named losses of one step.
+
+    terms: weighted scalars in the graph. diagnostics: detached scalars for people to look at.
+    Both are averages over the images of the global batch when averaged over ranks. `a + b` merges two of them and
+    raises ValueError where both have a name; `prefixed` keeps the names of several label spaces apart.
+    """
+
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the terms: what is back-propagated."""
+        if not self.terms:
+            return torch.zeros(())
+        return torch.stack(list(self.terms.values())).sum()
+
+    def prefixed(self, prefix: str) -> Losses:
+        """The same losses with `prefix` before every name."""
+        return Losses(
+            {prefix + name: value for name, value in self.terms.items()},
+            {prefix + name: value for name, value in self.diagnostics.items()},
+        )
+
+    def __add__(self, other: Losses) -> Losses:
+        twice = sorted((self.terms.keys() & other.terms.keys()) | (self.diagnostics.keys() & other.diagnostics.keys()))
+        if twice:
+            raise ValueError(
+                f"two objectives both report {', '.join(twice)}; keep them apart with Losses.prefixed(...)"
+            )
+        return Losses(self.terms | other.terms, self.diagnostics | other.diagnostics)
+
+
+class Part:
+    """The images of one kind (labeled, unlabeled, weak) in a step.
+
+    images: [b, 3, h, w]. masks: class ids [b, h, w], uint8 or int64, 255 = ignore; None where there are none.
+    weights: float32 [b], each image's share of the global batch times the number of ranks (data parallel training takes
+    the mean of the ranks' gradients); None means 1/b, right on one process.
+    """
+
+    def __init__(self, images: Tensor, masks: Tensor | None = None, weights: Tensor | None = None) -> None:
+        count = len(images)
+        if count == 0:
+            raise ValueError(
+                "a part without images: expected images [b, 3, h, w] with b >= 1; leave the part out of the step"
+            )
+        if masks is not None and (masks.ndim != 3 or len(masks) != count):
+            raise ValueError(
+                f"masks of shape {list(masks.shape)} for {count} images: expected class ids [{count}, h, w]"
+            )
+        if weights is None:
+            weights = torch.full((count,), 1 / count, device=images.device)
+        if weights.shape != (count,):
+            raise ValueError(f"weights of shape {list(weights.shape)} for {count} images: expected [{count}]")
+        self.images = images
+        self.masks = masks
+        self.weights: Tensor = weights
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def average(self, per_image: Tensor) -> Tensor:
+        """The mean of a value per image, [b], over the global batch: this rank's scalar share of it."""
+        return (per_image * self.weights.to(per_image)).sum()
+
+
+class Features(Protocol):
+    """What an encoder gives; more attributes are welcome."""
+
+    @property
+    def deep(self) -> Tensor:
+        """z, [b, Cz, h, w]: what the perturbations act on."""
+        ...
+
+
+class Step:
+    """What one training step gives to every objective, computed once and shared.
+
+    progress: share of the training done, in [0, 1]. step: its number, from 0. parts: by kind.
+    encode(images) -> an object with `.deep` [b, Cz, h, w]. decode(features) -> logits [b, C, H', W'] of the main
+    decoder, at the decoder's own resolution. random(name, part) -> one generator a sample, see `random` below; by
+    default `seeded(0, step, parts)`.
+    """
+
+    def __init__(
+        self,
+        *,
+        progress: float,
+        step: int,
+        parts: Mapping[str, Part],
+        encode: Callable[[Tensor], Features],
+        decode: Callable[..., Tensor],
+        random: Callable[[str, str], list[torch.Generator]] | None = None,
+    ) -> None:
+        self.progress = progress
+        self.step = step
+        self.parts = dict(parts)
+        self.encode = encode
+        self.decode = decode
+        self._random = random or seeded(0, step, self.parts)
+        self._features: dict[str, Features] = {}
+        self._logits: dict[str, Tensor] = {}
+
+    @property
+    def labeled(self) -> Part | None:
+        return self.parts.get("labeled")
+
+    @property
+    def unlabeled(self) -> Part | None:
+        return self.parts.get("unlabeled")
+
+    @property
+    def weak(self) -> Part | None:
+        return self.parts.get("weak")
+
+    def part(self, name: str) -> Part:
+        """The part of that name; ValueError where the step has none."""
+        if name not in self.parts:
+            raise ValueError(
+                f"this step has no {name!r} part; it has: {', '.join(self.parts) or 'none'}. Add it to Step(parts=...)"
+            )
+        return self.parts[name]
+
+    def features(self, part: str) -> Features:
+        """The features of a part's images as they are; encoded once, whoever asks."""
+        if part not in self._features:
+            features = self.encode(self.part(part).images)
+            if not hasattr(features, "deep"):
+                raise TypeError(
+                    f"encode(images) returned {type(features).__name__}; expected an object with a tensor .deep "
+                    "[b, Cz, h, w], for instance types.SimpleNamespace(deep=z)"
+                )
+            self._features[part] = features
+        return self._features[part]
+
+    def logits(self, part: str) -> Tensor:
+        """The main decoder's logits for a part, at the decoder's resolution; decoded once, whoever asks."""
+        if part not in self._logits:
+            self._logits[part] = self.decode(self.features(part))
+        return self._logits[part]
+
+    def random(self, name: str, part: str = "unlabeled") -> list[torch.Generator]:
+        """One fresh generator for each sample of a part; the same (name, part) gives the same numbers again.
+
+        A sample's generator must not depend on the batch around it, so that any number of ranks draws the same numbers.
+        """
+        generators = self._random(name, part)
+        if len(generators) != len(self.part(part)):
+            raise ValueError(
+                f"random({name!r}, {part!r}) gave {len(generators)} generators for {len(self.part(part))} images"
+            )
+        return generators
+
+
+def seeded(seed: int, step: int, parts: Mapping[str, Part]) -> Callable[[str, str], list[torch.Generator]]:
+    """Random numbers for a single process: CPU generators keyed by (seed, step, name, part, place in the batch)."""
+
+    def random(name: str, part: str) -> list[torch.Generator]:
+        return [_generator(seed, step, name, part, place) for place in range(len(parts[part]))]
+
+    return random
+
+
+def _generator(*key: int | str) -> torch.Generator:
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -1,0 +1,133 @@
+"""What perturbations may know of the main decoder's prediction: probabilities, foreground, and its objects."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semiseg.methods.choices import check_choice
+from semiseg.methods.precision import full
+
+
+class View:
+    """The main prediction of a batch, detached, with what is derived from it computed once for all decoders.
+
+    logits: [b, C, H, W] of the main decoder. foreground: class ids of objects (as against context).
+    probabilities: float32 [b, C, H, W]. classes: int64 [b, H, W], the most probable ones.
+    """
+
+    def __init__(self, logits: Tensor, foreground: Collection[int] = ()) -> None:
+        wrong = sorted(c for c in foreground if not 0 <= c < logits.shape[1])
+        if wrong:
+            raise ValueError(f"foreground class {wrong[0]} is not among the prediction's, 0..{logits.shape[1] - 1}")
+        self.probabilities = full(logits.detach()).softmax(1)
+        self.classes = logits.detach().argmax(1)
+        member = torch.zeros(logits.shape[1], dtype=torch.bool)
+        member[sorted(foreground)] = True
+        self._foreground = member.to(logits.device)[self.classes]
+        self._components: dict[tuple[str, int], Components] = {}
+
+    def foreground(self, size: tuple[int, int]) -> Tensor:
+        """Where the prediction is foreground, bool [b, 1, h, w], resized to `size` by nearest neighbour."""
+        return F.interpolate(self._foreground[:, None].float(), size=size, mode="nearest") > 0.5
+
+    def components(self, per: str = "merged", resolution: int = 128) -> "Components":
+        """The foreground's connected components, on a grid whose longer side is at most `resolution`.
+
+        per: "merged" lets neighbours of different foreground classes join, "class" keeps them apart.
+        """
+        check_choice("components(per=...)", per, ("merged", "class"))
+        key = (per, resolution)
+        if key not in self._components:
+            groups = self._foreground.long() * (self.classes + 1 if per == "class" else 1)
+            shrink = min(1.0, resolution / max(groups.shape[1:]))
+            size = [max(1, round(side * shrink)) for side in groups.shape[1:]]
+            groups = F.interpolate(groups[:, None].float(), size=size, mode="nearest")[:, 0].long()
+            self._components[key] = Components.of(connected_components(groups))
+        return self._components[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """Bounding boxes of connected components, ordered by image, within one by label: no order depends on the batch.
+
+    image, area: int64 [n]; top, left (first cell) and bottom, right (one past the last): int64 [n], cells of `size`.
+    """
+
+    image: Tensor
+    top: Tensor
+    left: Tensor
+    bottom: Tensor
+    right: Tensor
+    area: Tensor
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, labels: Tensor) -> "Components":
+        """From labels [b, h, w], 0 where there is none."""
+        height, width = labels.shape[1:]
+        image, y, x = labels.nonzero(as_tuple=True)
+        keys = image * (height * width + 1) + labels[image, y, x]
+        ids, place, area = torch.unique(keys, return_inverse=True, return_counts=True)
+
+        def reduce(values: Tensor, how: str) -> Tensor:
+            return torch.zeros_like(ids).scatter_reduce(0, place, values, how, include_self=False)
+
+        return cls(
+            image=ids // (height * width + 1),
+            top=reduce(y, "amin"),
+            left=reduce(x, "amin"),
+            bottom=reduce(y, "amax") + 1,
+            right=reduce(x, "amax") + 1,
+            area=area,
+            size=(height, width),
+        )
+
+    def larger_than(self, share: float) -> "Components":
+        """Those that cover at least `share` of their image."""
+        kept = self.area >= share * self.size[0] * self.size[1]
+        image, top, left, bottom, right, area = (
+            values[kept] for values in (self.image, self.top, self.left, self.bottom, self.right, self.area)
+        )
+        return Components(image, top, left, bottom, right, area, self.size)
+
+
+def connected_components(groups: Tensor) -> Tensor:
+    """Label the 8-connected components of equal positive ids: int64 [b, h, w] -> int64 [b, h, w], 0 stays 0.
+
+    A component's label is 1 + the largest place y * w + x in it. Labels spread along whole straight runs at a time, so
+    the number of rounds is that of a component's turns (2 to 5 in predictions), not its diameter.
+    """
+    height, width = groups.shape[1:]
+    places = torch.arange(1, height * width + 1, device=groups.device).view(1, height, width)
+    labels = places * (groups > 0)
+    while True:
+        before = labels
+        for dim in (1, 2):
+            labels = _spread_along_runs(labels, groups, dim)
+        labels = _spread_to_corners(labels, groups)
+        if torch.equal(labels, before):
+            return labels
+
+
+def _spread_along_runs(labels: Tensor, groups: Tensor, dim: int) -> Tensor:
+    """Give each cell the largest label of its run of equal groups along `dim`."""
+    above = groups.shape[1] * groups.shape[2] + 1  # no label reaches it, so a later run outweighs the earlier ones
+    for _ in range(2):  # forwards, then backwards
+        run = F.pad(groups.diff(dim=dim) != 0, (0, 0, 1, 0) if dim == 1 else (1, 0)).cumsum(dim)
+        labels = (run * above + labels).cummax(dim).values - run * above
+        labels, groups = labels.flip(dim), groups.flip(dim)
+    return labels
+
+
+def _spread_to_corners(labels: Tensor, groups: Tensor) -> Tensor:
+    """Give each cell the largest label of itself and its four diagonal neighbours of the same group."""
+    height, width = groups.shape[1:]
+    around_labels, around_groups = F.pad(labels, (1, 1, 1, 1)), F.pad(groups, (1, 1, 1, 1))
+    for dy in (0, 2):
+        for dx in (0, 2):
+            window = slice(None), slice(dy, dy + height), slice(dx, dx + width)
+            labels = torch.where(around_groups[window] == groups, labels.maximum(around_labels[window]), labels)
+    return labels
