@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from semiseg.train.evaluate import Scores, evaluate
-    from semiseg.train.load import RecipeError, load
+    from semiseg.train.load import load
     from semiseg.train.loop import Run, train
+    from semiseg.train.problems import RecipeError
     from semiseg.train.recipe import Recipe
 
 __all__ = ["Recipe", "RecipeError", "Run", "Scores", "evaluate", "load", "train"]
 
 _HOME = {
     "Recipe": "recipe",
-    "RecipeError": "load",
+    "RecipeError": "problems",
     "Run": "loop",
     "Scores": "evaluate",
     "evaluate": "evaluate",

@@ -16,7 +16,8 @@ import torch
 from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter, save_pretrained
 from semiseg.train.checkpoint import State
-from semiseg.train.load import changes, digest, load, to_toml
+from semiseg.train.load import load
+from semiseg.train.resolved import changes, digest, to_toml
 from semiseg.train.recipe import Recipe
 
 

@@ -1,0 +1,195 @@
+"""`semiseg train | eval | predict | quickstart`. Nothing heavy is imported before a command runs."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from semiseg.data.errors import DataError, SemisegError
+
+if TYPE_CHECKING:
+    from semiseg.data import Taxonomy
+    from semiseg.models import Segmenter
+    from semiseg.train.evaluate import Scores
+
+
+def train(
+    recipe: str = typer.Argument(help="A TOML file, or a name that `semiseg recipe ls` shows."),
+    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Changes, such as seed=1 steps=500."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, say what would be trained, stop."),
+) -> None:
+    """Train what a recipe says, in this process; the same command continues a run that was cut off.
+
+    On several GPUs: accelerate launch -m semiseg.train RECIPE [KEY=VALUE]...
+    """
+    from semiseg.train.load import check_facts, load
+    from semiseg.train.shipped import find
+
+    loaded = load(find(recipe), overrides or [])
+    check_facts(loaded)
+    if dry_run:
+        from semiseg.train.preview import preview
+
+        typer.echo(preview(loaded))
+        return
+    from semiseg.train.loop import train as run
+
+    try:
+        finished = run(loaded)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues from the last checkpoint", err=True)
+        raise typer.Exit(130) from None
+    _next_steps(finished.folder)
+
+
+def evaluate(
+    model: str = typer.Argument(help="A run folder, a saved model's folder, or the id of a model on the hub."),
+    dataset: str = typer.Option(None, "--dataset", help="Shards to score on; default: those of the run's recipe."),
+    split: str = typer.Option("val", "--split"),
+    shards: str = typer.Option("shards/", "--shards", help="Folder or URL of the shards (with --dataset)."),
+    domain: str = typer.Option(None, "--domain", help="Only this label space of the model."),
+    best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
+    workers: int = typer.Option(2, "--workers", min=0),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Score a model: IoU of every class and their mean."""
+    from semiseg.data import ShardSet, Taxonomy
+    from semiseg.train.evaluate import evaluate as score
+
+    segmenter, taxonomies = open_model(model, best=best)
+    domains = [choose_domain(segmenter, domain)] if domain or dataset else list(segmenter.classes)
+    written = Path(model) / "recipe.toml"
+    found: dict[str, Scores] = {}
+    for name in domains:
+        taxonomy = Taxonomy.get(taxonomies[name].name)
+        if dataset is not None:
+            pool, subset, resize = ShardSet(f"{shards.rstrip('/')}/{dataset}/{split}"), None, None
+        elif written.is_file():
+            from semiseg.train.build import open_source, select
+            from semiseg.train.load import load
+
+            recipe = load(written)
+            source = recipe.data.domains[name]
+            if source.val is None:
+                raise DataError(f"{written}: domain {name} has no val source; name one with --dataset and --split")
+            pool = open_source(recipe.data.shards, source.val)
+            subset, resize = select(pool, source.val, taxonomy), source.augment.resize
+        else:
+            raise DataError(f"{model} is no run, so its validation data is unknown; name it with --dataset and --split")
+        with _progress(f"evaluating {name}") as tick:
+            found[name] = score(
+                segmenter, pool, taxonomy, domain=name, subset=subset, resize=resize, workers=workers, progress=tick
+            )
+    if as_json:
+        typer.echo(json.dumps({name: scores.to_json() for name, scores in found.items()}, indent=2))
+    else:
+        _print_scores(found)
+
+
+def predict(
+    model: str = typer.Argument(help="A run folder, a saved model's folder, or the id of a model on the hub."),
+    images: list[Path] = typer.Argument(help="Images, or folders of images."),
+    out: Path = typer.Option(..., "--out", help="Folder that the masks go to, named as their images."),
+    domain: str = typer.Option(None, "--domain", help="Label space, if the model has several."),
+    overlay: bool = typer.Option(False, "--overlay", help="Also write each image with its prediction drawn over it."),
+    best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
+) -> None:
+    """Predict masks: one palette PNG for each image, whose pixel values are class ids."""
+    from semiseg.train.predict import find_images, predict_files
+
+    segmenter, taxonomies = open_model(model, best=best)
+    name = choose_domain(segmenter, domain)
+    found = find_images(images)
+    with _progress("predicting") as tick:
+        predict_files(segmenter, taxonomies[name], found, out, domain=name, overlays=overlay, progress=tick)
+    typer.echo(f"{len(found)} masks of {taxonomies[name].name} in {out}", err=True)
+
+
+def quickstart(
+    to: Path = typer.Option(Path("quickstart"), "--to", help="Folder for shards, runs and the contact sheet."),
+    steps: int = typer.Option(None, "--steps", min=1, help="Shorter or longer than the recipe says."),
+) -> None:
+    """See CCT train: generate street scenes, train CCT and a supervised twin, compare them. About five minutes."""
+    from semiseg.train.quickstart import quickstart as run
+
+    run(to, steps=steps)
+
+
+def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str, Taxonomy]]":
+    """A saved model in evaluation mode and the taxonomy of each of its domains, as it was saved with them."""
+    from semiseg.data import RawSpace, Taxonomy
+    from semiseg.models import from_pretrained
+
+    folder = Path(place) / "best" if best else place
+    try:
+        segmenter = from_pretrained(folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise SemisegError(str(error)) from None
+    described = segmenter.metadata.get("taxonomies", {})
+    taxonomies = {}
+    for name, classes in segmenter.classes.items():
+        if name not in described:
+            raise SemisegError(f"{place} does not say what the classes of its domain {name} are; train it with semiseg")
+        saved = described[name]
+        raw = RawSpace(name=saved["name"], names=dict(enumerate(saved["names"])))
+        taxonomies[name] = Taxonomy(
+            name=saved["name"],
+            raw=raw,
+            names=tuple(saved["names"]),
+            colours=tuple((r, g, b) for r, g, b in saved["colours"]),
+            ids={each: each for each in range(classes)},
+            foreground=frozenset(),
+        )
+    return segmenter, taxonomies
+
+
+def choose_domain(segmenter: "Segmenter", domain: str | None) -> str:
+    """The domain that was asked for, or the only one."""
+    known = list(segmenter.classes)
+    if domain is None and len(known) == 1:
+        return known[0]
+    if domain not in known:
+        what = "has several domains" if domain is None else f"has no domain {domain!r}"
+        raise SemisegError(f"the model {what}; choose one with --domain: {', '.join(known)}")
+    return domain
+
+
+def _print_scores(found: "dict[str, Scores]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for domain, scores in found.items():
+        table = Table("class", "IoU %", title=f"{domain}: {scores.images} images")
+        table.columns[1].justify = "right"
+        for name, value in zip(scores.names, scores.iou, strict=True):
+            table.add_row(name, "-" if value != value else f"{100 * value:.2f}")
+        table.add_section()
+        table.add_row("mean", f"{100 * scores.miou:.2f}")
+        table.add_row("pixel accuracy", f"{100 * scores.accuracy:.2f}")
+        Console().print(table)
+
+
+def _next_steps(folder: Path) -> None:
+    typer.echo(f"done: {folder}/results.json", err=True)
+    typer.echo(f"next: semiseg eval {folder}", err=True)
+    typer.echo(f"      semiseg predict {folder} IMAGES --out masks/ --overlay", err=True)
+
+
+class _progress:
+    """A bar on stderr with an ETA, on a terminal; `tick(done, total)` moves it."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self):  # noqa: ANN204
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self.bar = Progress(console=Console(stderr=True), transient=True)
+        self.bar.start()
+        task = self.bar.add_task(self.what, total=None)
+        return lambda done, total: self.bar.update(task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()

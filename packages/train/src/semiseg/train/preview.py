@@ -1,0 +1,31 @@
+"""`--dry-run`: what a recipe would train, said without training, downloading or writing anything."""
+
+from semiseg.train.build import build_learner, build_model, build_sources
+from semiseg.train.recipe import Recipe
+from semiseg.train.run_folder import classes_of
+
+
+def preview(recipe: Recipe) -> str:
+    """Sources with their sizes and epochs, parameters of the network and its objectives, as lines of text."""
+    sources = build_sources(recipe, fill=(0, 0, 0))
+    model = build_model(recipe.model, classes_of(recipe), weights="none")
+    learner = build_learner(recipe, model, sources.taxonomies)
+    lines = [f"{recipe.name}: {recipe.steps} steps into {recipe.runs}/{recipe.name}"]
+    turns = len(sources.streams) if recipe.data.domains_per_step == "one" else 1
+    for domain, streams in sources.streams.items():
+        for role, stream in streams.items():
+            epochs = recipe.steps / turns * stream.batch_size / len(stream.plan)
+            lines.append(
+                f"  {domain} {role}: {len(stream.plan)} of {len(stream.shards)} images, "
+                f"{stream.batch_size} a step, {epochs:.1f} epochs"
+            )
+        if domain in sources.validation:
+            each = sources.validation[domain]
+            lines.append(f"  {domain} val: {len(each.shards if each.subset is None else each.subset)} images")
+        kinds = ", ".join(type(each).__name__ for each in learner.objectives[domain])  # type: ignore[arg-type]
+        lines.append(f"  {domain} objectives: {kinds}")
+    count = {name: sum(p.numel() for p in module.parameters()) for name, module in (
+        ("encoder", model.encoder), ("context", model.context), ("decoders", model.decoders), ("objectives", learner.objectives)
+    )}  # fmt: skip
+    lines.append("  parameters: " + ", ".join(f"{name} {number:,}" for name, number in count.items()))
+    return "\n".join(lines)

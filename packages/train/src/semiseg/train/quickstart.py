@@ -1,0 +1,92 @@
+"""`semiseg quickstart`: the main job on an embedded default, so that anyone sees CCT train within minutes."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from semiseg.data import ShardSet, Taxonomy, colourise, contact_sheet, open_dataset, shard
+from semiseg.models import from_pretrained
+from semiseg.train.evaluate import predict_ids
+from semiseg.train.load import check_facts, load
+from semiseg.train.loop import Run, train
+from semiseg.train.recipe import Recipe, Supervised
+from semiseg.train.shipped import find
+
+DOMAIN, DATASET = "street", "street"
+
+
+def quickstart(to: Path, *, steps: int | None = None) -> Path:
+    """Shard generated scenes, train CCT and its supervised twin at equal updates, compare; returns the contact sheet's path.
+
+    The twin sees the same labeled images, in the same order and with the same crops, and starts from the same weights.
+    """
+    say = Console(stderr=True, highlight=False).print
+    say("[bold]1/3[/bold] generating street scenes")
+    adapter = open_dataset(DATASET)
+    shards = to / "shards"
+    for split in ("train", "val"):
+        manifest = shard(adapter, split, shards, workers=min(2, os.cpu_count() or 1))
+        say(f"      {split}: {manifest.samples} scenes in {shards / DATASET / split}")
+    overrides = [f"data.shards={shards}", f"runs={to / 'runs'}", *([f"steps={steps}"] if steps else [])]
+    recipe = load(find("quickstart"), overrides)
+    runs: dict[str, Run] = {}
+    for number, (name, each) in enumerate({"supervised": supervised_twin(recipe), "CCT": recipe}.items()):
+        labeled = recipe.data.domains[DOMAIN].labeled.subset
+        say(f"[bold]{number + 2}/3[/bold] training {name}: {each.steps} steps, {labeled.count if labeled else 'all'} labels")
+        check_facts(each)
+        runs[name] = train(each)
+    print_comparison(runs)
+    sheet = to / "predictions.png"
+    draw_predictions(runs, ShardSet(str(shards / DATASET / "val")), Taxonomy.get(recipe.data.domains[DOMAIN].taxonomy), sheet)
+    say(f"\nlook at: {sheet}")
+    say("next, on data of your own kind:")
+    say("  semiseg data list                        data sets that are installed")
+    say("  semiseg data shard camvid PATH           write shards of a real one")
+    say("  semiseg recipe show camvid_cct           what a recipe says, every default visible")
+    say("  semiseg train camvid_cct seed=1          train it")
+    return sheet
+
+
+def supervised_twin(recipe: Recipe) -> Recipe:
+    """The same recipe without its unlabeled images and whatever needs them."""
+    supervised = tuple(each for each in recipe.objectives if isinstance(each, Supervised))
+    domains = {name: replace(domain, unlabeled=None) for name, domain in recipe.data.domains.items()}
+    return replace(
+        recipe, name=f"{recipe.name}-supervised", objectives=supervised, data=replace(recipe.data, domains=domains)
+    )
+
+
+def print_comparison(runs: dict[str, Run]) -> None:
+    """IoU of every class, a column for each run, at the last step."""
+    scores = {name: run.results["last"][DOMAIN] for name, run in runs.items()}
+    table = Table("class", *(f"{name} %" for name in scores), title="IoU on validation scenes, last step")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in next(iter(scores.values()))["iou"]:
+        table.add_row(name, *(_percent(each["iou"][name]) for each in scores.values()))
+    table.add_section()
+    table.add_row("mean", *(_percent(each["miou"]) for each in scores.values()), style="bold")
+    Console().print(table)
+
+
+def draw_predictions(runs: dict[str, Run], shards: ShardSet, taxonomy: Taxonomy, to: Path, *, count: int = 6) -> None:
+    """A contact sheet: image, truth, and each run's prediction."""
+    models = [from_pretrained(run.folder) for run in runs.values()]
+    rows = []
+    for index in np.linspace(0, len(shards) - 1, count).astype(int):
+        sample = shards[int(index)]
+        assert sample.label is not None
+        pixels = torch.from_numpy(np.array(sample.image.convert("RGB"))).permute(2, 0, 1)
+        with torch.inference_mode():
+            ids = [predict_ids(model, pixels, domain=DOMAIN, size=sample.label.shape).numpy() for model in models]
+        rows.append([sample.image, *(colourise(each, taxonomy) for each in (taxonomy.map(sample.label), *ids))])
+    contact_sheet(rows, titles=["image", "truth", *runs], taxonomy=taxonomy).save(to)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,5 @@
+"""These tests run in an environment without torch (`nox -s isolated`); elsewhere they are left out."""
+
+from importlib.util import find_spec
+
+collect_ignore_glob = ["test_*.py"] if find_spec("torch") else []
