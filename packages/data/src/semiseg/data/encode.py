@@ -1,0 +1,277 @@
+"""One sample, checked and ready for a tar: its members as bytes, and its row of the index.
+
+Images stay as the publisher made them. Labels become one-band PNGs of raw ids. What is broken is found here, while the
+publisher's file still has a name, and not in the middle of a training.
+"""
+
+import hashlib
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from semiseg.data.adapter import RawSample
+from semiseg.data.errors import DataError
+from semiseg.data.manifest import TILE, canonical, members
+
+TAGS = ","  # between the tags in meta.json: a list would be of null to readers whose first samples have no tags
+_ORIENTATION = 0x0112  # the EXIF tag
+_MODES = frozenset(
+    {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+)  # what becomes RGB without a loss of range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What all samples of a set have in common, and where it was seen first."""
+
+    dataset: str
+    split: str
+    labeled: bool
+    image: str
+    first: str  # the sample that decided the kind of image, for messages
+    raw_space: str
+    raw_ids: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Members in the order of the tar, and the columns of the index that don't depend on where the members lie."""
+
+    key: str
+    members: dict[str, bytes]
+    row: dict[str, Any]
+
+
+def encode(sample: RawSample, contents: Contents) -> Encoded:
+    """Check one sample and encode its members; DataError names the sample, what is wrong with it and the remedy."""
+    where = f"{contents.dataset}/{contents.split}: {describe(sample)}"
+    image = fetch(where, "image", sample.image)
+    kind = image_kind(where, image)
+    if kind != contents.image:
+        raise DataError(
+            f"{where}: the image is a {kind}, that of {contents.first} is a {contents.image}; "
+            "a set holds one kind (plain readers lose what differs): convert the images, or make two splits"
+        )
+    try:
+        picture = decode_image(image)
+    except DataError as error:
+        raise DataError(f"{where}: {error}; replace the file with a whole copy, or leave it out") from error
+    meta = canonical({**sample.meta, "key": sample.key, "tags": TAGS.join(sample.tags)})
+    payloads = [image, meta]
+    label = None
+    if sample.label is not None:
+        stored, label = _label(where, fetch(where, "label", sample.label), max(contents.raw_ids))
+        if label.shape[::-1] != picture.size:
+            raise DataError(
+                f"{where}: the label is {label.shape[1]}x{label.shape[0]} pixels, the image {picture.width}x{picture.height}; "
+                "they must be of one size: is it the label of this image?"
+            )
+        strange = unknown_id(label, contents.raw_ids)
+        if strange is not None:
+            raise DataError(
+                f"{where}: the label {strange}; ids of raw space '{contents.raw_space}': {_ranges(contents.raw_ids)}; "
+                "correct the label, or add the id to the adapter's raw space if it belongs there"
+            )
+        payloads.insert(1, stored)
+    row = {
+        "key": sample.key,
+        "height": picture.height,
+        "width": picture.width,
+        "tags": list(sample.tags),
+        "flags": flags(picture, label),
+        "content": content(sample.key, image, label, meta),
+        "stats": [] if label is None else statistics(label),
+    }
+    return Encoded(sample.key, dict(zip(members(kind, label is not None), payloads, strict=True)), row)
+
+
+def describe(sample: RawSample) -> str:
+    """A sample by its key and the publisher's name, for messages."""
+    source = sample.meta.get("source")
+    return f"sample '{sample.key}'" + (f" (source {source})" if source is not None else "")
+
+
+def fetch(where: str, member: str, value: Any) -> Any:
+    """A member's bytes, or a label's array; whatever goes wrong while an adapter reads it is the sample's fault, by name."""
+    if not callable(value):
+        return value
+    try:
+        return value()
+    except DataError as error:
+        raise DataError(f"{where}: {member}: {error}") from error
+    except Exception as error:  # adapters are anybody's code: a traceback out of a worker would not name the sample
+        what = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+        file = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        raise DataError(
+            f"{where}: the {member} could not be read{file} ({what}); restore it, or leave it out"
+        ) from error
+
+
+def image_kind(where: str, data: bytes) -> str:
+    """ "jpg" or "png", by the first bytes; DataError for anything else."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    what = f"it starts with {bytes(data[:8])!r}" if data else "it is empty"
+    raise DataError(f"{where}: the image is neither JPEG nor PNG ({what}); convert it, PNG keeps every pixel")
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """A whole image, every pixel decoded and every checksum checked; DataError without a place where it is broken."""
+    try:
+        if data.startswith(b"\x89PNG"):
+            with Image.open(io.BytesIO(data)) as probe:
+                probe.verify()  # the checksums of all chunks, which decoding alone does not look at
+        picture = Image.open(io.BytesIO(data))
+        picture.load()
+    except Exception as error:  # decoders fail in many ways; each of them means a broken file
+        raise DataError(f"the image is truncated or broken ({error})") from error
+    if picture.mode not in _MODES:
+        raise DataError(f"the image has pixels of type {picture.mode}, which do not fit 8 bits a band")
+    return picture
+
+
+def decode_label(data: bytes) -> np.ndarray:
+    """Raw ids [h, w] of a stored label, uint8 or uint16; DataError without a place where it is broken or of another kind."""
+    depth, colour = _png_header(data)
+    if colour != 0 or depth not in (8, 16):
+        raise DataError(
+            f"the label is a PNG of {depth} bits, colour type {colour}; stored labels have one band of 8 or 16"
+        )
+    return _png_pixels(data)
+
+
+def unknown_id(label: np.ndarray, allowed: Mapping[int, str]) -> str | None:
+    """What to say of the first pixel whose id is not allowed, if there is one."""
+    for number in np.flatnonzero(np.bincount(label.ravel())):
+        if int(number) not in allowed:
+            y, x = np.argwhere(label == number)[0]
+            count = int((label == number).sum())
+            return f"holds id {number} in {count} pixel{'s' * (count > 1)}, first at x={x}, y={y}"
+    return None
+
+
+def flags(picture: Image.Image, label: np.ndarray | None) -> list[str]:
+    """What a person should look at: images and labels of one value (a lost frame), and images that EXIF turns."""
+    found = []
+    extrema = picture.getextrema()
+    bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    if all(low == high for low, high in bands):
+        found.append("constant-image")
+    if label is not None and label.min() == label.max():
+        found.append("constant-label")
+    if picture.getexif().get(_ORIENTATION, 1) != 1:
+        found.append("exif-orientation")  # pixels and label agree as stored; readers that turn by EXIF break the pair
+    return found
+
+
+def content(key: str, image: bytes, label: np.ndarray | None, meta: bytes) -> str:
+    """sha256 (hex) of what a sample is: label pixels rather than the bytes of a PNG, which depend on its compressor."""
+    parts = [key.encode(), image]
+    if label is not None:
+        little = label.astype(label.dtype.newbyteorder("<"), copy=False)
+        parts += [f"{label.dtype.name} {label.shape[0]} {label.shape[1]}".encode(), little.tobytes()]
+    parts.append(meta)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def statistics(label: np.ndarray) -> list[dict[str, int]]:
+    """Per tile (row-major) and raw id: pixels, and sums of their x and y in the whole image. All exact integers."""
+    height, width = label.shape
+    found = []
+    for tile, (top, left) in enumerate((y, x) for y in range(0, height, TILE) for x in range(0, width, TILE)):
+        part = label[top : top + TILE, left : left + TILE]
+        rows, columns = part.shape
+        y = np.repeat(np.arange(top, top + rows, dtype=np.float64), columns)
+        x = np.tile(np.arange(left, left + columns, dtype=np.float64), rows)
+        flat = part.ravel()
+        pixels = np.bincount(flat)
+        # Sums stay below 2**20 pixels x 2**20: exact in the float64 that bincount adds in.
+        sum_x, sum_y = np.bincount(flat, x), np.bincount(flat, y)
+        found += [
+            {"tile": tile, "id": int(i), "pixels": int(pixels[i]), "sum_x": int(sum_x[i]), "sum_y": int(sum_y[i])}
+            for i in np.flatnonzero(pixels)
+        ]
+    return found
+
+
+def crc32(data: bytes) -> int:
+    return zlib.crc32(data)
+
+
+def _label(where: str, value: Any, largest: int) -> tuple[bytes, np.ndarray]:
+    """The stored bytes and raw ids of a label given as a PNG or as an array; `largest` id of the raw space."""
+    if isinstance(value, np.ndarray):
+        return _from_array(where, value, largest)
+    remedy = "give the ids as an 8 or 16 bit greyscale or palette PNG, or as an array"
+    try:
+        depth, colour = _png_header(value)
+        grey, palette = colour == 0, colour == 3
+        if not grey and not palette:
+            raise DataError("the label is a PNG of colours or with transparency, which hold no ids")
+        if grey and depth < 8:
+            raise DataError(f"the label is a greyscale PNG of {depth} bits, which readers scale in different ways")
+        ids = _png_pixels(value)
+    except DataError as error:
+        raise DataError(f"{where}: {error}; {remedy}") from error
+    return (bytes(value), ids) if grey else (_png(ids), ids)
+
+
+def _from_array(where: str, ids: np.ndarray, largest: int) -> tuple[bytes, np.ndarray]:
+    if ids.ndim != 2 or ids.dtype.kind not in "biu":
+        what = f"an array of {ids.dtype} {list(ids.shape)}; expected integer ids [height, width]"
+        raise DataError(f"{where}: the label is {what}; correct the adapter")
+    low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
+    if low < 0 or high > 0xFFFF:
+        raise DataError(
+            f"{where}: the label holds ids {low} to {high}; a stored label holds 0 to 65535; correct the adapter"
+        )
+    # The raw space decides, not the sample: labels of one set have one type.
+    ids = np.ascontiguousarray(ids, np.uint16 if max(largest, high) > 0xFF else np.uint8)
+    return _png(ids), ids
+
+
+def _png_header(data: Any) -> tuple[int, int]:
+    """Bit depth and colour type (0 grey, 2 RGB, 3 palette, 4 and 6 with alpha)."""
+    if not isinstance(data, bytes) or data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 26:
+        what = f"bytes that start with {data[:8]!r}" if isinstance(data, bytes) else type(data).__name__
+        raise DataError(f"the label is no PNG but {what}")
+    return data[24], data[25]
+
+
+def _png_pixels(data: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data)) as probe:
+            probe.verify()
+        with Image.open(io.BytesIO(data)) as picture:
+            ids = np.array(picture)
+    except Exception as error:  # as for images
+        raise DataError(f"the label is truncated or broken ({error})") from error
+    return ids.astype(np.uint16 if ids.dtype.itemsize > 1 else np.uint8, copy=False)
+
+
+def _png(ids: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(ids).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _ranges(ids: Mapping[int, str]) -> str:
+    """Ids as a reader would say them: "0..11, 255"."""
+    runs: list[list[int]] = []
+    for number in sorted(ids):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}..{last}" for first, last in runs)

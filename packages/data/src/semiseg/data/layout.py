@@ -1,0 +1,256 @@
+"""Which sample goes into which shard: decided, and checked, before anything is written.
+
+A layout is a function of what the adapter lists and of the size of shards. It is kept as plan.json beside the shards
+while they are being written, so that a second call either continues the same work or refuses.
+"""
+
+import hashlib
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semiseg.data.adapter import Adapter, RawSample
+from semiseg.data.encode import TAGS, Contents, describe, fetch, image_kind
+from semiseg.data.errors import DataError, unknown
+from semiseg.data.manifest import FORMAT, MANIFEST, PLAN, Manifest, canonical, members
+from semiseg.data.storage import atomic
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.@-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A split, spread over shards: all that decides the bytes of a shard set."""
+
+    version: str
+    contents: Contents
+    size: int
+    listing: str
+    shards: tuple[tuple[RawSample, ...], ...]
+
+    @property
+    def samples(self) -> int:
+        return sum(len(shard) for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """About what the tars will take on disk."""
+        return sum(sample.size for shard in self.shards for sample in shard) + 3 * 1024 * self.samples
+
+    def folder(self, to: Path) -> Path:
+        """Where the set lies below the folder of all shards."""
+        return to / self.contents.dataset / self.contents.split
+
+    def describe(self) -> dict[str, Any]:
+        """What plan.json says; equal for two calls exactly where the second one may continue the first."""
+        contents = self.contents
+        return {
+            "format": FORMAT,
+            "dataset": contents.dataset,
+            "version": self.version,
+            "split": contents.split,
+            "raw_space": contents.raw_space,
+            "raw_ids": {str(number): name for number, name in sorted(contents.raw_ids.items())},
+            "labeled": contents.labeled,
+            "image": contents.image,
+            "settings": {"size": self.size},
+            "samples": self.samples,
+            "listing": self.listing,
+            "shards": [{"name": shard_name(n), "samples": len(shard)} for n, shard in enumerate(self.shards)],
+        }
+
+
+def lay_out(adapter: Adapter, split: str, *, size: int | str = "256MB") -> Layout:
+    """Plan the shards of a split: greedy by `RawSample.size`, in the adapter's order.
+
+    Reads the first image, for its kind. Raises DataError for a split that is unknown, missing or empty, keys that are
+    malformed or not unique, labels on a part of the samples only, meta that differs in its keys.
+    """
+    where = f"{adapter.name}/{split}"
+    limit = parse_size(size)
+    known = adapter.splits()
+    if split not in known:
+        raise DataError(f"{adapter.name}: {unknown('split', split, known)}")
+    if not _SPLIT.fullmatch(split):
+        raise DataError(f"{adapter.name}: split '{split}' is no name for a folder; use letters, digits, '_', '-', '.'")
+    if known[split].missing is not None:
+        raise DataError(f"{where}: not there: {known[split].missing}")
+    samples = list(adapter.samples(split))
+    if not samples:
+        raise DataError(f"{where}: the adapter lists no samples; look at its root ({adapter.root})")
+    _check(where, samples, labeled=known[split].labeled)
+    first = samples[0]
+    contents = Contents(
+        dataset=adapter.name,
+        split=split,
+        labeled=known[split].labeled,
+        image=image_kind(f"{where}: {describe(first)}", fetch(f"{where}: {describe(first)}", "image", first.image)),
+        first=describe(first),
+        raw_space=adapter.raw_space.name,
+        raw_ids=dict(adapter.raw_space.names),
+    )
+    return Layout(
+        version=adapter.version,
+        contents=contents,
+        size=limit,
+        listing=hashlib.sha256(canonical([[sample.key, sample.size] for sample in samples])).hexdigest(),
+        shards=tuple(_greedy(samples, limit)),
+    )
+
+
+def check_folder(folder: Path, layout: Layout) -> Manifest | None:
+    """The manifest that is there, if any; DataError where the folder holds the work of another configuration."""
+    manifest = None
+    found: dict[str, Any] = {}
+    try:
+        if (folder / MANIFEST).exists():
+            manifest = Manifest.from_json((folder / MANIFEST).read_text(errors="replace"), str(folder / MANIFEST))
+            found = _described(manifest)
+        elif (folder / PLAN).exists():
+            found = json.loads((folder / PLAN).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: its plan can't be read ({error}); delete the folder and write it again") from error
+    wanted = json.loads(canonical(layout.describe()))
+    if found and found != wanted:
+        differences = "\n".join(f"  {line}" for line in _differences(found, wanted))
+        raise DataError(
+            f"{folder} holds shards of another configuration:\n{differences}\n"
+            f"write to another folder (--to), or delete {folder} first"
+        )
+    return manifest
+
+
+def write_plan(folder: Path, layout: Layout) -> None:
+    """Keep the plan beside the shards; it goes when the manifest comes."""
+    with atomic(folder / PLAN) as file:
+        file.write(canonical(layout.describe()) + b"\n")
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes of "256MB", "64MiB", "1.5G" or a number; DataError for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(size), re.IGNORECASE)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    if match is None or unit is None or (count := int(float(match[1]) * unit)) < 1:
+        raise DataError(
+            f"size of shards {size!r} is not understood; write it as 256MB, 1GB, 64MiB or a number of bytes"
+        )
+    return count
+
+
+def shard_name(number: int) -> str:
+    return f"{number:06d}"
+
+
+def _greedy(samples: Iterable[RawSample], limit: int) -> Iterator[tuple[RawSample, ...]]:
+    """Consecutive samples while they fit; a sample larger than the limit gets a shard of its own."""
+    shard: list[RawSample] = []
+    total = 0
+    for sample in samples:
+        if shard and total + sample.size > limit:
+            yield tuple(shard)
+            shard, total = [], 0
+        shard.append(sample)
+        total += sample.size
+    if shard:
+        yield tuple(shard)
+
+
+def _check(where: str, samples: list[RawSample], *, labeled: bool) -> None:
+    """Everything that a list of samples shows without reading one."""
+    strangers = [sample for sample in samples if (sample.label is not None) != labeled]
+    if strangers:
+        have, lack = ("no label", "a labeled") if labeled else ("a label", "an unlabeled")
+        raise DataError(
+            f"{where}: {len(strangers)} of {len(samples)} samples have {have} in {lack} split, first {describe(strangers[0])}; "
+            "unlabeled images are a split of their own (plain readers lose samples whose members differ)"
+        )
+    seen: dict[str, RawSample] = {}
+    shape = _shape(samples[0])
+    for sample in samples:
+        if sample.key in seen:
+            raise DataError(
+                f"{where}: two samples have the key '{sample.key}': {describe(seen[sample.key])} and {describe(sample)}; "
+                "keys are unique within a split: make the adapter tell the two apart"
+            )
+        seen[sample.key] = sample
+        _check_key(where, sample)
+        if (other := _shape(sample)) != shape:
+            raise DataError(
+                f"{where}: {describe(sample)} has the meta {_say(other)}, {describe(samples[0])} has {_say(shape)}; "
+                "plain readers lose what differs: give all samples the same names and types, empty where nothing is known"
+            )
+
+
+def _check_key(where: str, sample: RawSample) -> None:
+    if sample.key.startswith("__"):
+        raise DataError(
+            f"{where}: {describe(sample)}: plain readers skip keys that start with '__'; choose another key"
+        )
+    longest = max(members("png", True), key=len)
+    try:
+        tarfile.TarInfo(f"{sample.key}.{longest}").tobuf(tarfile.USTAR_FORMAT)
+    except ValueError as error:
+        raise DataError(
+            f"{where}: {describe(sample)}: the key is too long for a tar of plain readers ({len(sample.key)} characters); "
+            "keep each part between slashes below 80"
+        ) from error
+    reserved = {"key", "tags"} & set(sample.meta)
+    if reserved:
+        raise DataError(
+            f"{where}: {describe(sample)}: its meta holds '{min(reserved)}', which the writer adds; rename it"
+        )
+    broken = [tag for tag in sample.tags if not tag or TAGS in tag]
+    if broken:
+        raise DataError(f"{where}: {describe(sample)}: tag {broken[0]!r} is empty or holds a '{TAGS}'; rename it")
+    try:
+        canonical(dict(sample.meta))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: {describe(sample)}: its meta is not JSON ({error}); correct the adapter") from error
+
+
+def _shape(sample: RawSample) -> dict[str, str]:
+    """Names and JSON types of a sample's meta."""
+    kinds = {
+        bool: "true/false",
+        int: "integer",
+        float: "number",
+        str: "text",
+        type(None): "null",
+        list: "list",
+        tuple: "list",
+    }
+    return {name: kinds.get(type(value), "object") for name, value in sorted(sample.meta.items())}
+
+
+def _say(shape: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{name}: {kind}" for name, kind in shape.items()) + "}"
+
+
+def _described(manifest: Manifest) -> dict[str, Any]:
+    """A manifest in the words of plan.json."""
+    fields = json.loads(manifest.to_json())
+    names = "format dataset version split raw_space raw_ids labeled image settings samples listing".split()
+    shards = [{"name": entry["name"], "samples": entry["samples"]} for entry in fields["shards"]]
+    return {name: fields[name] for name in names} | {"shards": shards}
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+    words = {"listing": "keys and sizes of the source's samples", "raw_ids": "ids and names of the raw space"}
+    for name in wanted:
+        old, new = found.get(name), wanted[name]
+        if old == new:
+            continue
+        if name == "shards":
+            old, new = (f"{len(value or [])} shards" for value in (old, new))
+            if old == new:
+                continue  # follows from another difference
+        elif name == "settings":
+            name, old, new = "size of shards", *(f"{(value or {}).get('size', 0):,} bytes" for value in (old, new))
+        elif name == "listing":
+            old, new = (f"listing {str(value)[:12]}" for value in (old, new))
+        yield f"{words.get(name, name)}: {old} there, {new} now"

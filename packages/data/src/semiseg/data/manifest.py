@@ -1,0 +1,212 @@
+"""What a shard set is: one manifest.json, and one index beside each tar.
+
+    <root>/<dataset>/<split>/manifest.json           written last: a folder without it is not a shard set
+    <root>/<dataset>/<split>/000000.tar              <key>.image.<jpg|png>  <key>.label.png  <key>.meta.json
+    <root>/<dataset>/<split>/000000.index.parquet    one row a sample: where its members are, and what its label holds
+
+The digest names the contents and the settings that every random order derives from. Two sets with one digest hold the
+same samples, with the same pixels, in the same shards; it knows nothing of time, tools, places or how well a PNG is packed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from semiseg.data.errors import DataError
+from semiseg.data.taxonomy import RawSpace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PLAN = "plan.json"  # beside the shards while they are being written; gone once there is a manifest
+TILE = 1024  # label statistics are kept for tiles of this many pixels a side
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardEntry:
+    """One tar and its index: sizes in bytes, sha256 of the files, and a hash of the contents that the digest uses."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+    index_bytes: int
+    index_sha256: str
+    content: str
+
+    @property
+    def tar(self) -> str:
+        return f"{self.name}.tar"
+
+    @property
+    def index(self) -> str:
+        return f"{self.name}.index.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A written split: what it is, what its labels mean, and every shard with its checksums.
+
+    version   the adapter's protocol of the publisher's files
+    image     kind of every image: "jpg" or "png"
+    settings  what the writer was told: {"size": bytes a shard}
+    listing   hash of the keys and sizes that the adapter listed; tells whether the source has changed since
+    """
+
+    dataset: str
+    version: str
+    split: str
+    raw_space: str
+    raw_ids: Mapping[int, str]
+    labeled: bool
+    image: str
+    settings: Mapping[str, int]
+    listing: str
+    shards: tuple[ShardEntry, ...]
+
+    @property
+    def samples(self) -> int:
+        return sum(entry.samples for entry in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.bytes for entry in self.shards)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members of every sample, in their order in the tar."""
+        return members(self.image, self.labeled)
+
+    @property
+    def space(self) -> RawSpace:
+        return RawSpace(name=self.raw_space, names=self.raw_ids)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of contents and settings; the key of every order drawn from this set."""
+        return sha256(
+            canonical(
+                {
+                    "dataset": self.dataset,
+                    "version": self.version,
+                    "split": self.split,
+                    "raw_space": {"name": self.raw_space, "ids": sorted(self.raw_ids)},
+                    "members": self.members,
+                    "settings": dict(self.settings),
+                    "shards": [{"samples": entry.samples, "content": entry.content} for entry in self.shards],
+                }
+            )
+        )
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        fields = {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "version": self.version,
+            "split": self.split,
+            "raw_space": self.raw_space,
+            "raw_ids": {str(number): name for number, name in sorted(self.raw_ids.items())},
+            "labeled": self.labeled,
+            "image": self.image,
+            "samples": self.samples,
+            "bytes": self.bytes,
+            "settings": dict(self.settings),
+            "listing": self.listing,
+            "shards": [asdict(entry) for entry in self.shards],
+            "digest": self.digest,
+        }
+        return json.dumps(fields, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = MANIFEST) -> "Manifest":
+        """Read manifest.json; DataError where it is damaged, of another format, or edited (its digest says so)."""
+        remedy = "copy it again from its source, or delete the folder and write the shards again"
+        try:
+            fields = json.loads(text)
+            found = fields["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{where}: not a manifest ({type(error).__name__}: {error}); {remedy}") from error
+        if found != FORMAT:
+            raise DataError(
+                f"{where}: format {found!r}, this semiseg-data reads format {FORMAT}; "
+                "install a semiseg-data of the version that wrote it, or write the shards again"
+            )
+        try:
+            manifest = cls(
+                dataset=fields["dataset"],
+                version=fields["version"],
+                split=fields["split"],
+                raw_space=fields["raw_space"],
+                raw_ids={int(number): name for number, name in fields["raw_ids"].items()},
+                labeled=fields["labeled"],
+                image=fields["image"],
+                settings=fields["settings"],
+                listing=fields["listing"],
+                shards=tuple(ShardEntry(**entry) for entry in fields["shards"]),
+            )
+            told = {name: fields[name] for name in ("samples", "bytes", "digest")}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{where}: damaged manifest ({type(error).__name__}: {error}); {remedy}") from error
+        for name, value in told.items():
+            if value != getattr(manifest, name):
+                raise DataError(
+                    f"{where}: it says {name} {value}, its contents give {getattr(manifest, name)}: "
+                    f"it was edited or damaged; {remedy}"
+                )
+        return manifest
+
+
+def members(image: str, labeled: bool) -> tuple[str, ...]:
+    """Extensions of a sample's members, in their order in the tar."""
+    return (f"image.{image}", "label.png", "meta.json") if labeled else (f"image.{image}", "meta.json")
+
+
+def index_schema() -> "pa.Schema":
+    """Columns of an index. Offsets are of payloads, in bytes from the start of the tar; label columns are null without labels.
+
+    content  sha256 over key, image bytes, label type, shape and pixels, and meta.json
+    stats    the label, per tile (row-major, TILE x TILE pixels) and raw id: pixels, and sums of absolute x and y. They
+             merge exactly under any taxonomy
+    """
+    import pyarrow as pa
+
+    place = [
+        pa.field(f"{member}_{what}", kind)
+        for member in ("image", "label", "meta")
+        for what, kind in (("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32()))
+    ]
+    counts = pa.struct(
+        [("tile", pa.int32()), ("id", pa.int32()), ("pixels", pa.int64()), ("sum_x", pa.int64()), ("sum_y", pa.int64())]
+    )
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            *place,
+            pa.field("height", pa.int32()),
+            pa.field("width", pa.int32()),
+            pa.field("tags", pa.list_(pa.string())),
+            pa.field("flags", pa.list_(pa.string())),
+            pa.field("content", pa.string()),
+            pa.field("stats", pa.list_(counts)),
+        ]
+    )
+
+
+def shard_content(contents: list[str]) -> str:
+    """The content hash of a shard, from those of its samples in order."""
+    return sha256("\n".join(contents).encode())
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with one spelling: sorted keys, no spaces, ascii; ValueError for NaN and infinities, which JSON does not have."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

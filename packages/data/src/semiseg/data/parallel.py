@@ -1,0 +1,102 @@
+"""Shards written by several processes: one failure stops them all, a kill of the parent takes them along."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from typing import Any
+
+from semiseg.data.errors import DataError
+from semiseg.data.manifest import ShardEntry
+from semiseg.data.shard import Job, Progress, finish_shard
+
+_SAMPLES, _BYTES, _STOP = range(3)  # of the shared counters
+_POLL_S = 0.2
+
+
+def finish_all(jobs: list[Job], *, workers: int, samples: int, progress: Progress) -> list[ShardEntry]:
+    """The entries of all shards, in order. DataError for the first failure, after every process has cleaned up."""
+    # forkserver rather than fork: this process may run threads. It imports the writer once, for all workers.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["webdataset", "pyarrow.parquet", __name__])
+    shared = context.Array("q", 3)
+    futures: list[Future[ShardEntry]] = []
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, _begin, (shared,)) as pool:
+        try:
+            futures += [pool.submit(_finish, job) for job in jobs]
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, _POLL_S, FIRST_EXCEPTION)
+                progress(shared[_SAMPLES], samples, shared[_BYTES])
+                for future in done:
+                    future.result()
+        except BaseException as error:
+            shared[_STOP] = 1
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise _died() from error
+            if isinstance(error, Exception):
+                raise _first(futures, error) from None
+            raise
+    return [future.result() for future in futures]
+
+
+class _Stopped(Exception):
+    """Another shard failed, or the user has had enough."""
+
+
+_counters: Any = None
+
+
+def _begin(counters: Any) -> None:
+    """Prepare a worker: the terminal's Ctrl-C is the parent's business, and a worker does not outlive its parent."""
+    global _counters
+    _counters = counters
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+
+
+def _follow(sentinel: int) -> None:
+    wait_for([sentinel])
+    os._exit(1)
+
+
+def _finish(job: Job) -> ShardEntry:
+    return finish_shard(job, _tick)
+
+
+def _tick(samples: int, size: int) -> None:
+    if _counters[_STOP]:
+        raise _Stopped
+    with _counters.get_lock():
+        _counters[_SAMPLES] += samples
+        _counters[_BYTES] += size
+
+
+def _first(futures: list[Future[ShardEntry]], error: Exception) -> Exception:
+    """The failure of the first shard that has one, so that the same fault gives the same message."""
+    for future in futures:
+        if future.done() and not future.cancelled():
+            found = future.exception()
+            if isinstance(found, pickle.PicklingError | AttributeError | TypeError) and "pickle" in str(found):
+                return DataError(
+                    f"a sample can't be sent to another process ({found}); make its members bytes or functools.partial "
+                    "of functions of a module, or write with one worker"
+                )
+            if isinstance(found, Exception) and not isinstance(found, _Stopped | BrokenProcessPool):
+                return found
+    return error
+
+
+def _died() -> DataError:
+    return DataError(
+        "a process that wrote shards died (out of memory, or killed?); the same call continues, --workers 1 needs least memory. "
+        'In a script of your own, call shard() below `if __name__ == "__main__":`'
+    )

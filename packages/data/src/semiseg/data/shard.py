@@ -1,0 +1,277 @@
+"""Write a split as WebDataset tars: planned, parallel, atomic, continued after a kill, byte-identical however it is run.
+
+The order of events: plan.json, then each tar followed by its index, then manifest.json, which commits the set. A shard
+is a function of its samples alone, so any number of processes writes the same bytes.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from semiseg.data.adapter import Adapter, RawSample
+from semiseg.data.encode import Contents, Encoded, crc32, encode
+from semiseg.data.errors import DataError
+from semiseg.data.layout import Layout, check_folder, lay_out, shard_name, write_plan
+from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, index_schema, sha256, shard_content
+from semiseg.data.storage import atomic, local_path, remove_stale, unwritable
+
+if TYPE_CHECKING:
+    from webdataset import TarWriter
+
+Progress = Callable[[int, int, int], None]
+"""Called with samples done, samples in all, bytes done."""
+_BLOCK = 512  # of a tar
+
+
+def shard(
+    adapter: Adapter,
+    split: str,
+    to: str | os.PathLike[str],
+    *,
+    size: int | str = "256MB",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write `<to>/<adapter.name>/<split>/`, or finish writing it, and return its manifest.
+
+    `size` is about how large a shard gets; `workers` processes share the shards (scripts that ask for more than one need
+    the usual `if __name__ == "__main__":`). A set that is complete is left as it is. Raises DataError for bad samples,
+    a folder that holds another configuration, a disk that is full; shards that are finished stay, and the same call
+    continues.
+    """
+    return write(lay_out(adapter, split, size=size), to, workers=workers, progress=progress)
+
+
+def write(
+    layout: Layout, to: str | os.PathLike[str], *, workers: int = 1, progress: Progress | None = None
+) -> Manifest:
+    """`shard` for a layout that is there already."""
+    if workers < 1:
+        raise DataError(f"workers is {workers}; at least one process has to write")
+    folder = layout.folder(_local(to))
+    if (manifest := complete(layout, to)) is not None:
+        return manifest
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(error, folder) from error
+    with _only_writer(folder):
+        remove_stale(folder)
+        write_plan(folder, layout)
+        jobs = [Job(str(folder), shard_name(n), samples, layout.contents) for n, samples in enumerate(layout.shards)]
+        tell = progress or (lambda done, total, size: None)
+        try:
+            if min(workers, len(jobs)) == 1:
+                entries = _in_turn(jobs, layout.samples, tell)
+            else:
+                from semiseg.data.parallel import finish_all
+
+                entries = finish_all(jobs, workers=workers, samples=layout.samples, progress=tell)
+        finally:
+            with suppress(OSError):
+                remove_stale(folder)
+        manifest = _manifest(layout, entries)
+        with atomic(folder / MANIFEST) as file:
+            file.write(manifest.to_json().encode())
+        (folder / PLAN).unlink()
+    return manifest
+
+
+def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
+    """The manifest of a set that has nothing left to write; DataError where another configuration is in its place.
+
+    A look at names and sizes; `verify` reads every byte.
+    """
+    folder = layout.folder(_local(to))
+    manifest = check_folder(folder, layout)
+    if manifest is None:
+        return None
+    files = [(entry.tar, entry.bytes) for entry in manifest.shards]
+    files += [(entry.index, entry.index_bytes) for entry in manifest.shards]
+    try:
+        there = all((folder / name).stat().st_size == size for name, size in files)
+    except OSError:
+        return None
+    return manifest if there else None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One shard to write, as it travels to another process."""
+
+    folder: str
+    name: str
+    samples: tuple[RawSample, ...]
+    contents: Contents
+
+
+Tick = Callable[[int, int], None]
+"""Called with the samples and bytes that were just done; may raise to stop the writing."""
+
+
+def finish_shard(job: Job, tick: Tick) -> ShardEntry:
+    """The entry of a shard that an earlier run finished, or of the shard now written."""
+    entry = _finished(job)
+    if entry is not None:
+        tick(entry.samples, entry.bytes)
+        return entry
+    from webdataset import TarWriter  # imports torch where it is installed: 1.3 s
+
+    tar = Path(job.folder, f"{job.name}.tar")
+    rows: list[dict[str, Any]] = []
+    with atomic(tar) as file:
+        stream = _Hashing(file)
+        with TarWriter(cast(Any, stream), user="", group="", mode=0o644, mtime=0, encoder=False) as writer:
+            for sample in job.samples:
+                start = writer.tarstream.offset
+                rows.append(_add(writer, encode(sample, job.contents)))
+                tick(1, writer.tarstream.offset - start)
+    facts = {
+        "bytes": str(stream.bytes),
+        "sha256": stream.sha256.hexdigest(),
+        "samples": str(len(rows)),
+        "content": shard_content([row["content"] for row in rows]),
+    }
+    index = _index(rows, facts)
+    with atomic(tar.with_name(f"{job.name}.index.parquet")) as file:
+        file.write(index)
+    return _entry(job.name, facts, index)
+
+
+def _add(writer: "TarWriter", sample: Encoded) -> dict[str, Any]:
+    """Append a sample to the tar; its row of the index, with the places of its members."""
+    row = dict(sample.row)
+    offset = writer.tarstream.offset
+    for extension, data in sample.members.items():
+        member = extension.split(".")[0]
+        row |= {f"{member}_offset": offset + _BLOCK, f"{member}_size": len(data), f"{member}_crc32": crc32(data)}
+        offset += _BLOCK + -(-len(data) // _BLOCK) * _BLOCK
+    writer.write({"__key__": sample.key, **sample.members})  # it sorts them by name: image, label, meta
+    if writer.tarstream.offset != offset:
+        raise DataError(
+            f"'{sample.key}' ends at {writer.tarstream.offset} of its tar instead of {offset}: a defect of the writer"
+        )
+    return row
+
+
+class _Hashing:
+    """A stream to write to that keeps the sha256 and the size of what went through."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.bytes += len(data)
+        return self.file.write(data)
+
+
+def _index(rows: list[dict[str, Any]], facts: dict[str, str]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = index_schema().with_metadata({f"semiseg.{name}": value for name, value in facts.items()})
+    columns = {name: [row.get(name) for row in rows] for name in schema.names}
+    stream = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=schema), stream, compression="zstd")
+    return stream.getvalue()
+
+
+def _entry(name: str, facts: dict[str, str], index: bytes) -> ShardEntry:
+    return ShardEntry(
+        name=name,
+        samples=int(facts["samples"]),
+        bytes=int(facts["bytes"]),
+        sha256=facts["sha256"],
+        index_bytes=len(index),
+        index_sha256=sha256(index),
+        content=facts["content"],
+    )
+
+
+def _finished(job: Job) -> ShardEntry | None:
+    """The entry of a shard whose index is there and whose tar has the sha256 that the index names."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tar = Path(job.folder, f"{job.name}.tar")
+    try:
+        index = tar.with_name(f"{job.name}.index.parquet").read_bytes()
+        metadata = pq.read_schema(io.BytesIO(index)).metadata or {}
+        facts = {
+            name: metadata[f"semiseg.{name}".encode()].decode() for name in ("bytes", "sha256", "samples", "content")
+        }
+        keys = pq.read_table(io.BytesIO(index), columns=["key"])["key"].to_pylist()
+        whole = tar.stat().st_size == int(facts["bytes"]) and keys == [sample.key for sample in job.samples]
+        if not whole:
+            return None
+        with tar.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return None  # whatever is wrong with it, writing it again puts it right
+    return _entry(job.name, facts, index) if found == facts["sha256"] else None
+
+
+def _in_turn(jobs: list[Job], samples: int, progress: Progress) -> list[ShardEntry]:
+    """All shards in this process."""
+    done = [0, 0]
+
+    def tick(count: int, size: int) -> None:
+        done[0] += count
+        done[1] += size
+        progress(done[0], samples, done[1])
+
+    return [finish_shard(job, tick) for job in jobs]
+
+
+def _manifest(layout: Layout, entries: list[ShardEntry]) -> Manifest:
+    return Manifest(
+        dataset=layout.contents.dataset,
+        version=layout.version,
+        split=layout.contents.split,
+        raw_space=layout.contents.raw_space,
+        raw_ids=layout.contents.raw_ids,
+        labeled=layout.contents.labeled,
+        image=layout.contents.image,
+        settings={"size": layout.size},
+        listing=layout.listing,
+        shards=tuple(entries),
+    )
+
+
+def _local(to: str | os.PathLike[str]) -> Path:
+    folder = local_path(to)
+    if folder is None:
+        raise DataError(
+            f"{to}: shards are written to local folders only; write them to disk, then copy the folder there"
+        )
+    return folder
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second writer, which would take this one's temp files for leftovers; a kill lets go of it."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise DataError(f"{folder}: another process is writing here; wait for it to end") from error
+    except OSError:
+        pass  # a network file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)

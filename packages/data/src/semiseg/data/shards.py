@@ -1,0 +1,341 @@
+"""Read a written split: any sample by its number, from a local folder or any fsspec URL.
+
+A sample costs one range read, since its members lie side by side; a shard's index is read once, when the first of its
+samples is asked for. Every member is checked against its crc32: damage is an error with a place, never a wrong pixel.
+"""
+
+import io
+import json
+import operator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from semiseg.data.encode import TAGS, crc32, decode_image, decode_label
+from semiseg.data.errors import DataError
+from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, canonical, sha256
+from semiseg.data.storage import Storage
+from semiseg.data.taxonomy import RawSpace, Taxonomy
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One decoded sample: `image` in RGB, `label` of raw ids (uint8 or uint16 [h, w]), None in an unlabeled set."""
+
+    key: str
+    image: Image.Image
+    label: np.ndarray | None
+    tags: tuple[str, ...]
+    meta: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """One sample as it is stored: the bytes of a JPEG or PNG, of a PNG of raw ids, and of JSON. Checksums hold."""
+
+    key: str
+    image: bytes
+    label: bytes | None
+    meta: bytes
+
+
+class ShardSet:
+    """The samples of one written split, in the order of the tars.
+
+    Pickles without handles; each process opens its own. Raises DataError where there is no manifest (with the command
+    that writes one), and wherever a shard does not hold what its manifest and index say.
+    """
+
+    def __init__(self, url: str | PathLike[str]) -> None:
+        self.url = str(url)
+        self._storage = Storage(url)
+        self.manifest = read_manifest(self._storage)
+        self.shard_sizes = tuple(entry.samples for entry in self.manifest.shards)
+        self._stops = list(accumulate(self.shard_sizes))
+        self._indexes: dict[int, Index] = {}
+
+    @property
+    def digest(self) -> str:
+        """Names contents and settings: the key of every order drawn from this set."""
+        return self.manifest.digest
+
+    @property
+    def raw_space(self) -> RawSpace:
+        return self.manifest.space
+
+    @property
+    def labeled(self) -> bool:
+        return self.manifest.labeled
+
+    def __len__(self) -> int:
+        return self._stops[-1] if self._stops else 0
+
+    def __getitem__(self, number: int) -> Sample:
+        members = self.raw(number)
+        shard, row = self._locate(number)
+        try:
+            image = decode_image(members.image).convert("RGB")
+            label = None if members.label is None else decode_label(members.label)
+            meta = json.loads(members.meta)
+        except (DataError, ValueError) as error:  # intact by its checksum: it was broken before it was written
+            raise DataError(
+                f"{self._where(shard)}: sample '{members.key}', row {row}: {error}; {self._remedy()}"
+            ) from error
+        return Sample(members.key, image, label, tuple(filter(None, meta["tags"].split(TAGS))), meta)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[number] for number in range(len(self)))
+
+    def raw(self, number: int) -> Members:
+        """The still encoded members, for callers who decode themselves; one range read."""
+        shard, row = self._locate(number)
+        index, tar = self._index(shard), self.manifest.shards[shard].tar
+        places = index.places[row]
+        start, stop = places[0][1], places[-1][1] + places[-1][2]
+        try:
+            span = self._storage.read_range(tar, start, stop)
+        except OSError as error:
+            raise DataError(
+                f"{self._where(shard)}: cannot be read ({error.strerror or error}); {self._remedy()}"
+            ) from error
+        found: dict[str, bytes] = {}
+        for member, offset, size, crc in places:
+            data = span[offset - start : offset - start + size]
+            if len(data) < size or crc32(data) != crc:
+                what = (
+                    f"is cut off after {len(data)}"
+                    if len(data) < size
+                    else f"has crc32 {crc32(data):08x} instead of {crc:08x} in its"
+                )
+                raise DataError(
+                    f"{self._where(shard)}: sample '{index.keys[row]}': {member} at offset {offset} {what} of {size} bytes; "
+                    f"{self._remedy()}"
+                )
+            found[member] = data
+        return Members(index.keys[row], found["image"], found.get("label"), found["meta"])
+
+    def keys(self) -> list[str]:
+        """Every sample's key, in order. Reads every index."""
+        return [key for index in self._all() for key in index.keys]
+
+    def sizes(self) -> np.ndarray:
+        """Heights and widths, int64 [n, 2]. Reads every index."""
+        columns = [[index.table[name].to_numpy() for name in ("height", "width")] for index in self._all()]
+        return np.concatenate([np.stack(pair, axis=1) for pair in columns]).astype(np.int64)
+
+    def flags(self) -> list[tuple[str, ...]]:
+        """What the writer marked each sample with, such as "constant-image". Reads every index."""
+        return [tuple(found) for index in self._all() for found in index.table["flags"].to_pylist()]
+
+    def class_pixels(self, taxonomy: Taxonomy) -> np.ndarray:
+        """Pixels of each class in each sample, int64 [n, classes]; ignored pixels count nowhere. Reads every index."""
+        self.check(taxonomy)
+        pixels = np.zeros((len(self), len(taxonomy.names)), np.int64)
+        first = 0
+        for index in self._all():
+            rows, ids, counts = index.statistics()
+            classes = taxonomy.lookup[ids]
+            kept = classes != taxonomy.ignore
+            np.add.at(pixels, (rows[kept] + first, classes[kept]), counts[kept])
+            first += len(index.keys)
+        return pixels
+
+    def check(self, taxonomy: Taxonomy) -> None:
+        """DataError unless this set has labels of the taxonomy's raw space."""
+        _check_space(self.url, self.raw_space, taxonomy)
+        if not self.labeled:
+            raise DataError(f"{self.url}: has no labels, so no classes either; use a labeled split")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_indexes": {}}
+
+    def _locate(self, number: int) -> tuple[int, int]:
+        position = operator.index(number)
+        if position < 0:
+            position += len(self)
+        if not 0 <= position < len(self):
+            raise IndexError(f"sample {number} of {len(self)} in {self.url}")
+        shard = bisect_right(self._stops, position)
+        return shard, position - self._stops[shard] + self.shard_sizes[shard]
+
+    def _index(self, shard: int) -> "Index":
+        if shard not in self._indexes:
+            self._indexes[shard] = read_index(self._storage, self.manifest.shards[shard], self._remedy())
+        return self._indexes[shard]
+
+    def _all(self) -> Iterator["Index"]:
+        return (self._index(shard) for shard in range(len(self.shard_sizes)))
+
+    def _where(self, shard: int) -> str:
+        return self._storage.where(self.manifest.shards[shard].tar)
+
+    def _remedy(self) -> str:
+        return remedy(self.url, self.manifest)
+
+
+class Pool:
+    """Several sets of one raw space, read as one: the samples of the first set, then those of the second, and so on."""
+
+    def __init__(self, sets: Sequence[ShardSet]) -> None:
+        if not sets:
+            raise DataError("a pool needs at least one set of shards")
+        for other in sets[1:]:
+            if other.raw_space != sets[0].raw_space:
+                raise DataError(
+                    f"{other.url} has labels of raw space '{other.raw_space.name}', {sets[0].url} of "
+                    f"'{sets[0].raw_space.name}': ids of one mean nothing in the other, pool sets of one raw space"
+                )
+        self.sets = tuple(sets)
+        self.shard_sizes = tuple(size for each in sets for size in each.shard_sizes)
+        self._stops = list(accumulate(len(each) for each in sets))
+
+    @property
+    def url(self) -> str:
+        return " + ".join(each.url for each in self.sets)
+
+    @property
+    def digest(self) -> str:
+        """That of the only set, or one that follows from those of all sets in their order."""
+        digests = [each.digest for each in self.sets]
+        return digests[0] if len(digests) == 1 else sha256(canonical(digests))
+
+    @property
+    def raw_space(self) -> RawSpace:
+        return self.sets[0].raw_space
+
+    @property
+    def labeled(self) -> bool:
+        """Whether every sample has a label."""
+        return all(each.labeled for each in self.sets)
+
+    def __len__(self) -> int:
+        return self._stops[-1]
+
+    def __getitem__(self, number: int) -> Sample:
+        chosen, inner = self._locate(number)
+        return chosen[inner]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (sample for each in self.sets for sample in each)
+
+    def raw(self, number: int) -> Members:
+        """As `ShardSet.raw`."""
+        chosen, inner = self._locate(number)
+        return chosen.raw(inner)
+
+    def keys(self) -> list[str]:
+        return [key for each in self.sets for key in each.keys()]
+
+    def sizes(self) -> np.ndarray:
+        return np.concatenate([each.sizes() for each in self.sets])
+
+    def flags(self) -> list[tuple[str, ...]]:
+        return [found for each in self.sets for found in each.flags()]
+
+    def class_pixels(self, taxonomy: Taxonomy) -> np.ndarray:
+        return np.concatenate([each.class_pixels(taxonomy) for each in self.sets])
+
+    def check(self, taxonomy: Taxonomy) -> None:
+        for each in self.sets:
+            each.check(taxonomy)
+
+    def _locate(self, number: int) -> tuple[ShardSet, int]:
+        position = operator.index(number)
+        if position < 0:
+            position += len(self)
+        if not 0 <= position < len(self):
+            raise IndexError(f"sample {number} of {len(self)} in {self.url}")
+        chosen = bisect_right(self._stops, position)
+        return self.sets[chosen], position - self._stops[chosen] + len(self.sets[chosen])
+
+
+class Index:
+    """One shard's index in memory."""
+
+    def __init__(self, table: "pa.Table") -> None:
+        self.table = table
+        self.keys: list[str] = table["key"].to_pylist()
+        present = [member for member in ("image", "label", "meta") if table[f"{member}_offset"].null_count == 0]
+        columns = [
+            [
+                (member, *place)
+                for place in zip(*(table[f"{member}_{what}"].to_pylist() for what in _PLACE), strict=True)
+            ]
+            for member in present
+        ]
+        self.places: list[tuple[tuple[str, int, int, int], ...]] = list(zip(*columns, strict=True))
+        """A row's members, in their order in the tar: (member, offset, size, crc32)."""
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, raw ids and pixels, int64, one element for each row, tile and id."""
+        import pyarrow.compute as pc
+
+        stats = self.table["stats"].combine_chunks()
+        rows = np.asarray(pc.call_function("list_parent_indices", [stats]), np.int64)
+        values = stats.flatten()
+        return rows, *(np.asarray(values.field(name), np.int64) for name in ("id", "pixels"))
+
+
+_PLACE = ("offset", "size", "crc32")
+
+
+def read_manifest(storage: Storage) -> Manifest:
+    """The manifest of a set; DataError that says what to type where there is none."""
+    try:
+        return Manifest.from_json(storage.read(MANIFEST).decode(errors="replace"), storage.where(MANIFEST))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise DataError(f"{storage.where(MANIFEST)}: cannot be read ({error})") from error
+    command = _command(storage.url)
+    if storage.exists(PLAN):
+        raise DataError(f"{storage.url}: the writing was cut off; the same command continues it: {command}")
+    raise DataError(f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}")
+
+
+def read_index(storage: Storage, entry: ShardEntry, remedy: str) -> Index:
+    """A shard's index, checked against the manifest."""
+    import pyarrow.parquet as pq
+
+    where = storage.where(entry.index)
+    try:
+        data = storage.read(entry.index)
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read ({error.strerror or error}); {remedy}") from error
+    if sha256(data) != entry.index_sha256:
+        raise DataError(f"{where}: {len(data)} bytes that are not those of the manifest (sha256 differs); {remedy}")
+    return Index(pq.read_table(io.BytesIO(data)))
+
+
+def remedy(url: str, manifest: Manifest) -> str:
+    """What to do about a damaged shard."""
+    root = url.rstrip("/").removesuffix(f"{manifest.dataset}/{manifest.split}") or "."
+    return (
+        f"see all the damage with `semiseg data verify {url}`, then copy the file again from its source, "
+        f"or delete it and run `semiseg data shard {manifest.dataset} --split {manifest.split} --to {root}`"
+    )
+
+
+def _command(url: str) -> str:
+    """The command that writes a set, from where it would lie: <root>/<dataset>/<split>."""
+    parts = url.rstrip("/").split("/")
+    dataset, split = parts[-2:] if len(parts) > 1 else ("<dataset>", parts[-1])
+    root = "/".join(parts[:-2]) or ("/" if url.startswith("/") else ".")
+    return f"semiseg data shard {dataset} --split {split} --to {root}"
+
+
+def _check_space(url: str, space: RawSpace, taxonomy: Taxonomy) -> None:
+    if taxonomy.raw_space != space.name:
+        raise DataError(
+            f"{url}: its labels are of raw space '{space.name}', taxonomy '{taxonomy.name}' reads '{taxonomy.raw_space}'; "
+            f"choose a taxonomy of '{space.name}' (semiseg data list shows them)"
+        )
