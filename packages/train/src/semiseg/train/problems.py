@@ -1,8 +1,10 @@
 """Everything that is wrong with a recipe, told at once, each with its place, what was found and a remedy."""
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from semiseg.data.errors import SemisegError
 from semiseg.train.lines import Path
@@ -35,6 +37,15 @@ class Origin:
     file: str
     lines: Mapping[Path, int]
     arguments: Mapping[Path, str]
+
+    def attach(self, recipe: object) -> None:
+        """Let `of` find this origin again. It is no field: a recipe's equality, copies and digest know nothing of it."""
+        object.__setattr__(recipe, "_origin", self)
+
+    @classmethod
+    def of(cls, recipe: object) -> "Origin":
+        """Where a loaded recipe came from; for one made in Python, nowhere in particular."""
+        return getattr(recipe, "_origin", cls("recipe", {}, {}))
 
     def tell(self, problems: Iterable[Problem]) -> list[str]:
         """One line for each problem, in the order of the file, then in that of the arguments."""
@@ -73,3 +84,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return close[0] if close else None
+
+
+def show(value: Any) -> str:
+    """A value as TOML would have it, cut where it is long."""
+    if isinstance(value, dict):
+        return "a table"
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

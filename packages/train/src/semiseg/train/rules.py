@@ -85,11 +85,12 @@ def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) ->
                 yield Problem(where, _ordered(perturbation.gamma))
             elif high > 1:
                 yield Problem(where, f"{high:g} is no share; gamma is 1 at most")
+    if any(domain.unlabeled for domain in recipe.data.domains.values()):
+        return  # a domain without unlabeled images trains on its labeled ones alone
     for name, domain in recipe.data.domains.items():
-        if domain.unlabeled is None:
-            what = f"missing, and objectives.{at[1]} (cross_consistency) needs it"
-            remedy = f'add unlabeled = {{ dataset = "{domain.labeled.dataset}", split = ..., batch_size = ... }}'
-            yield Problem(("data", "domains", name, "unlabeled"), f"{what}; {remedy} or remove that objective")
+        what = f"missing, and objectives.{at[1]} (cross_consistency) needs it"
+        remedy = f'add unlabeled = {{ dataset = "{domain.labeled.dataset}", split = ..., batch_size = ... }}'
+        yield Problem(("data", "domains", name, "unlabeled"), f"{what}; {remedy} or remove that objective")
 
 
 def _optimisation(recipe: Recipe) -> Iterator[Problem]:

@@ -1,0 +1,179 @@
+"""Whether the world is as a recipe needs it: shards, taxonomies, masks, counts, processes."""
+
+from collections.abc import Iterator
+from pathlib import Path as File
+from typing import TYPE_CHECKING
+
+from semiseg.data.errors import DataError, unknown
+from semiseg.train.lines import Path
+from semiseg.train.problems import Origin, Problem, RecipeError, nearest
+from semiseg.train.recipe import PSP, CrossConsistency, Data, Domain, Labeled, Recipe, Unlabeled, Val
+
+if TYPE_CHECKING:
+    from semiseg.data import Pool, ShardSet, Taxonomy
+
+Source = Labeled | Unlabeled | Val
+OBJECTS = ("context_mask", "object_mask", "guided_cutout")  # perturbations that need to know what an object is
+
+
+def check_facts(recipe: Recipe, *, world: int = 1) -> None:
+    """Raise RecipeError with everything that keeps this recipe from being trained here by `world` processes.
+
+    Looks for data sets, shards, taxonomies, masks, key files, weights; opens no image and builds no model.
+    """
+    problems = [problem for name in recipe.data.domains for problem in _domain(name, recipe, world)]
+    weights = recipe.model.encoder.weights
+    if weights not in ("timm", "none") and not File(weights).exists():
+        what = f'nothing at \'{weights}\'; the head of the recipe may say how to get it, or use "timm" or "none"'
+        problems.append(Problem(("model", "encoder", "weights"), what))
+    if problems:
+        raise RecipeError(Origin.of(recipe).tell(problems))
+
+
+def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
+    from semiseg.data import Taxonomy
+
+    domain, at = recipe.data.domains[name], ("data", "domains", name)
+    taxonomy = None
+    try:
+        taxonomy = Taxonomy.get(domain.taxonomy)
+    except DataError as error:
+        yield Problem((*at, "taxonomy"), str(error))
+    pools: dict[str, ShardSet | Pool] = {}
+    for role, source in (("labeled", domain.labeled), ("unlabeled", domain.unlabeled), ("val", domain.val)):
+        if source is None:
+            continue
+        if not isinstance(source, Val):
+            yield from _batch((*at, role, "batch_size"), source, recipe, world)
+        found = _open((*at, role), source, recipe.data)
+        if isinstance(found, Problem):
+            yield found
+            continue
+        pools[role] = found
+        yield from _contents((*at, role), source, found, taxonomy)
+        if not isinstance(source, Val):
+            yield from _sizes((*at, role), domain, found, -(-source.batch_size // (world * recipe.accumulate)))
+    yield from _remainder((*at, "unlabeled", "minus"), domain, pools, taxonomy)
+    if taxonomy and not taxonomy.foreground:
+        yield from _foreground(recipe, taxonomy.name)
+
+
+def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":
+    """The shards of a source, or why there are none."""
+    from semiseg.data import Pool, ShardSet, installed
+    from semiseg.data.manifest import MANIFEST
+    from semiseg.data.storage import Storage
+
+    root = data.shards.rstrip("/")
+    missing = [s for s in source.splits if not Storage(f"{root}/{source.dataset}/{s}").exists(MANIFEST)]
+    if missing:
+        what = f"no shards for {', '.join(f'{source.dataset}/{split}' for split in missing)} under {data.shards}"
+        known = installed()
+        if source.dataset not in known:
+            return Problem((*at, "dataset"), f"{what}, and {unknown('data set', source.dataset, known)}")
+        meant = nearest(missing[0], _written(f"{root}/{source.dataset}"))
+        wanted = " ".join(f"--split {split}" for split in missing)
+        command = f"semiseg data shard {source.dataset} {wanted} --to {data.shards}"
+        return Problem((*at, "split"), f"{what}; write them with: {command}", meant)
+    try:
+        sets = [ShardSet(f"{root}/{source.dataset}/{split}") for split in source.splits]
+        return sets[0] if len(sets) == 1 else Pool(sets)
+    except DataError as error:
+        return Problem((*at, "split"), str(error))
+
+
+def _written(folder: str) -> list[str]:
+    """Names of the splits that have been sharded into a data set's folder."""
+    from semiseg.data.storage import Storage
+
+    try:
+        return Storage(folder).names()
+    except OSError:
+        return []
+
+
+def _contents(at: Path, source: Source, pool: "ShardSet | Pool", taxonomy: "Taxonomy | None") -> Iterator[Problem]:
+    """Masks where they are needed, in ids that the taxonomy reads; enough samples; key files that fit."""
+    from semiseg.data import Taxonomy, by_keys
+
+    by_class = source.subset is not None
+    if by_class or not isinstance(source, Unlabeled):
+        for each in _sets(pool):
+            place = f"{each.manifest.dataset}/{each.manifest.split}"
+            if not each.manifest.labeled:
+                what = "a subset is chosen by its masks" if isinstance(source, Unlabeled) else "masks are needed here"
+                yield Problem((*at, "split"), f"{place} holds no masks, and {what}; name a split that has them")
+            elif taxonomy and taxonomy.raw_space != each.manifest.raw_space:
+                fit = [name for name, other in Taxonomy.all().items() if other.raw_space == each.manifest.raw_space]
+                what = f"{place} holds labels of '{each.manifest.raw_space}', taxonomy '{taxonomy.name}' reads"
+                remedy = f"taxonomies that fit: {', '.join(fit) or 'none installed'}"
+                yield Problem((*at, "dataset"), f"{what} '{taxonomy.raw_space}'; {remedy}")
+    if source.subset and source.subset.count > len(pool):
+        what = f"asks for {source.subset.count} of {len(pool)} samples"
+        yield Problem((*at, "subset", "count"), f"{what}; ask for {len(pool)} at most")
+    if source.ids:
+        try:
+            if not len(by_keys(pool, File(source.ids).read_text(encoding="utf-8").split())):
+                yield Problem((*at, "ids"), f"'{source.ids}' is empty; write one key a line")
+        except DataError as error:
+            yield Problem((*at, "ids"), f"'{source.ids}': {error}")
+        except (OSError, UnicodeDecodeError) as error:
+            yield Problem((*at, "ids"), f"cannot read '{source.ids}' ({error}); write one key a line")
+
+
+def _batch(at: Path, source: Labeled | Unlabeled, recipe: Recipe, world: int) -> Iterator[Problem]:
+    """An image for every process and micro-step, and two where batch norm sees pooled 1x1 maps."""
+    parts = world * recipe.accumulate
+    micro = f" and accumulate = {recipe.accumulate} micro-steps" * (recipe.accumulate > 1)
+    fewest = source.batch_size // world // recipe.accumulate
+    if not fewest:
+        what = f"{source.batch_size} images for {world} processes{micro}"
+        yield Problem(at, f"{what}; raise it to {parts} at least, or use fewer processes")
+        return
+    alone = recipe.model.norm == "batch" or (recipe.model.norm == "sync" and world == 1)
+    if fewest == 1 and alone and isinstance(recipe.model.context, PSP):
+        what = f"one image at a time for each of {world} processes{micro}, and batch norm over psp's 1x1 map needs two"
+        remedy = f'raise it to {2 * parts}, or set model.norm = "frozen"' + (' or "sync"' if world > 1 else "")
+        yield Problem(at, f"{what}; {remedy}")
+
+
+def _sizes(at: Path, domain: Domain, pool: "ShardSet | Pool", together: int) -> Iterator[Problem]:
+    """Images that are stacked into a batch have one size."""
+    if domain.augment.resize or domain.augment.crop or together < 2:
+        return
+    sizes = sorted({(int(height), int(width)) for height, width in pool.sizes()})
+    if len(sizes) > 1:
+        some = ", ".join(f"{height}x{width}" for height, width in sizes[:3]) + ", ..." * (len(sizes) > 3)
+        what = f"images of {len(sizes)} sizes ({some}) do not stack into batches"
+        yield Problem((*at, "batch_size"), f"{what}; add augment.crop or augment.resize = [height, width]")
+
+
+def _remainder(
+    at: Path, domain: Domain, pools: "dict[str, ShardSet | Pool]", taxonomy: "Taxonomy | None"
+) -> Iterator[Problem]:
+    """Something is left of the unlabeled images without the labeled ones."""
+    labeled, unlabeled = domain.labeled, domain.unlabeled
+    if unlabeled is None or not unlabeled.minus or len(pools.keys() & {"labeled", "unlabeled"}) < 2:
+        return
+    taken = len(pools["labeled"])
+    if labeled.ids or (labeled.subset and labeled.subset.count < taken):
+        return  # a part is labeled
+    if unlabeled.subset is None and not set(pools["unlabeled"].keys()) <= set(pools["labeled"].keys()):
+        return
+    what = f"nothing is left: all {taken} images are labeled"
+    yield Problem(at, f"{what}; label fewer (labeled.subset.count = {max(1, taken // 10)}) or name other splits")
+
+
+def _foreground(recipe: Recipe, taxonomy: str) -> Iterator[Problem]:
+    for index, objective in enumerate(recipe.objectives):
+        if isinstance(objective, CrossConsistency):
+            for number, perturbation in enumerate(objective.perturbations):
+                if perturbation.kind in OBJECTS:
+                    what = f"taxonomy '{taxonomy}' says of no class that it is foreground, and '{perturbation.kind}'"
+                    yield Problem(
+                        ("objectives", index, "perturbations", number), f"{what} needs that; remove this perturbation"
+                    )
+
+
+def _sets(pool: "ShardSet | Pool") -> "list[ShardSet]":
+    return list(getattr(pool, "sets", [pool]))
