@@ -17,7 +17,7 @@ class PSP(nn.Module):
     Each pooled map goes through a 1x1 convolution to `in_channels / len(bins)` channels, BN and ReLU, and is resized to
     the features (bilinear, align_corners=False); the concatenation, twice `in_channels`, goes through a 3x3 convolution
     to `channels`, BN and ReLU. With 2048 -> 512: 23,073,792 parameters.
-    Zhao et al. 2017, section 3.2.
+    Zhao et al. 2017, section 3.2, which speaks of 1/N of the channels for N bins.
     """
 
     def __init__(self, in_channels: int, channels: int = 512, bins: Sequence[int] = (1, 2, 3, 6)) -> None:

@@ -43,6 +43,7 @@ class Encoder(nn.Module):
     Raises ValueError: no such network, or not at this stride. RuntimeError: the pretrained weights can't be had.
     """
 
+    body: Any  # timm's network; its features
     mean: Tensor  # [3, 1, 1]
     std: Tensor  # [3, 1, 1]
 
@@ -61,12 +62,11 @@ class Encoder(nn.Module):
         channels, strides = self.body.feature_info.channels(), self.body.feature_info.reduction()
         fine = [i for i, s in enumerate(strides) if s == (4 if 4 in strides else min(strides)) and s < stride]
         self._low = fine[-1] if fine else None
+        self._channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")  # Swin and its kin
         self.channels: int = channels[-1]
         self.low_channels: int | None = None if self._low is None else channels[self._low]
         self.low_stride: int | None = None if self._low is None else strides[self._low]
-        published: dict[str, Any] = (
-            getattr(self.body, "pretrained_cfg", None) or timm.get_pretrained_cfg(name).to_dict()
-        )
+        published = self.body.pretrained_cfg
         self.register_buffer("mean", torch.empty(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.empty(3, 1, 1), persistent=False)
         self.normalise_by(published["mean"] if mean is None else mean, published["std"] if std is None else std)
@@ -74,7 +74,9 @@ class Encoder(nn.Module):
         if not self._rounds_up():
             self.pads = True
             if not self._rounds_up():
-                raise ValueError(f"encoder {name!r} does not take images of any size: choose one of {_popular()}")
+                raise ValueError(
+                    f"encoder {name!r} does not take images of any size; take another one, such as {_popular()}"
+                )
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the mean and the standard deviation that images are normalised by (three numbers each, of [0, 1])."""
@@ -95,10 +97,14 @@ class Encoder(nn.Module):
         if self.pads:  # after normalising, so that the border is what a convolution's own padding is
             x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
         stages = self.body(x)
-        low = None
+        deep, low = self._planes(stages[-1]), None
         if self._low is not None and self.low_stride is not None:
-            low = stages[self._low][..., : math.ceil(height / self.low_stride), : math.ceil(width / self.low_stride)]
-        return Features(stages[-1], low, (height, width))
+            low = self._planes(stages[self._low])
+            low = low[..., : math.ceil(height / self.low_stride), : math.ceil(width / self.low_stride)]
+        return Features(deep, low, (height, width))
+
+    def _planes(self, stage: Tensor) -> Tensor:
+        return stage.permute(0, 3, 1, 2) if self._channels_last else stage
 
     @torch.no_grad()
     def _rounds_up(self) -> bool:
@@ -120,59 +126,54 @@ class Encoder(nn.Module):
 
 def _build(name: str, stride: int, *, pretrained: bool) -> Any:
     """The timm network with `features_only`, its last feature at the asked stride."""
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.5)
-        raise ValueError(
-            f"unknown encoder {name!r}; did you mean {' or '.join(map(repr, near or _popular()))}? "
-            "timm.list_models() lists them all"
-        )
+    _check_name(name)
     if stride not in STRIDES:
         raise ValueError(f"output stride {stride} of encoder {name!r}: expected one of {', '.join(map(str, STRIDES))}")
-    body = _at_stride(name, stride)
-    if body is None:
-        offers = [s for s in STRIDES if s != stride and _at_stride(name, s) is not None]
-        remedy = (
-            f"it offers {' and '.join(map(str, offers))}: set the output stride to that, or take another encoder"
-            if offers
-            else "it gives no feature maps at any stride that serves here: take another encoder"
+    built = _at_stride(name, stride)
+    if built is None:
+        offers = [str(s) for s in STRIDES if s != stride and _at_stride(name, s) is not None]
+        has = f"it has {' and '.join(offers)}: set that" if offers else "nor any other that serves here: take"
+        raise ValueError(
+            f"encoder {name!r} has no output stride {stride}; {has}{', or take' if offers else ''} another "
+            f"encoder, such as {_popular()}"
         )
-        raise ValueError(f"encoder {name!r} has no output stride {stride}; {remedy} (such as {', '.join(_popular())})")
+    body, settings = built
     if not pretrained:
         return body
     try:
-        return _at_stride(name, stride, pretrained=True)
+        return timm.create_model(name, features_only=True, pretrained=True, **settings)
     except Exception as error:  # urllib, requests, httpx, huggingface_hub and timm each have their own kinds
         raise RuntimeError(
-            f"the published weights of encoder {name!r} could not be fetched ({type(error).__name__}: "
+            f"the published weights of encoder {name!r} can't be had ({type(error).__name__}: "
             f'{" ".join(str(error).split())[:200]}); remedy: set model.encoder.weights = "none" for random weights, '
             "or to a .safetensors or .pth file, or to the folder of a saved model"
         ) from error
 
 
-def _at_stride(name: str, stride: int, *, pretrained: bool = False) -> Any | None:
-    """The network, or None where it can't have this stride. Tried in turn: dilation, free image sizes, as it comes."""
-    settings: list[dict[str, Any]] = [{"output_stride": stride}, {"dynamic_img_size": True}]
-    for extra in (*settings, {"strict_img_size": False}, {}):
+def _check_name(name: str) -> None:
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.6)
+        meant = f"did you mean {' or '.join(map(repr, near))}?" if near else f"take one such as {_popular()};"
+        raise ValueError(f"unknown encoder {name!r}; {meant} timm.list_models() lists them all")
+    architecture, dot, tag = name.partition(".")
+    tagged = timm.list_models(f"{architecture}.*", include_tags=True)
+    if dot and name not in tagged:
+        near = difflib.get_close_matches(name, tagged, n=4, cutoff=0)
+        raise ValueError(f"unknown weights {tag!r} of encoder {architecture!r}; known: {', '.join(near) or 'none'}")
+
+
+def _at_stride(name: str, stride: int) -> tuple[Any, dict[str, Any]] | None:
+    """The network and how it was made: dilated, or for free image sizes, or as it comes; None at no such stride."""
+    attempts: list[dict[str, Any]] = [{"output_stride": stride}, {"dynamic_img_size": True}, {"strict_img_size": False}]
+    for settings in (*attempts, {}):
         try:
-            body = timm.create_model(name, features_only=True, pretrained=pretrained, **extra)
+            body: Any = timm.create_model(name, features_only=True, **settings)
         except (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError, AttributeError):
-            if pretrained and not _constructible(name, extra):
-                continue
-            if pretrained:
-                raise
-            continue
+            continue  # timm's networks differ in how they refuse a setting
         if body.feature_info.reduction()[-1] == stride:
-            return body
+            return body, settings
     return None
 
 
-def _constructible(name: str, extra: dict[str, Any]) -> bool:
-    try:
-        timm.create_model(name, features_only=True, **extra)
-    except (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError, AttributeError):
-        return False
-    return True
-
-
-def _popular() -> list[str]:
-    return ["resnet50s", "resnet18", "tf_efficientnet_lite0"]
+def _popular() -> str:
+    return "resnet50s, resnet18 or tf_efficientnet_lite0"

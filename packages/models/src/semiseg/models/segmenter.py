@@ -38,6 +38,9 @@ class Segmenter(nn.Module):
     Raises ValueError: any of these is not what is listed, each error with its remedy.
     """
 
+    encoder: Encoder
+    context: PSP | Projection
+
     def __init__(
         self,
         encoder: Encoder,
@@ -74,7 +77,7 @@ class Segmenter(nn.Module):
         if norm == "sync":
             check_sync_possible()
             # timm's own converter: torch's drops the activation that timm fuses into its batch norm
-            self.encoder, self.context = map(convert_sync_batchnorm, (self.encoder, self.context))
+            convert_sync_batchnorm(self)  # in place: this module is no batch norm itself
         self.train(self.training)
 
     @property

@@ -1,12 +1,13 @@
 """Make a segmenter from plain settings; save, load, and take over an encoder."""
 
+import difflib
 import json
 import logging
 import os
 import pickle
 import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from semiseg.models.encoder import Encoder
 from semiseg.models.segmenter import ContextKind, DecoderKind, Norm, Segmenter
 
 FORMAT = "semiseg-segmenter/1"
+SUFFIXES = (".safetensors", ".pth", ".pt")  # of files of tensors
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 log = logging.getLogger(__name__)
@@ -75,11 +77,11 @@ def save_pretrained(
     # clones, since safetensors refuses tensors that share memory
     tensors = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in model.state_dict().items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
+        fresh.mkdir()
         save_file(tensors, fresh / WEIGHTS, metadata={"format": "pt"})
         (fresh / CONFIG).write_text(text, encoding="utf-8")
-        fresh.chmod(0o777 & ~_umask())  # mkdtemp makes it private
         if folder.is_dir():
             for name in (WEIGHTS, CONFIG):
                 (fresh / name).replace(folder / name)
@@ -102,14 +104,14 @@ def from_pretrained(path: str | os.PathLike[str], *, norm: Norm | None = None) -
     folder = _model_folder(_locate(os.fspath(path)))
     settings, metadata = _read_config(folder / CONFIG)
     tensors = _read_tensors(folder / WEIGHTS)
-    norm = norm or ("batch" if settings["norm"] == "sync" else settings["norm"])
     try:
+        saved_norm = "batch" if settings["norm"] == "sync" else settings["norm"]
         with torch.random.fork_rng(devices=[]):  # loading a model leaves the caller's random numbers alone
             encoder = Encoder(
                 settings["encoder"], settings["output_stride"], mean=settings["mean"], std=settings["std"]
             )
             parts = ("classes", "context", "context_channels", "decoder", "last_relu")
-            model = Segmenter(encoder, **{key: settings[key] for key in parts}, norm=norm)
+            model = Segmenter(encoder, **{key: settings[key] for key in parts}, norm=norm or saved_norm)
     except KeyError as error:
         raise ValueError(f"{folder / CONFIG}: model.{error.args[0]} is missing; was the file edited?") from error
     _fill(model.state_dict(), tensors, folder / WEIGHTS, "this model")
@@ -155,10 +157,11 @@ def _locate(source: str) -> Path:
     path = Path(source).expanduser()
     if path.exists():
         return path
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) or path.suffix in (".pth", ".pt", ".safetensors"):
-        raise FileNotFoundError(
-            f"{source}: no such file or folder (nor the id of a model on the hub, which reads owner/name)"
-        )
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) or path.parent.is_dir() or path.suffix in SUFFIXES:
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, n=1)
+        meant = f"; did you mean {path.parent / near[0]}?" if near else ", nor a hub id, which reads owner/name"
+        raise FileNotFoundError(f"{source}: no such file or folder{meant}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -226,9 +229,3 @@ def _fill(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path,
     for name, tensor in found.items():
         wanted[name].copy_(tensor)
     return len(found)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
