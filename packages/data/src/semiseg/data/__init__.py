@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from semiseg.data.shards import Pool, Sample, ShardSet
     from semiseg.data.subset import by_keys, digest_of, sequence, stratified
     from semiseg.data.taxonomy import RawSpace, Taxonomy
-    from semiseg.data.testing import AdapterContract
+    from semiseg.data.testing import AdapterContract as AdapterContract
     from semiseg.data.verify import Problem, Report, verify
 
 _HOMES = {
@@ -54,10 +54,10 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
+# AdapterContract is for tests and needs pytest, so `import *` leaves it alone.
 __all__ = [
     "JSON",
     "Adapter",
-    "AdapterContract",
     "DataError",
     "Draw",
     "Manifest",

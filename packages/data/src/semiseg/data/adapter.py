@@ -8,6 +8,7 @@ import functools
 import inspect
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -153,7 +154,7 @@ def find_root(
             return found
         looked.append(f"{label}{'' if label == str(place) else f' = {place}'}: {reason}")
     listing = "\n".join(f"  {line}" for line in looked)
-    tree = "\n".join(f"  {line}" for line in inspect.cleandoc(expected).splitlines())
+    tree = "\n".join(f"  {line}" for line in textwrap.dedent(expected).strip("\n").splitlines())
     raise DataError(
         f"found no files of '{name}'. Looked at:\n{listing}\nexpected:\n{tree}\n"
         f"get the files from {home} and name their folder, or set SEMISEG_DATA to the folder that holds '{name}'"

@@ -1,5 +1,6 @@
 """Masks that a person can judge: as colours, over their image, and side by side on a contact sheet."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -173,6 +174,7 @@ def _swatches(
 ) -> list[tuple[Image.Image, str]]:
     """A square of each class's colour, with its name; the hatch too where the sheet shows it."""
     shown = sorted(set(range(len(taxonomy.names)) if classes is None else classes))
+    _check_ids(np.array([shown], np.int64), taxonomy)
     names = {number: taxonomy.names[number] for number in shown if number != taxonomy.ignore}
     if cells_ignore or taxonomy.ignore in shown:
         names[taxonomy.ignore] = "ignored"
@@ -195,6 +197,5 @@ def _clip(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: 
     """The text, shortened with dots where it would run over."""
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text.rstrip() + "..."
+    fits = bisect_right(range(len(text)), width, key=lambda length: font.getlength(text[:length] + "..."))
+    return text[: max(fits - 1, 0)].rstrip() + "..."
