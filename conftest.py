@@ -1,9 +1,14 @@
-"""What every test of the repository may ask for."""
+"""What every test of the repository may ask for. Imports lazily: some tests run where torch is not installed."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from semiseg.train.recipe import Recipe
 
 ROOT = Path(__file__).parent
 TEST_DATA = Path(os.environ.get("SEMISEG_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -21,3 +26,123 @@ def test_data() -> Path:
 def camvid_root(test_data: Path) -> Path:
     """CamVid in SegNet's layout (train and val)."""
     return test_data / "camvid"
+
+
+RECIPE = """
+name = "tiny"
+steps = 8
+runs = "{runs}"
+
+[data]
+shards = "{shards}"
+workers = 0
+
+[data.domains.street]
+taxonomy = "{street}"
+augment = {{ scale = [0.8, 1.5], crop = [32, 48], flip = 0.5 }}
+labeled = {{ dataset = "street", split = "train", subset = {{ count = 6 }}, batch_size = 3 }}
+unlabeled = {{ dataset = "street", split = "train", minus = "labeled", batch_size = 3 }}
+val = {{ dataset = "street", split = "val" }}
+{room}
+[model]
+encoder = {{ name = "test_resnet", output_stride = 8, weights = "none" }}
+context = {{ kind = "psp", channels = 32 }}
+norm = "batch"
+
+[[objectives]]
+kind = "supervised"
+
+[[objectives]]
+kind = "cross_consistency"
+weight = {{ value = 10, over = 0.3 }}
+perturbations = [
+  {{ kind = "dropout" }}, {{ kind = "feature_drop" }}, {{ kind = "feature_noise" }}, {{ kind = "guided_cutout" }},
+  {{ kind = "vat" }}, {{ kind = "context_mask" }}, {{ kind = "object_mask" }},
+]
+
+[optimizer]
+kind = "sgd"
+lr = 0.05
+
+[log]
+every = 1
+
+[evaluate]
+every = 4
+
+[checkpoint]
+every = 2
+"""
+
+ROOM = """
+[data.domains.room]
+taxonomy = "{room}"
+augment = {{ crop = [40, 32], flip = 0.5 }}
+labeled = {{ dataset = "room", split = "train", subset = {{ count = 5 }}, batch_size = 2 }}
+unlabeled = {{ dataset = "room", split = "train", batch_size = 2 }}
+val = {{ dataset = "room", split = "val" }}
+"""
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of both generated label spaces: 18 training and 5 validation scenes each, 64x48."""
+    from semiseg.data import open_dataset, shard
+
+    shards = tmp_path_factory.mktemp("scenes")
+    for name in ("street", "room"):
+        adapter = open_dataset(name, size="64x48", train_count=18, val_count=5)
+        for split in ("train", "val"):
+            shard(adapter, split, shards, size="20KB")
+    return shards
+
+
+@pytest.fixture(scope="session")
+def taxonomies() -> dict[str, str]:
+    """Data set -> the name of its taxonomy."""
+    from semiseg.data import open_dataset
+
+    return {name: open_dataset(name).taxonomies[0].name for name in ("street", "room")}
+
+
+@pytest.fixture
+def recipe_file(scenes: Path, taxonomies: dict[str, str], tmp_path: Path) -> Callable[..., Path]:
+    """Write the tiny recipe, of one domain or two; run folders go below tmp_path."""
+
+    def write(*, domains: int = 1) -> Path:
+        room = ROOM.format(**taxonomies) if domains == 2 else ""
+        path = tmp_path / f"tiny{domains}.toml"
+        text = RECIPE.format(runs=tmp_path / "runs", shards=scenes, street=taxonomies["street"], room=room)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny(recipe_file: Callable[..., Path]) -> "Callable[..., Recipe]":
+    """The tiny recipe, loaded, with overrides."""
+    from semiseg.train.load import load
+
+    def make(*overrides: str, domains: int = 1) -> Recipe:
+        return load(recipe_file(domains=domains), overrides)
+
+    return make
+
+
+@pytest.fixture
+def write_unlabeled(scenes: Path) -> Callable[[Path], str]:
+    """Write the training scenes' images alone as an unlabeled shard set; returns its URL."""
+    from dataclasses import replace
+
+    from semiseg.data import open_dataset, shard
+
+    def write(to: Path) -> str:
+        street = open_dataset("street", size="64x48", train_count=4, val_count=1)
+        plain, splits = street.samples, street.splits
+        street.samples = lambda split: (replace(sample, label=None) for sample in plain(split))  # type: ignore[method-assign]
+        street.splits = lambda: {name: replace(each, labeled=False) for name, each in splits().items()}  # type: ignore[method-assign]
+        shard(street, "train", to)
+        return str(to / "street" / "train")
+
+    return write

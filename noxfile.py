@@ -45,7 +45,9 @@ def isolated(session: nox.Session) -> None:
     """The members that promise to work without torch, from wheels, in an environment that has none."""
     wheels = Path(session.create_tmp()) / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
-    session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), *(f"./{path}" for path in TORCH_FREE))
+    session.run(
+        "python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), *(f"./{path}" for path in TORCH_FREE)
+    )
     built = sorted(str(wheel) for wheel in wheels.glob("*.whl"))
     session.install("-q", "--force-reinstall", "--no-deps", *built)
     session.install("-q", *built, "pytest>=8")
@@ -54,7 +56,11 @@ def isolated(session: nox.Session) -> None:
 
 def install_everything(session: nox.Session) -> None:
     """Install requirements-dev.txt, once for each state of the files that say what is needed."""
-    said = [ROOT / "requirements-dev.txt", *sorted(ROOT.glob("packages/*/pyproject.toml")), *sorted(ROOT.glob("datasets/*/pyproject.toml"))]
+    said = [
+        ROOT / "requirements-dev.txt",
+        *sorted(ROOT.glob("packages/*/pyproject.toml")),
+        *sorted(ROOT.glob("datasets/*/pyproject.toml")),
+    ]
     state = hashlib.sha256(b"".join(file.read_bytes() for file in said)).hexdigest()
     stamp = EVERYTHING / "installed"
     if stamp.is_file() and stamp.read_text() == state:

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import typer
 
-LIBRARIES = ("numpy", "pillow", "pyarrow", "webdataset", "fsspec", "datasets", "torch", "torchvision", "timm", "accelerate")
+LIBRARIES = (
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "webdataset",
+    "fsspec",
+    "datasets",
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+)
 
 # Runs in a process of its own: this package must not import torch, and a broken pair of wheels fails at import.
 PROBE = """
@@ -51,7 +62,9 @@ def examine() -> dict:
     if len(set(own.values())) > 1:
         wanted = own.get("semiseg", max(own.values()))
         odd = ", ".join(f"{name} {has}" for name, has in sorted(own.items()) if has != wanted)
-        problems.append(f"semiseg packages of different versions ({odd}); bring all to one: pip install -U 'semiseg[all]'")
+        problems.append(
+            f"semiseg packages of different versions ({odd}); bring all to one: pip install -U 'semiseg[all]'"
+        )
     libraries = {name: _version(name) for name in LIBRARIES}
     accelerator = _probe_torch(problems) if libraries["torch"] else None
     free = shutil.disk_usage(Path.cwd()).free
@@ -81,7 +94,9 @@ def _version(name: str) -> str | None:
 def _probe_torch(problems: list[str]) -> dict | None:
     run = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     if run.returncode:
-        problems.append(f"torch does not import ({run.stderr.strip().splitlines()[-1]}); pip install -U torch torchvision")
+        problems.append(
+            f"torch does not import ({run.stderr.strip().splitlines()[-1]}); pip install -U torch torchvision"
+        )
         return None
     found = json.loads(run.stdout)
     if found["torchvision"] != "ok":

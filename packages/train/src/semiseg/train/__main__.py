@@ -7,7 +7,8 @@ from semiseg.data.errors import SemisegError
 
 USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...]
 
-Train what a recipe says (a path, or a name that `semiseg recipe ls` shows). The same command continues a run that was cut off."""
+Train what a recipe says (a path, or a name that `semiseg recipe ls` shows).
+The same command continues a run that was cut off."""
 
 
 def main(arguments: list[str]) -> int:

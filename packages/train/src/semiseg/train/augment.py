@@ -27,7 +27,9 @@ class Augmentation:
     jitter: float = 0.0
     fill: tuple[int, int, int] = (124, 116, 104)
 
-    def __call__(self, image: Tensor, mask: Tensor | None, *, key: tuple[str | int, ...]) -> tuple[Tensor, Tensor | None]:
+    def __call__(
+        self, image: Tensor, mask: Tensor | None, *, key: tuple[str | int, ...]
+    ) -> tuple[Tensor, Tensor | None]:
         """image uint8 [3, H, W], mask uint8 [H, W] or None -> the same, augmented. `key` decides every random number.
 
         All numbers are drawn first and in one fixed order, so switching one option does not change what the others draw.

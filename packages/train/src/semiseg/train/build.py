@@ -80,13 +80,9 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
         if domain.val is not None:
             shards = open_source(recipe.data.shards, domain.val)
             subset = select(shards, domain.val, taxonomy)
-            validation[name] = Validation(
-                shards=shards, taxonomy=taxonomy, subset=subset, resize=domain.augment.resize
-            )
+            validation[name] = Validation(shards=shards, taxonomy=taxonomy, subset=subset, resize=domain.augment.resize)
             digests[f"{name}/val"] = shards.digest
-    return Sources(
-        streams=streams, validation=validation, taxonomies=taxonomies, digests=digests, selected=selected
-    )
+    return Sources(streams=streams, validation=validation, taxonomies=taxonomies, digests=digests, selected=selected)
 
 
 def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Val) -> ShardSet | Pool:
@@ -95,9 +91,7 @@ def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Val) -> ShardSet 
     return sets[0] if len(sets) == 1 else Pool(sets)
 
 
-def select(
-    shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, taxonomy: Taxonomy
-) -> np.ndarray | None:
+def select(shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, taxonomy: Taxonomy) -> np.ndarray | None:
     """Sorted indices of the samples that a source asks for; None for all."""
     if source.ids is not None:
         return by_keys(shards, Path(source.ids).read_text().split())
@@ -118,7 +112,12 @@ def without(
 
 def build_augmentation(augment: r.Augment, fill: tuple[int, int, int]) -> Augmentation:
     return Augmentation(
-        resize=augment.resize, scale=augment.scale, crop=augment.crop, flip=augment.flip, jitter=augment.jitter, fill=fill
+        resize=augment.resize,
+        scale=augment.scale,
+        crop=augment.crop,
+        flip=augment.flip,
+        jitter=augment.jitter,
+        fill=fill,
     )
 
 

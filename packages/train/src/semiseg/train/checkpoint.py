@@ -72,7 +72,9 @@ def read_state(folder: Path) -> State:
     try:
         return State(**json.loads((folder / "state.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder}/state.json cannot be read ({error}); delete {folder} to go on from the one before") from error
+        raise CheckpointError(
+            f"{folder}/state.json cannot be read ({error}); delete {folder} to go on from the one before"
+        ) from error
 
 
 def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) -> None:
@@ -85,7 +87,9 @@ def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) 
         if scaler is not None and (folder / "scaler.pt").is_file():
             scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
     except Exception as error:  # safetensors, pickle, zip and torch each raise their own kinds
-        raise CheckpointError(f"{folder} cannot be restored ({error}); delete it to go on from the one before") from error
+        raise CheckpointError(
+            f"{folder} cannot be restored ({error}); delete it to go on from the one before"
+        ) from error
 
 
 def _flush(path: Path) -> None:

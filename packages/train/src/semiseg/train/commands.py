@@ -182,7 +182,7 @@ class _progress:
     def __init__(self, what: str) -> None:
         self.what = what
 
-    def __enter__(self):  # noqa: ANN204
+    def __enter__(self):
         from rich.console import Console
         from rich.progress import Progress
 

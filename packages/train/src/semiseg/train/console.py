@@ -90,11 +90,8 @@ class Metrics:
     def __init__(self, path: Path, *, after: int) -> None:
         """Keep the lines of steps up to `after`, drop what was written later (it will be written again)."""
         self.path = path
-        kept = []
-        if path.exists():
-            for line in path.read_text().splitlines(keepends=True):
-                if line.endswith("\n") and json.loads(line)["step"] <= after:
-                    kept.append(line)
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= after]
         part = path.with_name(f".{path.name}.part")
         part.write_text("".join(kept))
         part.replace(path)

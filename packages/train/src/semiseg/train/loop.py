@@ -16,7 +16,14 @@ from semiseg.data import SemisegError
 from semiseg.data.keyed import key64
 from semiseg.train import checkpoint, run_folder
 from semiseg.train.batches import StepData, micro_steps, steps_from
-from semiseg.train.build import build_learner, build_model, build_optimizer, build_sources, learning_rate, set_learning_rate
+from semiseg.train.build import (
+    build_learner,
+    build_model,
+    build_optimizer,
+    build_sources,
+    learning_rate,
+    set_learning_rate,
+)
 from semiseg.train.console import Console, Metrics
 from semiseg.train.evaluate import Scores, evaluate
 from semiseg.train.recipe import Recipe
@@ -122,7 +129,11 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
                         )
                         for domain, each in sources.validation.items()
                     }  # fmt: skip
-                last = {"step": done, "mean": mean_miou(scores), **{name: each.to_json() for name, each in scores.items()}}
+                last = {
+                    "step": done,
+                    "mean": mean_miou(scores),
+                    **{name: each.to_json() for name, each in scores.items()},
+                }
                 is_best = not best or last["mean"] > best["mean"]
                 best = last if is_best else best
                 if accelerator.is_main_process:
@@ -193,6 +204,6 @@ def check_finite(row: dict[str, float], folder: Path) -> None:
     for name, value in row.items():
         if not isfinite(value):
             raise TrainingError(
-                f"{name} is {value} at step {row['step']}: lower optimizer.lr, set clip = 1.0, or precision = \"no\"; "
+                f'{name} is {value} at step {row["step"]}: lower optimizer.lr, set clip = 1.0, or precision = "no"; '
                 f"{folder} continues from its last checkpoint under the same recipe only"
             )

@@ -1,6 +1,5 @@
 """Masks for images that lie in files."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,7 +34,9 @@ def find_images(places: Sequence[Path]) -> list[tuple[Path, Path]]:
     for file, name in found:
         other = taken.setdefault(name.with_suffix(""), file)
         if other != file:
-            raise DataError(f"{other} and {file} would both be written to {name.with_suffix('.png')}; predict them apart")
+            raise DataError(
+                f"{other} and {file} would both be written to {name.with_suffix('.png')}; predict them apart"
+            )
     return found
 
 
@@ -88,6 +89,6 @@ def _save(image: Image.Image, target: Path, kind: str) -> None:
     part = target.with_name(f".{target.name}.part")
     try:
         image.save(part, kind)
-        os.replace(part, target)
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)

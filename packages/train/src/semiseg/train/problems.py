@@ -39,7 +39,7 @@ class Origin:
     arguments: Mapping[Path, str]
 
     def attach(self, recipe: object) -> None:
-        """Let `of` find this origin again. It is no field: a recipe's equality, copies and digest know nothing of it."""
+        """Let `of` find this origin again. No field: equality, copies and digest know nothing of it."""
         object.__setattr__(recipe, "_origin", self)
 
     @classmethod

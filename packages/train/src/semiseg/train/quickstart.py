@@ -37,12 +37,16 @@ def quickstart(to: Path, *, steps: int | None = None) -> Path:
     runs: dict[str, Run] = {}
     for number, (name, each) in enumerate({"supervised": supervised_twin(recipe), "CCT": recipe}.items()):
         labeled = recipe.data.domains[DOMAIN].labeled.subset
-        say(f"[bold]{number + 2}/3[/bold] training {name}: {each.steps} steps, {labeled.count if labeled else 'all'} labels")
+        say(
+            f"[bold]{number + 2}/3[/bold] training {name}: {each.steps} steps, {labeled.count if labeled else 'all'} labels"
+        )
         check_facts(each)
         runs[name] = train(each)
     print_comparison(runs)
     sheet = to / "predictions.png"
-    draw_predictions(runs, ShardSet(str(shards / DATASET / "val")), Taxonomy.get(recipe.data.domains[DOMAIN].taxonomy), sheet)
+    draw_predictions(
+        runs, ShardSet(str(shards / DATASET / "val")), Taxonomy.get(recipe.data.domains[DOMAIN].taxonomy), sheet
+    )
     say(f"\nlook at: {sheet}")
     say("next, on data of your own kind:")
     say("  semiseg data list                        data sets that are installed")

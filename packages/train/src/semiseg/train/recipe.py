@@ -260,53 +260,64 @@ class Dropout:
 
     kind: Literal["dropout"] = "dropout"
     count: Count = 1
-    p: Annotated[float, Gt(0), Lt(1)] | None = None
+    p: Rate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureDrop:
-    """`count` decoders that miss the most active cells.
+    """`count` decoders that miss the most active cells; gamma is drawn from low .. high.
 
     mode   "quantile": the share 1 - gamma of cells; "threshold": those above gamma times the maximum (released code)
-    gamma  (lowest, highest)
+    share  one gamma for each "sample", or for the "batch" (released code)
     """
 
     kind: Literal["feature_drop"] = "feature_drop"
     count: Count = 1
     mode: Literal["quantile", "threshold"] | None = None
-    gamma: Range | None = None
+    low: Share | None = None
+    high: Share | None = None
+    share: Literal["sample", "batch"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureNoise:
-    """`count` decoders that see z + z * N, N uniform in -amplitude .. amplitude."""
+    """`count` decoders that see z + z * N, N uniform in -amplitude .. amplitude.
+
+    share  one N for each "sample", or for the "batch" (released code)
+    """
 
     kind: Literal["feature_noise"] = "feature_noise"
     count: Count = 1
     amplitude: Positive | None = None
+    share: Literal["sample", "batch"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedCutout:
     """`count` decoders that miss a random crop of each detected object's box.
 
-    side  the crop's side as a share of the box's side
-    area  smallest object that counts, as a share of the image
+    side        the crop's side as a share of the box's side
+    smallest    smallest object that counts, as a share of the image
+    per         objects are connected regions of the "merged" foreground or of each "class"
+    resolution  side in cells of the grid on which objects are found
     """
 
     kind: Literal["guided_cutout"] = "guided_cutout"
     count: Count = 1
     side: Annotated[float, Gt(0), Le(1)] | None = None
-    area: Share | None = None
+    smallest: Share | None = None
+    per: Literal["merged", "class"] | None = None
+    resolution: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vat:
     """`count` decoders that see the shift which changes them most.
 
-    xi        length of the probe from which the direction is found
-    eps       length of the shift
-    relative  eps is a share of the features' own norm
+    xi          length of the probe from which the direction is found
+    eps         length of the shift; with `relative` as a share of the features' own norm
+    iterations  steps of the power iteration
+    damping     added to the gradient's norm (released code)
     """
 
     kind: Literal["vat"] = "vat"
@@ -314,6 +325,8 @@ class Vat:
     xi: Positive | None = None
     eps: Positive | None = None
     relative: bool | None = None
+    iterations: Count | None = None
+    damping: NotNegative | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter, save_pretrained
 from semiseg.train.checkpoint import State
 from semiseg.train.load import load
-from semiseg.train.resolved import changes, digest, to_toml
 from semiseg.train.recipe import Recipe
+from semiseg.train.resolved import changes, digest, to_toml
 
 
 class RunError(SemisegError):
@@ -42,7 +42,9 @@ def claim(recipe: Recipe) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             _write(written, to_toml(recipe))
         except OSError as error:
-            raise RunError(f"{folder} cannot be written ({error.strerror}); choose another place with runs=FOLDER") from None
+            raise RunError(
+                f"{folder} cannot be written ({error.strerror}); choose another place with runs=FOLDER"
+            ) from None
     return folder
 
 
@@ -82,7 +84,8 @@ def describe(folder: Path, selected: Mapping[str, list[str]]) -> None:
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "packages": {name: versions.get(name) for name in ("torch", "torchvision", "timm", "accelerate", "numpy")} | own,
+        "packages": {name: versions.get(name) for name in ("torch", "torchvision", "timm", "accelerate", "numpy")}
+        | own,
     }
     _write(folder / "env.json", json.dumps(about, indent=2) + "\n")
     for stream, keys in selected.items():

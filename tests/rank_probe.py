@@ -1,0 +1,55 @@
+"""Run under torchrun by test_ranks.py: one step's gradients and the samples this rank saw, written to a folder."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from semiseg.data.keyed import key64
+from semiseg.train.batches import StepData, micro_steps
+from semiseg.train.build import build_learner, build_model, build_sources
+from semiseg.train.load import load
+from semiseg.train.loop import build_accelerator, reduced
+from semiseg.train.run_folder import classes_of
+
+
+def main(recipe_file: str, out: Path, steps: list[int], overrides: list[str]) -> None:
+    recipe = load(recipe_file, overrides)
+    accelerator = build_accelerator(recipe)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    torch.manual_seed(key64(recipe.seed, "initialisation"))
+    model = build_model(recipe.model, classes_of(recipe))
+    sources = build_sources(recipe, fill=(0, 0, 0))
+    learner = accelerator.prepare(build_learner(recipe, model, sources.taxonomies))
+    data = StepData(sources.streams, alternate=recipe.data.domains_per_step == "one", rank=rank, world=world)
+    learner.train()
+    seen: dict[str, list[int]] = {}
+    found = {}
+    for step in steps:
+        batch = data[step]
+        assert isinstance(batch, dict), batch
+        for roles in batch.values():
+            for samples in roles.values():
+                seen.setdefault(samples.stream, []).extend(samples.positions)
+        values: dict[str, torch.Tensor] = {}
+        micros = micro_steps(batch, recipe.accumulate)
+        for index, micro in enumerate(micros):
+            torch.manual_seed(key64(recipe.seed, "forward", step, index, rank))
+            with accelerator.no_sync(learner) if index < len(micros) - 1 else torch.enable_grad():
+                losses = learner(micro, step=step, steps=recipe.steps)
+                accelerator.backward(losses.total)
+            for name, value in losses.terms.items():
+                values[name] = values.get(name, torch.zeros(())) + value.detach()
+        bare = accelerator.unwrap_model(learner)
+        found[f"{step}.losses"] = reduced(values, world)
+        found[f"{step}.gradients"] = {n: p.grad.clone() for n, p in bare.named_parameters() if p.grad is not None}
+        learner.zero_grad(set_to_none=True)
+    (out / f"seen.{world}.{rank}.json").write_text(json.dumps(seen))
+    if rank == 0:
+        torch.save(found, out / f"step.{world}.pt")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4:])
