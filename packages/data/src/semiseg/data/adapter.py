@@ -82,7 +82,8 @@ class Adapter(Protocol):
     home: ClassVar[str]  # the publisher's page
     taxonomies: ClassVar[tuple[Taxonomy, ...]]
 
-    def __init__(self, root: Path | None = None, **options: Any) -> None: ...
+    # In the type system `*_` and `**options` together stand for any further options; they are keyword-only.
+    def __init__(self, root: Path | None = None, *_: Any, **options: Any) -> None: ...
 
     @property
     def version(self) -> str:
