@@ -16,8 +16,9 @@ from PIL import Image
 
 from semiseg.data.adapter import RawSample
 from semiseg.data.errors import DataError
-from semiseg.data.manifest import TILE, canonical, members
+from semiseg.data.manifest import canonical, members
 
+TILE = 1024  # label statistics are kept for tiles of this many pixels a side
 TAGS = ","  # between the tags in meta.json: a list would be of null to readers whose first samples have no tags
 _ORIENTATION = 0x0112  # the EXIF tag
 _MODES = frozenset(
@@ -58,7 +59,7 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
             "a set holds one kind (plain readers lose what differs): convert the images, or make two splits"
         )
     try:
-        picture = decode_image(image)
+        picture = decode_image(image, verify=True)
     except DataError as error:
         raise DataError(f"{where}: {error}; replace the file with a whole copy, or leave it out") from error
     meta = canonical({**sample.meta, "key": sample.key, "tags": TAGS.join(sample.tags)})
@@ -67,8 +68,9 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
     if sample.label is not None:
         stored, label = _label(where, fetch(where, "label", sample.label), max(contents.raw_ids))
         if label.shape[::-1] != picture.size:
+            label_size, image_size = (f"{width}x{height}" for width, height in (label.shape[::-1], picture.size))
             raise DataError(
-                f"{where}: the label is {label.shape[1]}x{label.shape[0]} pixels, the image {picture.width}x{picture.height}; "
+                f"{where}: the label is {label_size} pixels, the image {image_size}; "
                 "they must be of one size: is it the label of this image?"
             )
         strange = unknown_id(label, contents.raw_ids)
@@ -97,7 +99,7 @@ def describe(sample: RawSample) -> str:
 
 
 def fetch(where: str, member: str, value: Any) -> Any:
-    """A member's bytes, or a label's array; whatever goes wrong while an adapter reads it is the sample's fault, by name."""
+    """A member's bytes, or a label's array; what goes wrong while an adapter reads it names the sample."""
     if not callable(value):
         return value
     try:
@@ -122,10 +124,10 @@ def image_kind(where: str, data: bytes) -> str:
     raise DataError(f"{where}: the image is neither JPEG nor PNG ({what}); convert it, PNG keeps every pixel")
 
 
-def decode_image(data: bytes) -> Image.Image:
-    """A whole image, every pixel decoded and every checksum checked; DataError without a place where it is broken."""
+def decode_image(data: bytes, *, verify: bool = False) -> Image.Image:
+    """A whole image, as it is stored; DataError without a place where it is broken. `verify` a PNG's checksums too."""
     try:
-        if data.startswith(b"\x89PNG"):
+        if verify and data.startswith(b"\x89PNG"):
             with Image.open(io.BytesIO(data)) as probe:
                 probe.verify()  # the checksums of all chunks, which decoding alone does not look at
         picture = Image.open(io.BytesIO(data))
@@ -137,14 +139,14 @@ def decode_image(data: bytes) -> Image.Image:
     return picture
 
 
-def decode_label(data: bytes) -> np.ndarray:
+def decode_label(data: bytes, *, verify: bool = False) -> np.ndarray:
     """Raw ids [h, w] of a stored label, uint8 or uint16; DataError without a place where it is broken or of another kind."""
     depth, colour = _png_header(data)
     if colour != 0 or depth not in (8, 16):
         raise DataError(
             f"the label is a PNG of {depth} bits, colour type {colour}; stored labels have one band of 8 or 16"
         )
-    return _png_pixels(data)
+    return _png_pixels(data, verify=verify)
 
 
 def unknown_id(label: np.ndarray, allowed: Mapping[int, str]) -> str | None:
@@ -160,9 +162,7 @@ def unknown_id(label: np.ndarray, allowed: Mapping[int, str]) -> str | None:
 def flags(picture: Image.Image, label: np.ndarray | None) -> list[str]:
     """What a person should look at: images and labels of one value (a lost frame), and images that EXIF turns."""
     found = []
-    extrema = picture.getextrema()
-    bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    if all(low == high for low, high in bands):
+    if all(low == high for low, high in (band.getextrema() for band in picture.split())):
         found.append("constant-image")
     if label is not None and label.min() == label.max():
         found.append("constant-label")
@@ -221,7 +221,7 @@ def _label(where: str, value: Any, largest: int) -> tuple[bytes, np.ndarray]:
             raise DataError("the label is a PNG of colours or with transparency, which hold no ids")
         if grey and depth < 8:
             raise DataError(f"the label is a greyscale PNG of {depth} bits, which readers scale in different ways")
-        ids = _png_pixels(value)
+        ids = _png_pixels(value, verify=True)
     except DataError as error:
         raise DataError(f"{where}: {error}; {remedy}") from error
     return (bytes(value), ids) if grey else (_png(ids), ids)
@@ -233,9 +233,8 @@ def _from_array(where: str, ids: np.ndarray, largest: int) -> tuple[bytes, np.nd
         raise DataError(f"{where}: the label is {what}; correct the adapter")
     low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
     if low < 0 or high > 0xFFFF:
-        raise DataError(
-            f"{where}: the label holds ids {low} to {high}; a stored label holds 0 to 65535; correct the adapter"
-        )
+        what = f"the label holds ids {low} to {high}; a stored label holds 0 to 65535"
+        raise DataError(f"{where}: {what}; correct the adapter")
     # The raw space decides, not the sample: labels of one set have one type.
     ids = np.ascontiguousarray(ids, np.uint16 if max(largest, high) > 0xFF else np.uint8)
     return _png(ids), ids
@@ -249,10 +248,11 @@ def _png_header(data: Any) -> tuple[int, int]:
     return data[24], data[25]
 
 
-def _png_pixels(data: bytes) -> np.ndarray:
+def _png_pixels(data: bytes, *, verify: bool) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(data)) as probe:
-            probe.verify()
+        if verify:
+            with Image.open(io.BytesIO(data)) as probe:
+                probe.verify()
         with Image.open(io.BytesIO(data)) as picture:
             ids = np.array(picture)
     except Exception as error:  # as for images

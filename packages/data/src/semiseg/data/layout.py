@@ -164,9 +164,10 @@ def _check(where: str, samples: list[RawSample], *, labeled: bool) -> None:
     """Everything that a list of samples shows without reading one."""
     strangers = [sample for sample in samples if (sample.label is not None) != labeled]
     if strangers:
-        have, lack = ("no label", "a labeled") if labeled else ("a label", "an unlabeled")
+        have, kind = ("no label", "a labeled") if labeled else ("a label", "an unlabeled")
         raise DataError(
-            f"{where}: {len(strangers)} of {len(samples)} samples have {have} in {lack} split, first {describe(strangers[0])}; "
+            f"{where}: {len(strangers)} of {len(samples)} samples have {have} in {kind} split, "
+            f"first {describe(strangers[0])}; "
             "unlabeled images are a split of their own (plain readers lose samples whose members differ)"
         )
     seen: dict[str, RawSample] = {}
@@ -174,7 +175,8 @@ def _check(where: str, samples: list[RawSample], *, labeled: bool) -> None:
     for sample in samples:
         if sample.key in seen:
             raise DataError(
-                f"{where}: two samples have the key '{sample.key}': {describe(seen[sample.key])} and {describe(sample)}; "
+                f"{where}: two samples have the key '{sample.key}': "
+                f"{describe(seen[sample.key])} and {describe(sample)}; "
                 "keys are unique within a split: make the adapter tell the two apart"
             )
         seen[sample.key] = sample
@@ -182,7 +184,7 @@ def _check(where: str, samples: list[RawSample], *, labeled: bool) -> None:
         if (other := _shape(sample)) != shape:
             raise DataError(
                 f"{where}: {describe(sample)} has the meta {_say(other)}, {describe(samples[0])} has {_say(shape)}; "
-                "plain readers lose what differs: give all samples the same names and types, empty where nothing is known"
+                "plain readers lose what differs: give all samples the same names and types, empty where unknown"
             )
 
 
@@ -196,7 +198,7 @@ def _check_key(where: str, sample: RawSample) -> None:
         tarfile.TarInfo(f"{sample.key}.{longest}").tobuf(tarfile.USTAR_FORMAT)
     except ValueError as error:
         raise DataError(
-            f"{where}: {describe(sample)}: the key is too long for a tar of plain readers ({len(sample.key)} characters); "
+            f"{where}: {describe(sample)}: a key of {len(sample.key)} characters is too long for plain tar readers; "
             "keep each part between slashes below 80"
         ) from error
     reserved = {"key", "tags"} & set(sample.meta)
@@ -234,9 +236,8 @@ def _say(shape: dict[str, str]) -> str:
 def _described(manifest: Manifest) -> dict[str, Any]:
     """A manifest in the words of plan.json."""
     fields = json.loads(manifest.to_json())
-    names = "format dataset version split raw_space raw_ids labeled image settings samples listing".split()
     shards = [{"name": entry["name"], "samples": entry["samples"]} for entry in fields["shards"]]
-    return {name: fields[name] for name in names} | {"shards": shards}
+    return {name: fields[name] for name in fields if name not in ("bytes", "digest")} | {"shards": shards}
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:

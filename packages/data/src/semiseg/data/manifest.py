@@ -5,7 +5,7 @@
     <root>/<dataset>/<split>/000000.index.parquet    one row a sample: where its members are, and what its label holds
 
 The digest names the contents and the settings that every random order derives from. Two sets with one digest hold the
-same samples, with the same pixels, in the same shards; it knows nothing of time, tools, places or how well a PNG is packed.
+same samples, with the same pixels, in the same shards; it knows nothing of time, tools, places or PNG compressors.
 """
 
 import hashlib
@@ -13,18 +13,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from semiseg.data.errors import DataError
 from semiseg.data.taxonomy import RawSpace
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 FORMAT = 1
 MANIFEST = "manifest.json"
 PLAN = "plan.json"  # beside the shards while they are being written; gone once there is a manifest
-TILE = 1024  # label statistics are kept for tiles of this many pixels a side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,44 +163,13 @@ def members(image: str, labeled: bool) -> tuple[str, ...]:
     return (f"image.{image}", "label.png", "meta.json") if labeled else (f"image.{image}", "meta.json")
 
 
-def index_schema() -> "pa.Schema":
-    """Columns of an index. Offsets are of payloads, in bytes from the start of the tar; label columns are null without labels.
-
-    content  sha256 over key, image bytes, label type, shape and pixels, and meta.json
-    stats    the label, per tile (row-major, TILE x TILE pixels) and raw id: pixels, and sums of absolute x and y. They
-             merge exactly under any taxonomy
-    """
-    import pyarrow as pa
-
-    place = [
-        pa.field(f"{member}_{what}", kind)
-        for member in ("image", "label", "meta")
-        for what, kind in (("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32()))
-    ]
-    counts = pa.struct(
-        [("tile", pa.int32()), ("id", pa.int32()), ("pixels", pa.int64()), ("sum_x", pa.int64()), ("sum_y", pa.int64())]
-    )
-    return pa.schema(
-        [
-            pa.field("key", pa.string(), nullable=False),
-            *place,
-            pa.field("height", pa.int32()),
-            pa.field("width", pa.int32()),
-            pa.field("tags", pa.list_(pa.string())),
-            pa.field("flags", pa.list_(pa.string())),
-            pa.field("content", pa.string()),
-            pa.field("stats", pa.list_(counts)),
-        ]
-    )
-
-
 def shard_content(contents: list[str]) -> str:
     """The content hash of a shard, from those of its samples in order."""
     return sha256("\n".join(contents).encode())
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with one spelling: sorted keys, no spaces, ascii; ValueError for NaN and infinities, which JSON does not have."""
+    """JSON in one spelling: sorted keys, no spaces, ascii. ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 

@@ -97,6 +97,7 @@ def _first(futures: list[Future[ShardEntry]], error: Exception) -> Exception:
 
 def _died() -> DataError:
     return DataError(
-        "a process that wrote shards died (out of memory, or killed?); the same call continues, --workers 1 needs least memory. "
+        "a process that wrote shards died (out of memory, or killed?); the same call continues, "
+        "one worker needs least memory. "
         'In a script of your own, call shard() below `if __name__ == "__main__":`'
     )

@@ -1,11 +1,10 @@
-"""Write a split as WebDataset tars: planned, parallel, atomic, continued after a kill, byte-identical however it is run.
+"""Write a split as WebDataset tars: planned, parallel, atomic, continued after a kill, byte-identical however run.
 
 The order of events: plan.json, then each tar followed by its index, then manifest.json, which commits the set. A shard
 is a function of its samples alone, so any number of processes writes the same bytes.
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from semiseg.data.adapter import Adapter, RawSample
 from semiseg.data.encode import Contents, Encoded, crc32, encode
 from semiseg.data.errors import DataError
+from semiseg.data.index import Index, pack
 from semiseg.data.layout import Layout, check_folder, lay_out, shard_name, write_plan
-from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, index_schema, sha256, shard_content
+from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, sha256, shard_content
 from semiseg.data.storage import atomic, local_path, remove_stale, unwritable
 
 if TYPE_CHECKING:
-    from webdataset import TarWriter
+    from webdataset.writer import TarWriter
 
 Progress = Callable[[int, int, int], None]
 """Called with samples done, samples in all, bytes done."""
@@ -39,7 +39,7 @@ def shard(
 ) -> Manifest:
     """Write `<to>/<adapter.name>/<split>/`, or finish writing it, and return its manifest.
 
-    `size` is about how large a shard gets; `workers` processes share the shards (scripts that ask for more than one need
+    `size` is about how large a shard gets; `workers` processes share the shards (a script that asks for several needs
     the usual `if __name__ == "__main__":`). A set that is complete is left as it is. Raises DataError for bad samples,
     a folder that holds another configuration, a disk that is full; shards that are finished stay, and the same call
     continues.
@@ -120,7 +120,7 @@ def finish_shard(job: Job, tick: Tick) -> ShardEntry:
     if entry is not None:
         tick(entry.samples, entry.bytes)
         return entry
-    from webdataset import TarWriter  # imports torch where it is installed: 1.3 s
+    from webdataset.writer import TarWriter  # imports torch where it is installed: 1.3 s
 
     tar = Path(job.folder, f"{job.name}.tar")
     rows: list[dict[str, Any]] = []
@@ -137,7 +137,7 @@ def finish_shard(job: Job, tick: Tick) -> ShardEntry:
         "samples": str(len(rows)),
         "content": shard_content([row["content"] for row in rows]),
     }
-    index = _index(rows, facts)
+    index = pack(rows, facts)
     with atomic(tar.with_name(f"{job.name}.index.parquet")) as file:
         file.write(index)
     return _entry(job.name, facts, index)
@@ -173,17 +173,6 @@ class _Hashing:
         return self.file.write(data)
 
 
-def _index(rows: list[dict[str, Any]], facts: dict[str, str]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = index_schema().with_metadata({f"semiseg.{name}": value for name, value in facts.items()})
-    columns = {name: [row.get(name) for row in rows] for name in schema.names}
-    stream = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=schema), stream, compression="zstd")
-    return stream.getvalue()
-
-
 def _entry(name: str, facts: dict[str, str], index: bytes) -> ShardEntry:
     return ShardEntry(
         name=name,
@@ -198,25 +187,17 @@ def _entry(name: str, facts: dict[str, str], index: bytes) -> ShardEntry:
 
 def _finished(job: Job) -> ShardEntry | None:
     """The entry of a shard whose index is there and whose tar has the sha256 that the index names."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     tar = Path(job.folder, f"{job.name}.tar")
     try:
-        index = tar.with_name(f"{job.name}.index.parquet").read_bytes()
-        metadata = pq.read_schema(io.BytesIO(index)).metadata or {}
-        facts = {
-            name: metadata[f"semiseg.{name}".encode()].decode() for name in ("bytes", "sha256", "samples", "content")
-        }
-        keys = pq.read_table(io.BytesIO(index), columns=["key"])["key"].to_pylist()
-        whole = tar.stat().st_size == int(facts["bytes"]) and keys == [sample.key for sample in job.samples]
-        if not whole:
+        data = tar.with_name(f"{job.name}.index.parquet").read_bytes()
+        index = Index(data)
+        if index.keys != [sample.key for sample in job.samples] or tar.stat().st_size != int(index.facts["bytes"]):
             return None
         with tar.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, KeyError, ValueError, pa.ArrowException):
-        return None  # whatever is wrong with it, writing it again puts it right
-    return _entry(job.name, facts, index) if found == facts["sha256"] else None
+    except (OSError, KeyError, ValueError):  # pyarrow's errors are among them
+        return None  # whatever is wrong, writing the shard again puts it right
+    return _entry(job.name, index.facts, data) if found == index.facts["sha256"] else None
 
 
 def _in_turn(jobs: list[Job], samples: int, progress: Progress) -> list[ShardEntry]:
@@ -257,7 +238,7 @@ def _local(to: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def _only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second writer, which would take this one's temp files for leftovers; a kill lets go of it."""
+    """Hold the folder against a second writer, which would take our temp files for leftovers; a kill lets go of it."""
     try:
         import fcntl
     except ImportError:  # not on Windows

@@ -4,7 +4,6 @@ A sample costs one range read, since its members lie side by side; a shard's ind
 samples is asked for. Every member is checked against its crc32: damage is an error with a place, never a wrong pixel.
 """
 
-import io
 import json
 import operator
 from bisect import bisect_right
@@ -12,19 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from semiseg.data.encode import TAGS, crc32, decode_image, decode_label
 from semiseg.data.errors import DataError
-from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, canonical, sha256
+from semiseg.data.index import Index, read_index
+from semiseg.data.manifest import MANIFEST, PLAN, Manifest, canonical, sha256
 from semiseg.data.storage import Storage
 from semiseg.data.taxonomy import RawSpace, Taxonomy
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +77,20 @@ class ShardSet:
         return self._stops[-1] if self._stops else 0
 
     def __getitem__(self, number: int) -> Sample:
+        return self.read(number)
+
+    def read(self, number: int, *, label: bool = True) -> Sample:
+        """A decoded sample; without its label where that is not wanted (`label=False`), which saves decoding it."""
         members = self.raw(number)
-        shard, row = self._locate(number)
         try:
-            image = decode_image(members.image).convert("RGB")
-            label = None if members.label is None else decode_label(members.label)
+            image = decode_image(members.image)
+            ids = decode_label(members.label) if label and members.label is not None else None
             meta = json.loads(members.meta)
-        except (DataError, ValueError) as error:  # intact by its checksum: it was broken before it was written
-            raise DataError(
-                f"{self._where(shard)}: sample '{members.key}', row {row}: {error}; {self._remedy()}"
-            ) from error
-        return Sample(members.key, image, label, tuple(filter(None, meta["tags"].split(TAGS))), meta)
+            tags = tuple(filter(None, meta["tags"].split(TAGS)))
+        except (DataError, ValueError, KeyError) as error:  # its checksum holds: it was broken when it was written
+            shard, row = self._locate(number)
+            raise DataError(f"{self._where(shard)}: row {row}, '{members.key}': {error}; {self._remedy()}") from error
+        return Sample(members.key, _rgb(image), ids, tags, meta)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))
@@ -167,12 +167,12 @@ class ShardSet:
         shard = bisect_right(self._stops, position)
         return shard, position - self._stops[shard] + self.shard_sizes[shard]
 
-    def _index(self, shard: int) -> "Index":
+    def _index(self, shard: int) -> Index:
         if shard not in self._indexes:
             self._indexes[shard] = read_index(self._storage, self.manifest.shards[shard], self._remedy())
         return self._indexes[shard]
 
-    def _all(self) -> Iterator["Index"]:
+    def _all(self) -> Iterator[Index]:
         return (self._index(shard) for shard in range(len(self.shard_sizes)))
 
     def _where(self, shard: int) -> str:
@@ -221,8 +221,12 @@ class Pool:
         return self._stops[-1]
 
     def __getitem__(self, number: int) -> Sample:
+        return self.read(number)
+
+    def read(self, number: int, *, label: bool = True) -> Sample:
+        """As `ShardSet.read`."""
         chosen, inner = self._locate(number)
-        return chosen[inner]
+        return chosen.read(inner, label=label)
 
     def __iter__(self) -> Iterator[Sample]:
         return (sample for each in self.sets for sample in each)
@@ -233,7 +237,7 @@ class Pool:
         return chosen.raw(inner)
 
     def keys(self) -> list[str]:
-        return [key for each in self.sets for key in each.keys()]
+        return [key for each in self.sets for key in each.keys()]  # noqa: SIM118 (no mapping)
 
     def sizes(self) -> np.ndarray:
         return np.concatenate([each.sizes() for each in self.sets])
@@ -258,36 +262,6 @@ class Pool:
         return self.sets[chosen], position - self._stops[chosen] + len(self.sets[chosen])
 
 
-class Index:
-    """One shard's index in memory."""
-
-    def __init__(self, table: "pa.Table") -> None:
-        self.table = table
-        self.keys: list[str] = table["key"].to_pylist()
-        present = [member for member in ("image", "label", "meta") if table[f"{member}_offset"].null_count == 0]
-        columns = [
-            [
-                (member, *place)
-                for place in zip(*(table[f"{member}_{what}"].to_pylist() for what in _PLACE), strict=True)
-            ]
-            for member in present
-        ]
-        self.places: list[tuple[tuple[str, int, int, int], ...]] = list(zip(*columns, strict=True))
-        """A row's members, in their order in the tar: (member, offset, size, crc32)."""
-
-    def statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, raw ids and pixels, int64, one element for each row, tile and id."""
-        import pyarrow.compute as pc
-
-        stats = self.table["stats"].combine_chunks()
-        rows = np.asarray(pc.call_function("list_parent_indices", [stats]), np.int64)
-        values = stats.flatten()
-        return rows, *(np.asarray(values.field(name), np.int64) for name in ("id", "pixels"))
-
-
-_PLACE = ("offset", "size", "crc32")
-
-
 def read_manifest(storage: Storage) -> Manifest:
     """The manifest of a set; DataError that says what to type where there is none."""
     try:
@@ -302,18 +276,11 @@ def read_manifest(storage: Storage) -> Manifest:
     raise DataError(f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}")
 
 
-def read_index(storage: Storage, entry: ShardEntry, remedy: str) -> Index:
-    """A shard's index, checked against the manifest."""
-    import pyarrow.parquet as pq
-
-    where = storage.where(entry.index)
-    try:
-        data = storage.read(entry.index)
-    except OSError as error:
-        raise DataError(f"{where}: cannot be read ({error.strerror or error}); {remedy}") from error
-    if sha256(data) != entry.index_sha256:
-        raise DataError(f"{where}: {len(data)} bytes that are not those of the manifest (sha256 differs); {remedy}")
-    return Index(pq.read_table(io.BytesIO(data)))
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    # Pillow warns about palettes with transparency unless they pass through RGBA.
+    return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 
 def remedy(url: str, manifest: Manifest) -> str:
@@ -336,6 +303,6 @@ def _command(url: str) -> str:
 def _check_space(url: str, space: RawSpace, taxonomy: Taxonomy) -> None:
     if taxonomy.raw_space != space.name:
         raise DataError(
-            f"{url}: its labels are of raw space '{space.name}', taxonomy '{taxonomy.name}' reads '{taxonomy.raw_space}'; "
-            f"choose a taxonomy of '{space.name}' (semiseg data list shows them)"
+            f"{url}: its labels are of raw space '{space.name}', taxonomy '{taxonomy.name}' reads "
+            f"'{taxonomy.raw_space}'; choose a taxonomy of '{space.name}' (`semiseg data list` shows them)"
         )

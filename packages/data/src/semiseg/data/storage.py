@@ -65,7 +65,7 @@ class Storage:
     def names(self) -> list[str]:
         """Names of all that lies in the folder, sorted."""
         if self.folder is not None:
-            return sorted(os.listdir(self.folder))
+            return sorted(path.name for path in self.folder.iterdir())
         system, root = self._remote()
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(root, detail=False))
 
@@ -126,8 +126,9 @@ def local_path(url: str | os.PathLike[str]) -> Path | None:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that appears under its name whole or not at all: temp name beside it, fsync, rename, fsync of the folder.
+    """Write a file that appears under its name whole or not at all.
 
+    A temp name in the same folder, fsync, rename, fsync of the folder.
     DataError for a full disk or a folder that can't be written; the temp file is removed.
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}{TEMP}")
