@@ -78,10 +78,9 @@ def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) ->
         what = f"the ramp ends after training: start + over = {ramp.start + ramp.over:g}"
         yield Problem((*at, "weight"), f"{what}; shares of training add up to 1 at most")
     for index, perturbation in enumerate(objective.perturbations):
-        if isinstance(perturbation, FeatureDrop) and perturbation.low and perturbation.high:
-            if perturbation.low > perturbation.high:
-                what = f"{perturbation.low:g} is above high = {perturbation.high:g}; swap them"
-                yield Problem((*at, "perturbations", index, "low"), what)
+        if isinstance(perturbation, FeatureDrop) and (perturbation.low or 0) > (perturbation.high or 1):
+            what = f"{perturbation.low:g} is above high = {perturbation.high:g}; swap them"
+            yield Problem((*at, "perturbations", index, "low"), what)
     if any(domain.unlabeled for domain in recipe.data.domains.values()):
         return  # a domain without unlabeled images trains on its labeled ones alone
     for name, domain in recipe.data.domains.items():
