@@ -143,9 +143,8 @@ def load_encoder(model: Segmenter, path: str | os.PathLike[str]) -> int:
     if any(name.startswith(prefix) for name in found):
         found = {name.removeprefix(prefix): t for name, t in found.items() if name.startswith(prefix)}
     wanted = encoder.body.state_dict()
-    # timm's feature networks flatten some names (stages.0.blocks -> stages_0.blocks), so names compare without dots
-    flat = {name.replace(".", "_"): t for name, t in found.items()}
-    named = {name: flat[key] for name in wanted if (key := name.replace(".", "_")) in flat}
+    by_name = {_plain(name): t for name, t in found.items()}
+    named = {name: by_name[_plain(name)] for name in wanted if _plain(name) in by_name}
     loaded = _fill(wanted, named, place, f"encoder {encoder.name!r}")
     encoder.normalise_by(*moments)
     log.info("%s: %d tensors loaded into encoder %s, %d not of it", place, loaded, encoder.name, len(found) - loaded)
@@ -211,6 +210,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not any(isinstance(t, Tensor) for t in content.values()):
         raise ValueError(f"{path}: holds no named tensors; expected the state_dict of an encoder")
     return {name.removeprefix("module."): t for name, t in content.items() if isinstance(t, Tensor)}
+
+
+def _plain(name: str) -> str:
+    """A name as it compares: timm's feature networks write stages_0 for stages.0, or put `model.` before all names."""
+    return name.removeprefix("model.").replace(".", "_")
 
 
 @torch.no_grad()

@@ -1,0 +1,45 @@
+"""The contract, on encoders that differ in what they do to images."""
+
+from typing import ClassVar
+
+from semiseg.models.testing import SegmenterContract
+
+
+class TestResNet18(SegmenterContract):
+    encoder = "resnet18"
+
+
+class TestResNet50s(SegmenterContract):
+    encoder = "resnet50s"
+    strides = (8,)
+
+
+class TestEfficientNetLite0(SegmenterContract):
+    encoder = "tf_efficientnet_lite0"
+    settings: ClassVar[dict] = {"context": "none", "decoder": "linear", "context_channels": 16}
+
+
+class TestMobileNetV3(SegmenterContract):
+    encoder = "mobilenetv3_small_100"
+    settings: ClassVar[dict] = {"last_relu": True, "context_channels": 16}
+
+
+class TestConvNeXt(SegmenterContract):
+    """Rounds sizes down by itself."""
+
+    encoder = "convnext_atto"
+
+
+class TestViT(SegmenterContract):
+    """One stride, multiples of it only, no finer feature."""
+
+    encoder = "vit_tiny_patch16_224"
+    strides = (16,)
+
+
+class TestSwin(SegmenterContract):
+    """Channels last inside, a fixed image size unless asked."""
+
+    encoder = "swin_tiny_patch4_window7_224"
+    strides = (32,)
+    settings: ClassVar[dict] = {"norm": "frozen", "context_channels": 16}

@@ -1,0 +1,73 @@
+"""Pooling against torch's own, PSP against a plain double loop over regions."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semiseg.models import PSP, Projection
+from semiseg.models.context import pool
+
+BINS = (1, 2, 3, 6)
+
+
+@given(st.integers(1, 45), st.integers(1, 45))
+@settings(deadline=None, max_examples=50)
+def test_pool_equals_adaptive_average_pooling_forwards_and_backwards(height: int, width: int) -> None:
+    x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
+    for n, ours in zip(BINS, pool(x, BINS), strict=True):
+        theirs = F.adaptive_avg_pool2d(x, n)
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+        direction = torch.randn_like(theirs)
+        gradients = [torch.autograd.grad((y * direction).sum(), x, retain_graph=True)[0] for y in (ours, theirs)]
+        torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_pool_neither_overflows_nor_drifts_in_half_precision(dtype: torch.dtype) -> None:
+    x = (torch.rand(1, 2, 65, 129) * 20 + 10).to(dtype)  # a sum over the image would be 168,000; fp16 ends at 65,504
+    for n, ours in zip(BINS, pool(x, BINS), strict=True):
+        torch.testing.assert_close(ours.double(), F.adaptive_avg_pool2d(x.double(), n), rtol=1e-2, atol=0)
+
+
+def test_psp_has_the_published_number_of_parameters() -> None:
+    psp = PSP(2048, 512)
+    assert sum(p.numel() for p in psp.parameters()) == 23_073_792
+    shapes = {name: list(p.shape) for name, p in psp.named_parameters()}
+    assert shapes["fuse.0.weight"] == [512, 4096, 3, 3]
+    assert [shapes[f"branches.{i}.0.weight"] for i in range(4)] == [[512, 2048, 1, 1]] * 4
+    assert list(PSP(320, 128).state_dict()["fuse.0.weight"].shape) == [128, 640, 3, 3]
+
+
+def test_psp_equals_a_plain_double_loop() -> None:
+    psp = PSP(8, 5).double().eval()
+    weights = dict(psp.named_parameters())
+    x = torch.randn(2, 8, 7, 11, dtype=torch.float64)
+    parts = [x]
+    for k, n in enumerate(BINS):
+        pooled = torch.empty(2, 8, n, n, dtype=torch.float64)
+        for i in range(n):
+            for j in range(n):
+                rows = slice(i * 7 // n, math.ceil((i + 1) * 7 / n))
+                columns = slice(j * 11 // n, math.ceil((j + 1) * 11 / n))
+                pooled[:, :, i, j] = x[:, :, rows, columns].mean((2, 3))
+        y = F.relu(F.conv2d(pooled, weights[f"branches.{k}.0.weight"]) / math.sqrt(1 + 1e-5))  # a fresh batch norm
+        parts.append(F.interpolate(y, size=(7, 11), mode="bilinear", align_corners=False))
+    expected = F.relu(F.conv2d(torch.cat(parts, 1), weights["fuse.0.weight"], padding=1) / math.sqrt(1 + 1e-5))
+    torch.testing.assert_close(psp(x), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_psp_refuses_a_training_batch_of_one_with_the_remedy() -> None:
+    psp = PSP(8, 4)
+    with pytest.raises(ValueError, match=r"use at least 2 images a process, or norm=\"frozen\""):
+        psp(torch.rand(1, 8, 5, 5))
+    assert psp.eval()(torch.rand(1, 8, 5, 5)).shape == (1, 4, 5, 5)
+
+
+def test_projection_makes_signed_features_non_negative() -> None:
+    z = Projection(8, 4)(torch.randn(2, 8, 5, 5) - 1)
+    assert z.shape == (2, 4, 5, 5)
+    assert z.min() == 0 and z.max() > 0

@@ -1,0 +1,130 @@
+"""Domains, sizes, norms and the errors of a segmenter."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+
+from semiseg.models import Segmenter, create_segmenter
+from semiseg.models.testing import images
+
+
+def small(**settings: Any) -> Segmenter:
+    torch.manual_seed(0)
+    plain: dict[str, Any] = {"encoder": "mobilenetv3_small_100", "classes": {"voc": 21}, "context_channels": 16}
+    return create_segmenter(**{**plain, "weights": "none", **settings})
+
+
+@pytest.mark.parametrize(("side", "decoded"), [(64, 64), (65, 72), (321, 328)])
+def test_decoder_resolution_is_the_stride_times_the_cells(side: int, decoded: int) -> None:
+    model = small().eval()
+    with torch.no_grad():
+        assert model.decode(model.encode(images(1, side, 40))).shape == (1, 21, decoded, 40)
+        assert model(images(1, side, 40)).shape == (1, 21, side, 40)
+
+
+def test_logits_are_resized_with_corners_aligned() -> None:
+    model = small().eval()
+    x = images(1, 33, 43)
+    with torch.no_grad():
+        decoded, logits = model.decode(model.encode(x))[0].double(), model(x)[0]
+    height, width = decoded.shape[1:]
+    for y, x_ in ((0, 0), (32, 42), (0, 42), (7, 30), (19, 1)):
+        v, u = y * (height - 1) / 32, x_ * (width - 1) / 42
+        i, j = min(int(v), height - 2), min(int(u), width - 2)
+        a, b = v - i, u - j
+        cell = decoded[:, i : i + 2, j : j + 2]
+        expected = (cell[:, 0] * (1 - a) + cell[:, 1] * a) @ torch.tensor([1 - b, b], dtype=torch.float64)
+        torch.testing.assert_close(logits[:, y, x_].double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_each_domain_has_its_own_decoder_on_shared_features() -> None:
+    model = small(classes={"street": 11, "room-2": 5})
+    features = model.encode(images(2, 32, 32))
+    model.decode(features, "room-2").sum().backward()
+    touched = {name.split(".")[1] for name, p in model.decoders.named_parameters("decoders") if p.grad is not None}
+    assert touched == {"room-2"}
+    with pytest.raises(ValueError, match=r"2 domains: say which one of street, room-2"):
+        model(images(2, 32, 32))
+    with pytest.raises(ValueError, match=r"unknown domain 'sreet'; did you mean 'street'\?"):
+        model(images(2, 32, 32), "sreet")
+    assert torch.equal(small().eval()(images(1, 32, 32)), small().eval()(images(1, 32, 32), "voc"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": {}}, "classes is empty"),
+        ({"classes": {"voc.2012": 21}}, r"'voc.2012' can't be the name of a domain .*such as voc-2012-1"),
+        ({"classes": {"keys": 21}}, r"'keys' can't be the name of a domain \(torch keeps it"),
+        ({"classes": {"": 21}}, r"'' can't be the name of a domain"),
+        ({"classes": {"voc": 1}}, r"classes\['voc'\] = 1: expected an integer, at least 2"),
+        ({"context": "pps"}, "unknown context 'pps'; did you mean 'psp'"),
+        ({"decoder": "lineer"}, "unknown decoder 'lineer'; did you mean 'linear'"),
+        ({"norm": "frosen"}, "unknown norm 'frosen'; did you mean 'frozen'"),
+        ({"decoder": "linear", "last_relu": True}, "only the sub-pixel decoder has a last ReLU"),
+        ({"context_channels": 0}, "context_channels=0: expected at least 1"),
+    ],
+)
+def test_settings_that_can_not_be_are_one_error(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(**settings)
+
+
+def test_frozen_norm_ignores_the_batch_and_still_learns_scale_and_shift() -> None:
+    model = small(norm="frozen").train()
+    before = copy.deepcopy(model.state_dict())
+    a, b = images(2, 32, 40)
+    together = model.encode(torch.stack([a, b])).deep
+    torch.testing.assert_close(together[:1], model.encode(a[None]).deep, rtol=1e-4, atol=1e-5)
+    together.square().mean().backward()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and all(m.weight.grad is not None and m.bias.grad is not None for m in norms)
+    assert model.training and model.decoders.training
+
+
+def test_batch_norm_follows_the_batch() -> None:
+    model = small().train()
+    before = model.state_dict()["context.fuse.1.running_mean"].clone()
+    model.encode(images(2, 32, 40))
+    assert not torch.equal(before, model.state_dict()["context.fuse.1.running_mean"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_synchronised_norm_without_a_gpu_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"norm=\"sync\" needs a GPU.*use norm=\"batch\""):
+        small(norm="sync")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_training_is_deterministic_and_sync_equals_batch_on_one_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    gradients = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for norm in ("batch", "batch", "sync"):
+            model = small(norm=norm, encoder="resnet18").cuda().train()
+            model(images(4, 65, 71).cuda()).square().mean().backward()
+            gradients.append([p.grad for p in model.parameters()])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for one, two, sync in zip(*gradients, strict=True):
+        assert torch.equal(one, two)
+        assert (one - sync).norm() <= 1e-3 * one.norm() + 1e-7
+
+
+def test_it_can_be_copied_pickled_and_traced_in_another_layout() -> None:
+    model = small().eval()
+    x = images(2, 33, 40)
+    with torch.inference_mode():
+        expected = model(x)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(x), expected)
+    torch.testing.assert_close(model.to(memory_format=torch.channels_last)(x), expected, rtol=1e-4, atol=1e-5)  # pyright: ignore
+    model.train()(x).sum().backward()  # inference mode left nothing behind that autograd refuses
