@@ -53,7 +53,7 @@ class CrossConsistency(Objective):
     | foreground None      | an error                             | every class but 0                               |
 
     The same in both: mse, averaged over classes, no confidence mask, no pair-wise term; weight 30 over 10 % of
-    training; dropout 0.5; noise 0.3; cutout with sides 0.4 of each component's box, drawn anew for each decoder and image.
+    training; dropout 0.5; noise 0.3; cutout with sides 0.4 of each component's box, drawn anew for each decoder.
     "paper" takes the released value where the paper is silent. Not reproduced from the code: the reversed
     arguments of its JS, and its limit of 50 outline vertices on objects.
 

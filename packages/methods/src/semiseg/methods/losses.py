@@ -66,7 +66,7 @@ def bootstrapped_cross_entropy(
     kept = ((true_probability < threshold) | (true_probability <= bound)).view_as(valid) & valid
     divisor = (kept if over == "kept" else valid).sum((1, 2))
     if pool == "batch":
-        divisor = divisor.sum() / count
+        divisor = divisor.sum().to(losses) / count
         return (losses * kept).sum((1, 2)) / divisor.clamp(min=1 / count)
     return (losses * kept).sum((1, 2)) / divisor.clamp(min=1)
 

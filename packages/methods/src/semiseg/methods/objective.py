@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,7 @@ class Step:
         progress: float,
         step: int,
         parts: Mapping[str, Part],
-        encode: Callable[[Tensor], Features],
+        encode: Callable[[Tensor], Any],  # of any type that has Features' attribute
         decode: Callable[..., Tensor],
         random: Callable[[str, str], list[torch.Generator]] | None = None,
     ) -> None:

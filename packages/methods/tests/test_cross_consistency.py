@@ -1,0 +1,254 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from semiseg.methods import (
+    AuxiliaryBank,
+    CrossConsistency,
+    Dropout,
+    FeatureDrop,
+    FeatureNoise,
+    Part,
+    Ramp,
+    Step,
+    Supervised,
+    Vat,
+    View,
+    distance,
+    pairwise_variance,
+)
+
+CHANNELS, CLASSES = 8, 4
+ALL = [(name, 2) for name in ("dropout", "feature_drop", "feature_noise", "guided_cutout", "vat")] + [
+    ("context_mask", 1),
+    ("object_mask", 1),
+]
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, CHANNELS, 4, 4), nn.ReLU(), nn.Conv2d(CHANNELS, CHANNELS, 1), nn.ReLU()
+        )
+        self.decoder = AuxiliaryBank([Dropout()], CHANNELS, CLASSES, stride=4)
+
+    def encode(self, images):
+        return SimpleNamespace(deep=self.encoder(images))
+
+    def decode(self, features):
+        return self.decoder.logits(0, features.deep)
+
+
+@pytest.fixture
+def network():
+    return Network()
+
+
+def draws(*samples):
+    """A sample's generators depend on the sample and the name alone."""
+    return lambda name, part: [torch.Generator().manual_seed(1000 * s + sum(map(ord, name))) for s in samples]
+
+
+def build(network, *samples, weights=None, progress=0.05, step=5):
+    def images(purpose):
+        draw = [torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(10 * s + purpose)) for s in samples]
+        return torch.stack(draw)
+
+    masks = (images(0).mean(1) * CLASSES).long().clamp(max=CLASSES - 1)
+    masks[:, :5] = 255
+    parts = {"labeled": Part(images(0), masks, weights), "unlabeled": Part(images(1), None, weights)}
+    return Step(
+        progress=progress, step=step, parts=parts, encode=network.encode, decode=network.decode, random=draws(*samples)
+    )
+
+
+def objective(perturbations=ALL, **options):
+    torch.manual_seed(1)
+    options = {"channels": CHANNELS, "classes": CLASSES, "stride": 4, "foreground": [1, 2]} | options
+    return CrossConsistency(perturbations, **options)
+
+
+def gradients(*modules):
+    return [None if p.grad is None else p.grad.clone() for module in modules for p in module.parameters()]
+
+
+def test_the_paper_s_thirty_decoders():
+    names = [p.name for p in CrossConsistency(channels=CHANNELS, classes=CLASSES, foreground=[1]).bank.perturbations]
+    assert {name: names.count(name) for name in names} == {
+        "context_mask": 2,
+        "object_mask": 2,
+        "vat": 2,
+        "feature_drop": 6,
+        "feature_noise": 6,
+        "dropout": 6,
+        "guided_cutout": 6,
+    }
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl", "js"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_term_is_the_weighted_mean_over_decoders_and_images(network, kind, reduction):
+    method = objective(distance=kind, reduction=reduction, weight=Ramp(30), pairwise=0.5, pairwise_max=100)
+    step = build(network, 0, 1, 2)
+    losses = method(step)
+    z, target = step.features("unlabeled").deep, step.logits("unlabeled").detach().softmax(1)
+    view = View(step.logits("unlabeled"), [1, 2])
+    outputs = list(method.bank(z, view, lambda name: step.random(name)))
+    each = torch.stack([distance(kind, target, output, reduction=reduction) for output in outputs])
+    assert each.shape == (12, 3)
+    torch.testing.assert_close(losses.terms["consistency"], 8.5951 * each.mean(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(losses.diagnostics["consistency_unweighted"], each.mean())
+    assert losses.diagnostics["consistency_weight"].item() == pytest.approx(8.5951, abs=1e-4)
+    spread = pairwise_variance(outputs, reduction=reduction).mean()
+    torch.testing.assert_close(losses.terms["pairwise"], 0.5 * 8.5951 * spread, rtol=1e-4, atol=0)
+    torch.testing.assert_close(losses.diagnostics["target_confidence"], target.amax(1).mean())
+    agreement = torch.stack([(output.argmax(1) == target.argmax(1)).float().mean() for output in outputs]).mean()
+    torch.testing.assert_close(losses.diagnostics["agreement"], agreement)
+    assert not any(value.requires_grad for value in losses.diagnostics.values())
+
+
+def test_consistency_trains_the_encoder_and_auxiliary_decoders_never_the_main_one(network):
+    method = objective()
+    method(build(network, 0, 1)).total.backward()
+    assert all(g is None for g in gradients(network.decoder))
+    assert all(g is not None and g.abs().sum() > 0 for g in gradients(network.encoder))
+    for gradient in gradients(method):
+        assert gradient is not None and (gradient.flatten(1).abs().sum(1) > 0).all()  # each of the K
+
+
+class Nothing:
+    name = "nothing"
+    guided = False
+
+    def __call__(self, z, view, generators, decoder):
+        return SimpleNamespace(apply=lambda z: z)
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl", "js"])
+def test_copies_of_the_main_decoder_without_perturbation_agree(network, kind):
+    for parameter in network.decoder.parameters():
+        nn.init.normal_(parameter)
+    method = objective([Nothing(), Nothing()], distance=kind, weight=Ramp(30, shape="constant"))
+    method.bank.init_from([w[0] for w in network.decoder.weights], [b[0] for b in network.decoder.biases])
+    losses = method(build(network, 0, 1))
+    assert losses.terms["consistency"].abs() < 1e-5
+    assert losses.diagnostics["agreement"] == 1
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_weight_zero_is_supervised_training(network, preset):
+    method = objective(preset=preset, weight=Ramp(0), pairwise=0.5)
+    alone = Supervised()(build(network, 0, 1))
+    alone.total.backward()
+    expected = gradients(network)
+    network.zero_grad()
+    step = build(network, 0, 1)
+    both = Supervised()(step) + method(step)
+    both.total.backward()
+    assert torch.equal(both.total, alone.total)
+    for found, wanted in zip(gradients(network), expected, strict=True):
+        assert found is not None and wanted is not None and torch.equal(found, wanted)
+    assert all(g is not None and (g == 0).all() for g in gradients(method))  # there, so that no rank waits for them
+
+
+def test_only_the_paper_starts_from_zero(network):
+    step = build(network, 0, progress=0.0, step=0)
+    assert objective(preset="paper")(step).terms["consistency"] == 0
+    assert objective(preset="released")(step).diagnostics["consistency_weight"].item() == pytest.approx(
+        0.2021, abs=1e-4
+    )
+    explicit = objective(preset="released", weight=Ramp(30, from_zero=True))
+    assert explicit(step).diagnostics["consistency_weight"] == 0
+
+
+def test_batches_split_over_ranks_train_alike(network):
+    method = objective(pairwise=0.3)
+    supervised = Supervised("bootstrapped")
+
+    def train(*samples, weights=None):
+        network.zero_grad()
+        method.zero_grad()
+        step = build(network, *samples, weights=weights)
+        losses = supervised(step) + method(step)
+        losses.total.backward()
+        return losses, gradients(network, method)
+
+    whole, expected = train(0, 1, 2, 3, 4)
+    ranks = [train(0, 1, 2, weights=torch.full((3,), 2 / 5)), train(3, 4, weights=torch.full((2,), 2 / 5))]
+    for name, value in whole.terms.items():
+        torch.testing.assert_close(sum(losses.terms[name] for losses, _ in ranks) / 2, value)
+    for name in ("consistency_unweighted", "target_confidence", "agreement", "consistency_weight"):
+        torch.testing.assert_close(sum(losses.diagnostics[name] for losses, _ in ranks) / 2, whole.diagnostics[name])
+    for parts in zip(expected, *(g for _, g in ranks), strict=True):
+        wanted, first, second = parts
+        torch.testing.assert_close((first + second) / 2, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_the_pairwise_term_takes_some_decoders_by_step(network):
+    method = objective([("dropout", 6)], pairwise=1.0, pairwise_max=2, weight=Ramp(1, shape="constant"))
+    chosen = set()
+    for step in range(12):
+        method.zero_grad()
+        losses = method(build(network, 0, step=step))
+        losses.terms["pairwise"].backward()
+        reached = [k for k in range(6) if method.bank.weights[0].grad[k].abs().sum() > 0]  # pyright: ignore[reportOptionalSubscript]
+        assert len(reached) == 2
+        chosen.update(reached)
+    assert chosen == set(range(6))
+
+
+def test_confidence_leaves_pixels_out(network):
+    step = build(network, 0, 1)
+    assert objective(confidence=1.0)(step).terms["consistency"] == 0
+    assert objective(confidence=0.0)(step).total == objective()(step).total
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("decoder", ["subpixel", "linear"])
+def test_under_autocast_losses_and_gradients_stay_close(network, preset, decoder):
+    method = objective(preset=preset, decoder=decoder)
+    exact = method(build(network, 0, 1)).total
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        step = build(network, 0, 1)
+        assert step.features("unlabeled").deep.dtype == torch.bfloat16
+        losses = method(step)
+    assert losses.total.dtype == torch.float32
+    losses.total.backward()
+    torch.testing.assert_close(losses.total, exact, rtol=0.1, atol=1e-4)
+    assert all(g is not None and g.isfinite().all() for g in gradients(network.encoder, method))
+
+
+def test_presets_differ_as_their_table_says():
+    paper, released = objective(preset="paper"), objective(preset="released")
+    assert (paper.bank.last_relu, released.bank.last_relu) == (False, True)
+    kinds = {type(p): p for p in released.bank.perturbations}
+    assert kinds[FeatureDrop] == FeatureDrop("threshold", 0.7, 0.9, "batch")
+    assert kinds[FeatureNoise] == FeatureNoise(share="batch")
+    assert kinds[Vat] == Vat(xi=1e-6, eps=2.0, damping=1e-8)
+    assert {type(p): p for p in paper.bank.perturbations}[Vat] == Vat()
+    assert objective(preset="released", foreground=None).foreground == {1, 2, 3}
+    assert objective(preset="released", last_relu=False).bank.last_relu is False
+
+
+def test_perturbations_may_be_objects_or_have_options():
+    method = objective([Dropout(0.3), ("vat", 2, {"eps": 0.1, "relative": True}), ("feature_drop", 1)])
+    assert method.bank.perturbations == (Dropout(0.3), *[Vat(eps=0.1, relative=True)] * 2, FeatureDrop())
+
+
+def test_mistakes_are_named(network):
+    with pytest.raises(ValueError, match="context_mask, guided_cutout, object_mask need foreground"):
+        objective(foreground=None)
+    assert objective([("dropout", 1)], foreground=None).foreground == frozenset()
+    for mistake, hint in (
+        (lambda: objective([("droput", 1)]), "did you mean 'dropout'"),
+        (lambda: objective([("dropout", 0)]), "expected at least 1"),
+        (lambda: objective(preset="papers"), "did you mean 'paper'"),
+        (lambda: objective(distance="msee"), "did you mean 'mse'"),
+        (lambda: objective(stride=8)(build(network, 0)), r"stride=\.\.\.\) must fit"),
+    ):
+        with pytest.raises(ValueError, match=hint):
+            mistake()

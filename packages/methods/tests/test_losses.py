@@ -1,0 +1,216 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy
+from torch.nn.functional import interpolate
+
+from semiseg.methods import (
+    bootstrapped_cross_entropy,
+    bootstrapping_threshold,
+    cross_entropy,
+    distance,
+    pairwise_variance,
+)
+
+B, C, H, W = 3, 5, 4, 6
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return 2 * torch.randn(B, C, H, W, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.fixture
+def masks() -> torch.Tensor:
+    masks = torch.randint(0, C, (B, H, W), generator=torch.Generator().manual_seed(1))
+    masks[0, 1:3] = 255
+    masks[1, 0, 0] = 255
+    return masks
+
+
+def true_probabilities(logits, masks) -> list[list[float]]:
+    """Of the valid pixels of each image, by plain loops."""
+    images = []
+    for image, mask in zip(logits.numpy(), masks.numpy(), strict=True):
+        found = []
+        for y in range(H):
+            for x in range(W):
+                if mask[y, x] != 255:
+                    exponents = np.exp(image[:, y, x])
+                    found.append(exponents[mask[y, x]] / exponents.sum())
+        images.append(found)
+    return images
+
+
+def test_cross_entropy_equals_the_double_loop(logits, masks):
+    expected = [np.mean([-math.log(p) for p in image]) for image in true_probabilities(logits, masks)]
+    np.testing.assert_allclose(cross_entropy(logits, masks), expected, rtol=1e-12)
+    np.testing.assert_allclose(cross_entropy(logits.float(), masks.to(torch.uint8)), expected, rtol=1e-5)
+
+
+def test_logits_are_resized_to_the_masks(logits):
+    masks = torch.randint(0, C, (B, 2 * H + 1, W + 3), generator=torch.Generator().manual_seed(2))
+    resized = interpolate(logits, size=masks.shape[1:], mode="bilinear", align_corners=True)
+    assert torch.equal(cross_entropy(logits, masks), cross_entropy(resized, masks))
+
+
+@pytest.mark.parametrize("pool", ["image", "batch"])
+@pytest.mark.parametrize("empty", [(1,), (0, 1, 2)])
+def test_an_ignored_image_gives_zero_and_no_gradient(logits, masks, pool, empty):
+    masks[list(empty)] = 255
+    for loss in (cross_entropy, lambda a, b: bootstrapped_cross_entropy(a, b, 0.1, pool=pool)):
+        leaf = logits.clone().requires_grad_()
+        per_image = loss(leaf, masks)
+        per_image.sum().backward()
+        assert leaf.grad is not None and leaf.grad.isfinite().all()
+        for i in range(B):
+            assert (per_image[i] == 0) == (i in empty)
+            assert (leaf.grad[i].abs().sum() == 0) == (i in empty)
+
+
+def test_ignored_pixels_get_no_gradient(logits, masks):
+    leaf = logits.requires_grad_()
+    cross_entropy(leaf, masks).sum().backward()
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad.abs().sum(1) == 0, masks == 255)
+
+
+def test_ids_that_are_no_class_are_named(logits, masks):
+    masks[0, 0, 0] = 7
+    with pytest.raises(ValueError, match=r"class id 7; expected 0\.\.4"):
+        cross_entropy(logits, masks)
+
+
+def test_masks_that_do_not_fit(logits, masks):
+    with pytest.raises(ValueError, match="expected"):
+        cross_entropy(logits, masks[:2])
+
+
+@pytest.mark.parametrize(
+    ("epoch", "eta"), [(0, 0.048), (1, 0.171), (4, 0.444), (8, 0.656), (16, 0.830), (32, 0.894), (80, 0.894)]
+)
+def test_bootstrapping_threshold_has_the_published_values(epoch, eta):
+    assert bootstrapping_threshold(epoch / 80, 21) == pytest.approx(eta, abs=5e-4)
+
+
+def test_bootstrapping_threshold_ends_at_once_over_nothing():
+    assert bootstrapping_threshold(0.0, 21, until=0) == pytest.approx(0.894, abs=5e-4)
+
+
+@pytest.mark.parametrize("over", ["kept", "valid"])
+@pytest.mark.parametrize("progress", [0.0, 0.02, 0.1, 1.0])
+@pytest.mark.parametrize("minimum", [0, 1, 4, 1000])
+def test_bootstrapping_within_images_equals_the_loop(logits, masks, over, progress, minimum):
+    eta = bootstrapping_threshold(progress, C)
+    expected = []
+    for probabilities in true_probabilities(logits, masks):
+        ranked = sorted(probabilities)
+        kept = [p for i, p in enumerate(ranked) if p < eta or i < minimum]
+        divisor = len(kept) if over == "kept" else len(ranked)
+        expected.append(sum(-math.log(p) for p in kept) / max(1, divisor))
+    found = bootstrapped_cross_entropy(logits, masks, progress, minimum=minimum, over=over)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("over", ["kept", "valid"])
+@pytest.mark.parametrize("progress", [0.0, 0.02, 0.1])
+def test_bootstrapping_over_the_batch_is_the_authors_form(logits, masks, over, progress):
+    probabilities = np.sort(np.concatenate(true_probabilities(logits, masks)))
+    threshold = max(bootstrapping_threshold(progress, C), probabilities[B])  # the (B+1)-th smallest
+    kept = probabilities[probabilities < threshold]
+    expected = -np.log(kept).sum() / (len(kept) if over == "kept" else len(probabilities))
+    found = bootstrapped_cross_entropy(logits, masks, progress, over=over, pool="batch")
+    assert found.mean().item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_bootstrapping_a_flat_prediction_keeps_every_tie():
+    masks = torch.zeros(1, H, W, dtype=torch.long)
+    logits = torch.zeros(1, C, H, W)
+    logits[:, 0] = 9  # every pixel is known, equally
+    for pool in ("image", "batch"):
+        found = bootstrapped_cross_entropy(logits, masks, 0.0, pool=pool)
+        torch.testing.assert_close(found, cross_entropy(logits, masks))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("confidence", [None, 0.5])
+@pytest.mark.parametrize("kind", ["mse", "kl", "js"])
+def test_distances_equal_scipy_s_in_a_double_loop(logits, kind, reduction, confidence):
+    target = (3 * logits.roll(1, 0)).softmax(1)
+    target[0, :, 0, 0] = torch.tensor([1.0, 0, 0, 0, 0])
+    p, q = target.numpy(), logits.softmax(1).numpy()
+    expected = []
+    for i in range(B):
+        pixels = []
+        for y in range(H):
+            for x in range(W):
+                a, b = p[i, :, y, x], q[i, :, y, x]
+                if confidence is None or a.max() > confidence:
+                    value = {"mse": ((a - b) ** 2).sum(), "kl": entropy(a, b), "js": jensenshannon(a, b) ** 2}[kind]
+                    pixels.append(value / (C if reduction == "mean" else 1))
+        expected.append(np.mean(pixels))
+    found = distance(kind, target, logits, reduction=reduction, confidence=confidence)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    found = distance(kind, target.float(), logits.float(), reduction=reduction, confidence=confidence)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl", "js"])
+def test_distance_gradients_equal_finite_differences(logits, kind):
+    target = logits.roll(1, 0).softmax(1)[:, :, :2, :2]
+    leaf = logits[:, :, :2, :2].clone().requires_grad_()
+    torch.autograd.gradcheck(lambda x: distance(kind, target, x), leaf)
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl", "js"])
+def test_no_distance_from_itself(logits, kind):
+    assert distance(kind, logits.softmax(1), logits).abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_everything_is_finite_at_extreme_logits(logits, masks, dtype):
+    masks[2] = 255
+    extreme = (1e4 * logits.sign()).to(dtype)
+    target = (1e4 * logits.roll(1, 1)).float().softmax(1)
+    for loss in (
+        lambda x: cross_entropy(x, masks),
+        lambda x: bootstrapped_cross_entropy(x, masks, 0.0),
+        lambda x: distance("mse", target, x),
+        lambda x: distance("kl", target, x),
+        lambda x: distance("js", target, x),
+        lambda x: pairwise_variance([x, x.flip(1)]),
+    ):
+        leaf = extreme.clone().requires_grad_()
+        per_image = loss(leaf)
+        assert per_image.dtype == torch.float32
+        per_image.sum().backward()
+        assert per_image.isfinite().all() and leaf.grad is not None and leaf.grad.isfinite().all()
+
+
+def test_a_confidence_that_nothing_reaches_counts_zero(logits):
+    leaf = logits.requires_grad_()
+    found = distance("mse", torch.full_like(logits, 1 / C), leaf, confidence=0.5)
+    found.sum().backward()
+    assert (found == 0).all() and leaf.grad is not None and (leaf.grad == 0).all()
+
+
+def test_pairwise_variance_equals_numpy_s_and_reaches_every_output(logits):
+    outputs = [logits.roll(k, 1).clone().requires_grad_() for k in range(4)]
+    probabilities = torch.stack([x.detach().softmax(1) for x in outputs]).numpy()
+    np.testing.assert_allclose(pairwise_variance(outputs).detach(), probabilities.var(0).mean((1, 2, 3)), rtol=1e-12)
+    summed = pairwise_variance(outputs, reduction="sum")
+    np.testing.assert_allclose(summed.detach(), probabilities.var(0).sum(1).mean((1, 2)), rtol=1e-12)
+    summed.sum().backward()
+    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in outputs)
+
+
+def test_mistakes_are_named(logits, masks):
+    with pytest.raises(ValueError, match="did you mean 'mse'"):
+        distance("msee", logits.softmax(1), logits)
+    with pytest.raises(ValueError, match="differ in shape"):
+        distance("mse", logits.softmax(1)[:1], logits)
+    with pytest.raises(ValueError, match="did you mean 'kept'"):
+        bootstrapped_cross_entropy(logits, masks, 0.5, over="keptt")

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from semiseg.methods import View, connected_components
+
+EIGHT = np.ones((3, 3))
+
+
+def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
+    pairs = {(int(x), int(y)) for x, y in zip(a.ravel(), b.ravel(), strict=True)}
+    return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
+
+
+def by_scipy(groups: np.ndarray) -> np.ndarray:
+    labels, used = np.zeros(groups.shape, dtype=np.int64), 0
+    for group in np.unique(groups[groups > 0]):
+        found, count = ndimage.label(groups == group, EIGHT)  # pyright: ignore[reportGeneralTypeIssues]
+        labels[found > 0] = found[found > 0] + used
+        used += count
+    return labels
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
+    classes=st.integers(1, 3),
+    density=st.floats(0.1, 0.95),
+    seed=st.integers(0, 2**31),
+)
+def test_components_are_scipy_s(height, width, classes, density, seed):
+    random = np.random.default_rng(seed)
+    groups = random.integers(1, classes + 1, (2, height, width)) * (random.random((2, height, width)) < density)
+    labels = connected_components(torch.from_numpy(groups)).numpy()
+    for image in range(2):
+        assert same_partition(labels[image], by_scipy(groups[image]))
+
+
+def test_a_spiral_is_one_component():
+    grid = np.zeros((41, 41), dtype=np.int64)
+    y, x, dy, dx = 0, 0, 0, 1
+    for _ in range(1000):
+        grid[y, x] = 1
+        ahead = y + 2 * dy, x + 2 * dx
+        turn = not (0 <= y + dy < 41 and 0 <= x + dx < 41)
+        turn = turn or (0 <= ahead[0] < 41 and 0 <= ahead[1] < 41 and grid[ahead] == 1)
+        if turn:
+            dy, dx = dx, -dy
+        y, x = y + dy, x + dx
+        if grid[y, x]:
+            break
+    assert ndimage.label(grid, EIGHT)[1] == 1 and grid.sum() > 600  # pyright: ignore[reportGeneralTypeIssues, reportIndexIssue]
+    labels = connected_components(torch.from_numpy(grid)[None])[0].numpy()
+    assert same_partition(labels, grid)
+
+
+def test_probabilities_and_classes_are_the_detached_softmax():
+    logits = torch.randn(2, 4, 5, 6, requires_grad=True)
+    view = View(logits, [1])
+    assert torch.equal(view.probabilities, logits.detach().softmax(1)) and not view.probabilities.requires_grad
+    assert torch.equal(view.classes, logits.argmax(1))
+
+
+def prediction(classes: np.ndarray, count: int = 4) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.from_numpy(classes), count).movedim(-1, 1).float()
+
+
+def test_foreground_is_resized_to_the_nearest_cell():
+    classes = np.zeros((1, 8, 8), dtype=np.int64)
+    classes[0, :3, :5] = 2
+    classes[0, 5:, 5:] = 3
+    found = View(prediction(classes), [1, 2]).foreground((4, 4))
+    assert found.shape == (1, 1, 4, 4)
+    assert torch.equal(found[0, 0], torch.from_numpy(classes[0, ::2, ::2] == 2))
+
+
+@pytest.mark.parametrize(("per", "expected"), [("merged", 2), ("class", 3)])
+def test_boxes_are_scipy_s(per, expected):
+    classes = np.zeros((2, 12, 10), dtype=np.int64)
+    classes[1, 1:4, 2:7] = 1
+    classes[1, 4:6, 3:5] = 2  # touches the class above
+    classes[1, 9:12, 0:3] = 2
+    classes[1, 9:12, 6:9] = 3  # not foreground
+    view = View(prediction(classes), [1, 2])
+    found = view.components(per)
+    assert view.components(per) is found
+    assert found.image.tolist() == [1] * expected
+    boxes = set(zip(found.top.tolist(), found.bottom.tolist(), found.left.tolist(), found.right.tolist(), strict=True))
+    groups = np.where(np.isin(classes[1], [1, 2]), classes[1] if per == "class" else 1, 0)
+    slices = [s for s in ndimage.find_objects(by_scipy(groups)) if s]
+    assert boxes == {(y.start, y.stop, x.start, x.stop) for y, x in slices}
+    assert found.area.sum() == (groups > 0).sum()
+    assert found.larger_than(9 / 120).image.numel() == (found.area >= 9).sum()
+
+
+def test_components_are_found_on_a_grid_no_larger_than_asked():
+    classes = np.ones((1, 30, 60), dtype=np.int64)
+    assert View(prediction(classes), [1]).components(resolution=20).size == (10, 20)
+    assert View(prediction(classes), [1]).components(resolution=200).size == (30, 60)
+
+
+def test_no_foreground_gives_no_components():
+    assert View(torch.zeros(2, 3, 8, 8), []).components().image.numel() == 0
+
+
+def test_foreground_must_be_among_the_classes():
+    with pytest.raises(ValueError, match=r"class 9 .* 0\.\.2"):
+        View(torch.zeros(1, 3, 8, 8), [0, 9])
