@@ -100,6 +100,16 @@ def test_synchronised_norm_without_a_gpu_is_refused_at_once() -> None:
         small(norm="sync")
 
 
+def test_synchronised_norm_keeps_the_activations_that_timm_fuses_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semiseg.models.segmenter.check_sync_possible", lambda: None)  # evaluation needs no GPU
+    batch, sync = small().train(), small(norm="sync")
+    batch(images(2, 64, 64))
+    sync.load_state_dict(batch.state_dict())
+    assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in sync.context.modules())
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in sync.modules())
+    assert torch.equal(batch.eval()(images(1, 33, 40)), sync.eval()(images(1, 33, 40)))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_training_is_deterministic_and_sync_equals_batch_on_one_process(
     monkeypatch: pytest.MonkeyPatch,

@@ -30,7 +30,7 @@ class PSP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, in_channels, h, w] -> [b, channels, h, w], >= 0."""
-        if len(x) == 1 and _averages_over_batch(self.branches[0]):
+        if len(x) == 1 and 1 in self.bins and _averages_over_batch(self.branches[0]):
             raise ValueError(
                 "PSP averages each channel of an image to one number, which batch norm can't normalise over a training "
                 'batch of one image; use at least 2 images a process, or norm="frozen", or context="none"'
