@@ -218,7 +218,8 @@ def test_cutout_is_resized_to_the_features(generators):
 @pytest.mark.parametrize("iterations", [1, 3])
 @pytest.mark.parametrize("xi", [1e-1, 1e-2])
 def test_vat_finds_the_direction_of_a_float64_power_iteration(z, view, bank, generators, iterations, xi):
-    z = 10 * z  # ||z|| = 120; nearer to 0, a step of xi crosses kinks of the ReLUs, and the derivative at 0 says little
+    # ||z|| = 70, and no cell is 0: at a kink of the decoder's ReLUs a step of xi and the derivative say different things.
+    z = 5 * (z + 0.1)
     shift = Vat(xi=xi, eps=2.0, iterations=iterations)(
         z, view, generators(*range(B)), lambda z: bank.logits(0, z)
     ).shift
@@ -243,9 +244,9 @@ def test_vat_finds_the_direction_of_a_float64_power_iteration(z, view, bank, gen
             assert isinstance(moved, torch.Tensor)
             d = torch.autograd.functional.vjp(decode, features, p * (moved - (p * moved).sum(1, keepdim=True)))[1]
             assert isinstance(d, torch.Tensor)
-        cosine = torch.nn.functional.cosine_similarity(d.flatten(), shift[i].double().flatten(), dim=0)
-        assert cosine > 0.99
-        assert shift[i].double().norm().item() == pytest.approx(2.0, rel=1e-4)
+        length = shift[i].double().norm()
+        assert (d * shift[i]).sum() / (d.norm() * length) > 0.99
+        assert length.item() == pytest.approx(2.0, rel=1e-4)
 
 
 def test_vat_s_direction_changes_the_prediction_more_than_chance(z, view, bank, generators):
