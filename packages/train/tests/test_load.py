@@ -142,11 +142,11 @@ def test_one_mistake_gives_one_line(path: Path, old: str, new: str, fault: str) 
 def test_text_that_is_not_toml(path: Path) -> None:
     assert faults("name = \n") == ["x.toml:1: not TOML: invalid value (column 8)"]
     assert faults('name = "a"\nlist = [1,\n')[0].startswith("x.toml:2: not TOML: ")
-    assert faults('a = 1\na = 2\n')[0].startswith("x.toml:2: not TOML: cannot overwrite a value")
+    assert faults("a = 1\na = 2\n")[0].startswith("x.toml:2: not TOML: cannot overwrite a value")
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="not a text in UTF-8"):
         load(path)
-    with pytest.raises(RecipeError, match="y.toml: cannot read this recipe"):
+    with pytest.raises(RecipeError, match=r"y\.toml: cannot read this recipe"):
         load("y.toml")
 
 
@@ -280,7 +280,10 @@ def test_changes_are_named_by_their_keys(path: Path) -> None:
     before = load(path)
     after = load(path, ["name=n", "optimizer.lr=0.1", "data.domains.voc.labeled.subset.count=3"])
     lr = "optimizer.lr: 0.01 -> 0.1"
-    subset = ["data.domains.voc.labeled.subset.count: (not set) -> 3", "data.domains.voc.labeled.subset.seed: (not set) -> 0"]
+    subset = [
+        "data.domains.voc.labeled.subset.count: (not set) -> 3",
+        "data.domains.voc.labeled.subset.seed: (not set) -> 0",
+    ]
     assert sorted(changes(before, after)) == [*subset, lr]
     assert 'name: "small" -> "n"' in changes(before, after, incidental=True)
     assert changes(before, before, incidental=True) == []
@@ -288,6 +291,6 @@ def test_changes_are_named_by_their_keys(path: Path) -> None:
 
 def test_messages_survive_values_that_json_has_no_words_for(path: Path) -> None:
     assert faults(TEXT, "steps=1979-05-27") == [
-        'argument \'steps=1979-05-27\': expected an integer >= 1, found "1979-05-27"'
+        "argument 'steps=1979-05-27': expected an integer >= 1, found \"1979-05-27\""
     ]
     assert json.loads(json.dumps(load(path, ["name=1979-05-27"]).name)) == "1979-05-27"

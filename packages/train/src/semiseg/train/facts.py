@@ -38,7 +38,7 @@ def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
     try:
         taxonomy = Taxonomy.get(domain.taxonomy)
     except DataError as error:
-        yield Problem((*at, "taxonomy"), str(error))
+        yield Problem((*at, "taxonomy"), _one_line(error))
     pools: dict[str, ShardSet | Pool] = {}
     for role, source in (("labeled", domain.labeled), ("unlabeled", domain.unlabeled), ("val", domain.val)):
         if source is None:
@@ -60,7 +60,7 @@ def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
 
 def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":
     """The shards of a source, or why there are none."""
-    from semiseg.data import Pool, ShardSet, installed
+    from semiseg.data import Pool, ShardSet, broken, installed
     from semiseg.data.manifest import MANIFEST
     from semiseg.data.storage import Storage
 
@@ -70,16 +70,18 @@ def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":
         what = f"no shards for {', '.join(f'{source.dataset}/{split}' for split in missing)} under {data.shards}"
         known = installed()
         if source.dataset not in known:
-            return Problem((*at, "dataset"), f"{what}, and {unknown('data set', source.dataset, known)}")
+            why = broken().get(source.dataset) or unknown("data set", source.dataset, known)
+            return Problem((*at, "dataset"), f"{what}, and data set '{source.dataset}' is not installed: {why}")
         meant = nearest(missing[0], _written(f"{root}/{source.dataset}"))
         wanted = " ".join(f"--split {split}" for split in missing)
         command = f"semiseg data shard {source.dataset} {wanted} --to {data.shards}"
-        return Problem((*at, "split"), f"{what}; write them with: {command}", meant)
+        guess = f"; did you mean '{meant}'?" if meant else ";"
+        return Problem((*at, "split"), f"{what}{guess} write them with: {command}")
     try:
         sets = [ShardSet(f"{root}/{source.dataset}/{split}") for split in source.splits]
         return sets[0] if len(sets) == 1 else Pool(sets)
     except DataError as error:
-        return Problem((*at, "split"), str(error))
+        return Problem((*at, "split"), _one_line(error))
 
 
 def _written(folder: str) -> list[str]:
@@ -116,7 +118,7 @@ def _contents(at: Path, source: Source, pool: "ShardSet | Pool", taxonomy: "Taxo
             if not len(by_keys(pool, File(source.ids).read_text(encoding="utf-8").split())):
                 yield Problem((*at, "ids"), f"'{source.ids}' is empty; write one key a line")
         except DataError as error:
-            yield Problem((*at, "ids"), f"'{source.ids}': {error}")
+            yield Problem((*at, "ids"), f"'{source.ids}': {_one_line(error)}")
         except (OSError, UnicodeDecodeError) as error:
             yield Problem((*at, "ids"), f"cannot read '{source.ids}' ({error}); write one key a line")
 
@@ -156,8 +158,8 @@ def _remainder(
     if unlabeled is None or not unlabeled.minus or len(pools.keys() & {"labeled", "unlabeled"}) < 2:
         return
     taken = len(pools["labeled"])
-    if labeled.ids or (labeled.subset and labeled.subset.count < taken):
-        return  # a part is labeled
+    if labeled.ids or (labeled.subset and labeled.subset.count != taken):
+        return  # only a part is labeled
     if unlabeled.subset is None and not set(pools["unlabeled"].keys()) <= set(pools["labeled"].keys()):
         return
     what = f"nothing is left: all {taken} images are labeled"
@@ -173,6 +175,10 @@ def _foreground(recipe: Recipe, taxonomy: str) -> Iterator[Problem]:
                     yield Problem(
                         ("objectives", index, "perturbations", number), f"{what} needs that; remove this perturbation"
                     )
+
+
+def _one_line(error: DataError) -> str:
+    return str(error).replace("\n", "; ")
 
 
 def _sets(pool: "ShardSet | Pool") -> "list[ShardSet]":

@@ -36,7 +36,7 @@ def list_recipes(as_json: bool = typer.Option(False, "--json", help="Print one J
 
     table = Table(box=None, pad_edge=False)
     for column in ("name", "about", "paper"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=column != "about")
     for each in found:
         table.add_row(each["name"], each["about"], each["paper"])
     Console().print(table)
@@ -67,13 +67,20 @@ def copy(
 
 
 @app.command()
-def show(recipe: str = RECIPE, overrides: list[str] = OVERRIDES) -> None:
+def show(
+    recipe: str = RECIPE,
+    overrides: list[str] = OVERRIDES,
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead."),
+) -> None:
     """Print a recipe with every default and change in it, as TOML that can be launched."""
+    from dataclasses import asdict
+
     from semiseg.train.load import load, to_toml
     from semiseg.train.shipped import find
 
-    text = to_toml(load(find(recipe), overrides or []))
-    if not sys.stdout.isatty():
+    loaded = load(find(recipe), overrides or [])
+    text = json.dumps(asdict(loaded), indent=2) + "\n" if as_json else to_toml(loaded)
+    if as_json or not sys.stdout.isatty():
         typer.echo(text, nl=False)
         return
     from rich.console import Console
@@ -87,13 +94,23 @@ def check(
     recipe: str = RECIPE,
     overrides: list[str] = OVERRIDES,
     world: int = typer.Option(1, "--processes", min=1, help="Processes that it is to be trained by."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object: ok, and what is wrong."),
 ) -> None:
     """Tell every mistake in a recipe, and everything that is missing to train it here."""
-    from semiseg.train.load import check_facts, load
+    from semiseg.train.load import RecipeError, check_facts, load
     from semiseg.train.shipped import find
 
-    loaded = load(find(recipe), overrides or [])
-    check_facts(loaded, world=world)
+    try:
+        loaded = load(find(recipe), overrides or [])
+        check_facts(loaded, world=world)
+    except RecipeError as error:
+        if not as_json:
+            raise
+        typer.echo(json.dumps({"ok": False, "faults": error.faults}, indent=2))
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(json.dumps({"ok": True, "faults": []}, indent=2))
+        return
     domains = "; ".join(_describe(name, domain) for name, domain in loaded.data.domains.items())
     kinds = ", ".join(objective.kind for objective in loaded.objectives)
     typer.echo(f"ok: {loaded.name}: {loaded.steps} steps of {kinds} with {loaded.model.encoder.name} on {domains}")
