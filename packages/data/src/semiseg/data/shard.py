@@ -53,7 +53,7 @@ def write(
     """`shard` for a layout that is there already."""
     if workers < 1:
         raise DataError(f"workers is {workers}; at least one process has to write")
-    folder = layout.folder(_local(to))
+    folder = layout.folder(local_folder(to))
     if (manifest := complete(layout, to)) is not None:
         return manifest
     try:
@@ -87,7 +87,7 @@ def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
 
     A look at names and sizes; `verify` reads every byte.
     """
-    folder = layout.folder(_local(to))
+    folder = layout.folder(local_folder(to))
     manifest = check_folder(folder, layout)
     if manifest is None:
         return None
@@ -227,7 +227,7 @@ def _manifest(layout: Layout, entries: list[ShardEntry]) -> Manifest:
     )
 
 
-def _local(to: str | os.PathLike[str]) -> Path:
+def local_folder(to: str | os.PathLike[str]) -> Path:
     folder = local_path(to)
     if folder is None:
         raise DataError(

@@ -1,0 +1,291 @@
+"""`semiseg data list | shard | verify | show | stats`. Nothing heavy is imported before a command runs."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from semiseg.data.errors import DataError
+
+if TYPE_CHECKING:
+    from semiseg.data.adapter import Adapter
+    from semiseg.data.layout import Layout
+    from semiseg.data.shards import ShardSet
+    from semiseg.data.taxonomy import Taxonomy
+
+app = typer.Typer(help="Data sets as shards: list, write, verify, look at, count.", no_args_is_help=True)
+
+TARGET = typer.Argument(metavar="NAME|PATH", help="A data set, with --split and --shards, or a folder of shards.")
+SPLIT = typer.Option(None, "--split", help="One split; default: all that are written.")
+SHARDS = typer.Option("shards/", "--shards", help="Folder or URL of all shards.")
+JSON = typer.Option(False, "--json", help="Print JSON.")
+
+
+@app.command("list")
+def list_(shards: str = SHARDS, as_json: bool = JSON) -> None:
+    """Installed data sets, their label spaces, and which of them have shards."""
+    from semiseg.data.progress import readable
+    from semiseg.data.summary import datasets
+
+    found = datasets(shards.rstrip("/"))
+    if as_json:
+        return typer.echo(json.dumps(found, indent=1))
+    for each in found["datasets"]:
+        typer.echo(f"{each['name']}: {each['summary'] or 'not installed: pip install semiseg-' + each['name']}")
+        if each["installed"]:
+            typer.echo(f"  publisher   {each['home']}")
+            names = ", ".join(f"{name} ({count} classes)" for name, count in each["taxonomies"].items())
+            typer.echo(f"  taxonomies  {names}; raw space {', '.join(each['raw_spaces'])}")
+        for split, facts in each["shards"].items():
+            size = facts.get("problem") or f"{facts['samples']} samples, {readable(facts['bytes'])}"
+            typer.echo(f"  shards      {split}: {size}")
+        if not each["shards"]:
+            typer.echo(f"  shards      none under {shards}; write them with: semiseg data shard {each['name']}")
+    for name, why in found["broken"].items():
+        typer.echo(f"{name}: could not be loaded: {why}", err=True)
+    if not found["datasets"]:
+        typer.echo("no data set is installed; they install as pip install semiseg-<name>", err=True)
+    return None
+
+
+@app.command()
+def shard(
+    name: str = typer.Argument(help="A data set that `semiseg data list` shows."),
+    root: Path = typer.Argument(None, help="The publisher's files; default: $SEMISEG_DATA/NAME, ./data/NAME."),
+    split: list[str] = typer.Option(None, "--split", help="A split, again for more; default: all that are there."),
+    to: str = typer.Option("shards/", "--to", help="Folder of all shards; written below it: NAME/SPLIT/."),
+    size: str = typer.Option("256MB", "--size", help="About how large a shard gets."),
+    workers: int = typer.Option(None, "--workers", min=1, help="Processes; default: one a CPU core."),
+    option: list[str] = typer.Option(None, "--option", metavar="KEY=VALUE", help="An option of the data set."),
+) -> None:
+    """Write a data set as shards, or continue writing; a set that is complete is left as it is."""
+    from semiseg.data.adapter import open_dataset
+    from semiseg.data.layout import lay_out
+
+    try:
+        adapter = open_dataset(name, root, **_options(option or []))
+        typer.echo(f"{adapter.name} ({adapter.version})" + (f" at {adapter.root}" if adapter.root else ""))
+        wanted = _wanted(adapter, split or [], _say_splits(adapter))
+        layouts = [lay_out(adapter, each, size=size) for each in wanted]
+        _write(layouts, to, workers or _cores())
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished shards are kept, and the same command continues", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"next: semiseg data show {adapter.name} --split {wanted[0]} --shards {to}")
+
+
+@app.command()
+def verify(target: str = TARGET, split: str = SPLIT, shards: str = SHARDS, as_json: bool = JSON) -> None:
+    """Prove shards whole: every checksum, every image and label decoded and counted again."""
+    from dataclasses import asdict
+
+    from semiseg.data.progress import Bar, readable
+    from semiseg.data.summary import find_sets
+    from semiseg.data.verify import verify as prove
+
+    reports = []
+    for url in find_sets(target, split, shards):
+        with Bar(f"verifying {url}") as bar:
+            reports.append(prove(url, progress=bar))
+        if not as_json:
+            report = reports[-1]
+            state = "whole" if report.ok else f"{len(report.problems)} problems"
+            typer.echo(f"{url}: {report.samples} samples, {readable(report.bytes)}: {state}")
+            for problem in report.problems:
+                typer.echo(f"  {problem}")
+            for remedy in dict.fromkeys(problem.remedy for problem in report.problems):
+                typer.echo(f"  remedy: {remedy}")
+    if as_json:
+        typer.echo(json.dumps([asdict(report) | {"ok": report.ok} for report in reports], indent=1))
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    target: str = TARGET,
+    split: str = SPLIT,
+    shards: str = SHARDS,
+    out: Path = typer.Option(None, "--out", help="PNG to write; default: NAME-SPLIT.png."),
+    count: int = typer.Option(6, "--count", min=1, help="How many samples, drawn at random."),
+    seed: int = typer.Option(0, "--seed", help="Another seed draws other samples."),
+    keys: str = typer.Option(None, "--keys", metavar="KEY,KEY,...", help="These samples instead."),
+    taxonomy: str = typer.Option(None, "--taxonomy", help="Classes to paint; default: the data set's first."),
+) -> None:
+    """Draw a contact sheet: image, label over image, label, and the classes' colours."""
+    from semiseg.data.shards import ShardSet
+    from semiseg.data.summary import choose_taxonomy, find_sets
+
+    sets = find_sets(target, split, shards)
+    if out is not None and len(sets) > 1:
+        names = ", ".join(url.rsplit("/", 1)[-1] for url in sets)
+        raise DataError(f"--out names one sheet, {target} has several splits ({names}); choose one with --split")
+    for url in sets:
+        stored = ShardSet(url)
+        chosen = _choose(stored, keys.split(",") if keys else None, count, seed)
+        path = out or Path(f"{stored.manifest.dataset}-{stored.manifest.split}.png")
+        _draw(stored, chosen, choose_taxonomy(stored, taxonomy), path)
+        typer.echo(f"{path}: {len(chosen)} of {len(stored)} samples of {url}")
+
+
+@app.command()
+def stats(
+    target: str = TARGET,
+    split: str = SPLIT,
+    shards: str = SHARDS,
+    taxonomy: str = typer.Option(None, "--taxonomy", help="Classes to count; default: the data set's first."),
+    as_json: bool = JSON,
+) -> None:
+    """Count samples, image sizes, pixels of every class, images that hold it, and void. Reads indexes, no pixels."""
+    from semiseg.data.shards import ShardSet
+    from semiseg.data.summary import choose_taxonomy, find_sets, statistics
+
+    sets = [ShardSet(url) for url in find_sets(target, split, shards)]
+    found = [statistics(each, choose_taxonomy(each, taxonomy)) for each in sets]
+    if as_json:
+        return typer.echo(json.dumps(found, indent=1))
+    for facts in found:
+        _print_statistics(facts)
+    return None
+
+
+def _options(words: list[str]) -> dict[str, Any]:
+    """`key=value` words, values read as TOML or else as text."""
+    import tomllib
+
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"'{word}' is not of the form KEY=VALUE", param_hint="--option")
+        try:
+            found[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = value
+    return found
+
+
+def _say_splits(adapter: "Adapter") -> list[str]:
+    """Print what was found of each split; the names of those that are written unless others are asked for."""
+    found = adapter.splits()
+    width = max(map(len, found), default=0)
+    for each in found.values():
+        told = f"missing: {each.missing}"
+        if each.missing is None:
+            kind = "labeled" if each.labeled else "unlabeled"
+            differs = each.expected is not None and each.expected != each.samples
+            told = f"{each.samples} samples, {kind}" + (f" (the publisher has {each.expected})" if differs else "")
+            told += "" if each.default else f"; only with --split {each.name}"
+        typer.echo(f"  {each.name:{width}}  {told}")
+    return [each.name for each in found.values() if each.missing is None and each.default]
+
+
+def _wanted(adapter: "Adapter", asked: list[str], present: list[str]) -> list[str]:
+    if not asked and not present:
+        raise DataError(f"{adapter.name}: no split is there; see above what is missing, and {adapter.home}")
+    return list(dict.fromkeys(asked)) or present
+
+
+def _write(layouts: list["Layout"], to: str, workers: int) -> None:
+    """Write what is not complete yet, split after split, with a look at the disk before."""
+    from semiseg.data.progress import Bar, readable
+    from semiseg.data.shard import complete, local_folder, write
+
+    todo = [layout for layout in layouts if complete(layout, to) is None]
+    if todo:
+        _check_disk(todo, local_folder(to))
+    for layout in layouts:
+        folder = layout.folder(local_folder(to))
+        if layout in todo:
+            with Bar(f"writing {layout.contents.split}") as bar:
+                manifest = write(layout, to, workers=workers, progress=bar)
+            state = (
+                f"{manifest.samples} samples in {_plural(len(manifest.shards), 'shard')}, {readable(manifest.bytes)}"
+            )
+        else:
+            state = f"complete already, {layout.samples} samples: nothing to do"
+        typer.echo(f"{folder}: {state}")
+
+
+def _check_disk(layouts: list["Layout"], to: Path) -> None:
+    import shutil
+
+    from semiseg.data.progress import readable
+
+    there = next(path for path in (to.absolute(), *to.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    tars = [path for layout in layouts for path in layout.folder(to).glob("*.tar")]
+    need = max(0, sum(layout.bytes for layout in layouts) - sum(path.stat().st_size for path in tars))
+    typer.echo(f"needs about {readable(need)}; {readable(free)} are free under {there}")
+    if need > free:
+        raise DataError(
+            f"{there}: about {readable(need)} are needed and {readable(free)} are free; "
+            "free some space, name another folder with --to, or ask for fewer splits with --split"
+        )
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _choose(stored: "ShardSet", keys: list[str] | None, count: int, seed: int) -> list[int]:
+    from semiseg.data.keyed import permutation
+    from semiseg.data.subset import by_keys
+
+    if keys is not None:
+        by_keys(stored, keys)  # complains about unknown ones
+        places = {key: number for number, key in enumerate(stored.keys())}
+        return [places[key] for key in keys]
+    return sorted(permutation(len(stored), "show", seed)[:count].tolist())
+
+
+def _draw(stored: "ShardSet", chosen: list[int], taxonomy: "Taxonomy | None", path: Path) -> None:
+    from semiseg.data.paint import contact_sheet, overlay
+    from semiseg.data.storage import atomic
+
+    rows: list[list[Any]] = []
+    captions = []
+    for number in chosen:
+        sample = stored[number]
+        captions.append(" ".join([sample.key, *sample.tags]))
+        rows.append([sample.image])
+        if taxonomy is not None and sample.label is not None:
+            ids = taxonomy.map(sample.label)
+            rows[-1] += [overlay(sample.image, ids, taxonomy), ids]
+    titles = ["image"] if taxonomy is None else ["image", "label over image", taxonomy.name]
+    sheet = contact_sheet(rows, titles=titles, taxonomy=taxonomy, captions=captions)
+    with atomic(path) as file:
+        sheet.save(file, "PNG")
+
+
+def _print_statistics(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from semiseg.data.progress import readable
+
+    sizes = ", ".join(f"{count} of {size}" for size, count in list(facts["sizes"].items())[:5])
+    sizes += f" and {len(facts['sizes']) - 5} other sizes" if len(facts["sizes"]) > 5 else ""
+    shards = _plural(facts["shards"], "shard")
+    typer.echo(f"{facts['url']}: {facts['samples']} samples in {shards}, {readable(facts['bytes'])}; {sizes} pixels")
+    for flag, count in facts["flags"].items():
+        typer.echo(f"  {count} marked {flag}")
+    if "classes" not in facts:
+        return
+    table = Table(
+        "id", "class", "pixels", "images", title=f"{facts['taxonomy']}, shares of all pixels", title_justify="left"
+    )
+    for column in (0, 2, 3):
+        table.columns[column].justify = "right"
+    for each in facts["classes"]:
+        table.add_row(str(each["id"]), each["name"], f"{each['share']:.2%}", str(each["images"]))
+    table.add_section()
+    table.add_row("", "void", f"{facts['void']:.2%}", "")
+    Console(highlight=False).print(table)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"

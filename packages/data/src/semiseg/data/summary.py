@@ -1,0 +1,127 @@
+"""What is installed, what is written, and what is in it: the facts behind `semiseg data list` and `stats`."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from semiseg.data.adapter import broken, installed
+from semiseg.data.errors import DataError, unknown
+from semiseg.data.manifest import MANIFEST, PLAN
+from semiseg.data.shards import ShardSet, read_manifest
+from semiseg.data.storage import Storage
+from semiseg.data.taxonomy import Taxonomy
+
+
+def datasets(shards: str) -> dict[str, Any]:
+    """Every installed data set and every one with shards under `shards`: what `data list --json` prints."""
+    adapters = installed()
+    names = sorted({*adapters, *(name for name in folders(shards) if splits(f"{shards}/{name}"))})
+    return {"datasets": [_dataset(name, adapters.get(name), shards) for name in names], "broken": broken()}
+
+
+def find_sets(target: str, split: str | None, shards: str) -> list[str]:
+    """The URLs of the sets that a command means: a set's own, those of a folder of sets, or NAME's under `shards`."""
+    if Storage(target).exists(MANIFEST) or Storage(target).exists(PLAN):
+        return [target.rstrip("/")]
+    base = target.rstrip("/")
+    if "/" not in base and not (found := splits(base)):
+        base = f"{shards.rstrip('/')}/{base}"
+    found = splits(base)
+    if split is not None:
+        if found and split not in found:
+            raise DataError(f"{base}: {unknown('split', split, found)}")
+        return [f"{base}/{split}"]  # a missing one is reported, with the remedy, by whoever opens it
+    if not found:
+        name = base.rsplit("/", 1)[-1]
+        known = sorted({*installed(), *folders(shards)})
+        hint = "" if name in known else f" ({unknown('data set', name, known)})"
+        root = base.removesuffix(name).rstrip("/") or "."
+        raise DataError(f"no shards at {base}{hint}; write them with: semiseg data shard {name} --to {root}")
+    return [f"{base}/{name}" for name in found]
+
+
+def folders(url: str) -> list[str]:
+    """Names in a folder, or none where there is no folder."""
+    try:
+        return Storage(url).names()
+    except OSError:
+        return []
+
+
+def splits(url: str) -> list[str]:
+    """Names of the shard sets in a data set's folder, unfinished ones too."""
+    found = [(name, Storage(f"{url}/{name}")) for name in folders(url)]
+    return [name for name, storage in found if storage.exists(MANIFEST) or storage.exists(PLAN)]
+
+
+def choose_taxonomy(stored: ShardSet, name: str | None) -> Taxonomy | None:
+    """The taxonomy of that name, or the first installed one that reads the set; None for a set without labels."""
+    if not stored.labeled:
+        return None
+    if name is not None:
+        taxonomy = Taxonomy.get(name)
+        stored.check(taxonomy)
+        return taxonomy
+    manifest = stored.manifest
+    own = installed().get(manifest.dataset)
+    for taxonomy in (*(own.taxonomies if own else ()), *Taxonomy.all().values()):
+        if taxonomy.raw_space == manifest.raw_space:
+            return taxonomy
+    raise DataError(
+        f"{stored.url}: no installed taxonomy reads raw space '{manifest.raw_space}'; "
+        f"install the data set's package (pip install semiseg-{manifest.dataset}), or name one with --taxonomy"
+    )
+
+
+def statistics(stored: ShardSet, taxonomy: Taxonomy | None) -> dict[str, Any]:
+    """Sizes, flags and class shares of one set. Shares are of all pixels, so that classes and void add up to one."""
+    sizes = stored.sizes()
+    total = int(sizes.prod(axis=1).sum())
+    flags = Counter(flag for found in stored.flags() for flag in found)
+    facts: dict[str, Any] = {
+        "url": stored.url,
+        "dataset": stored.manifest.dataset,
+        "split": stored.manifest.split,
+        "version": stored.manifest.version,
+        "samples": len(stored),
+        "shards": len(stored.shard_sizes),
+        "bytes": stored.manifest.bytes,
+        "digest": stored.digest,
+        "sizes": {f"{w}x{h}": n for (h, w), n in sorted(Counter(map(tuple, sizes.tolist())).items())},
+        "flags": dict(sorted(flags.items())),
+        "pixels": total,
+    }
+    if taxonomy is not None:
+        pixels = stored.class_pixels(taxonomy)
+        sums, images = pixels.sum(axis=0), np.count_nonzero(pixels, axis=0)
+        facts |= {
+            "taxonomy": taxonomy.name,
+            "void": 1 - int(sums.sum()) / total,
+            "classes": [
+                {"id": i, "name": name, "pixels": int(sums[i]), "share": int(sums[i]) / total, "images": int(images[i])}
+                for i, name in enumerate(taxonomy.names)
+            ],
+        }
+    return facts
+
+
+def _dataset(name: str, adapter: Any, shards: str) -> dict[str, Any]:
+    taxonomies = adapter.taxonomies if adapter else ()
+    return {
+        "name": name,
+        "installed": adapter is not None,
+        "summary": adapter.summary if adapter else None,
+        "home": adapter.home if adapter else None,
+        "raw_spaces": sorted({taxonomy.raw_space for taxonomy in taxonomies}),
+        "taxonomies": {taxonomy.name: len(taxonomy.names) for taxonomy in taxonomies},
+        "shards": {split: _written(f"{shards}/{name}/{split}") for split in splits(f"{shards}/{name}")},
+    }
+
+
+def _written(url: str) -> dict[str, Any]:
+    try:
+        manifest = read_manifest(Storage(url))
+    except DataError as error:
+        return {"url": url, "problem": str(error)}
+    return {"url": url, "samples": manifest.samples, "bytes": manifest.bytes, "digest": manifest.digest}
