@@ -130,6 +130,15 @@ def test_half_precision_features_are_decoded_in_float32():
     assert found.dtype == torch.float32 and torch.equal(found, bank.logits(0, z.float()))
 
 
+def test_half_precision_features_are_perturbed_in_float32(generators):
+    bank, view = AuxiliaryBank([Dropout(0.3), FeatureNoise(), Vat()], 6, 4), View(torch.zeros(1, 4, 24, 24))
+    z = torch.randn(1, 6, 3, 3).bfloat16()
+    for half, exact in zip(
+        bank(z, view, lambda name: generators(0)), bank(z.float(), view, lambda name: generators(0)), strict=True
+    ):
+        assert torch.equal(half, exact)
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="did you mean 'linear'"):
         AuxiliaryBank([Dropout()], 6, 4, decoder="liner")

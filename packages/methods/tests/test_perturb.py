@@ -208,6 +208,11 @@ def test_cutout_spares_small_objects(generators):
     assert (GuidedCutout(smallest=9 / 2000)(z, view, generators(0), undecoded).mask[0, 0] == 0)[:5, :5].sum() == 1
 
 
+def test_cutout_cuts_at_least_a_cell(generators):
+    view, z = rectangles([(3, 4, 7, 8)]), torch.ones(1, 1, 40, 50)
+    assert (GuidedCutout(smallest=0)(z, view, generators(0), undecoded).mask[0, 0] == 0).nonzero().tolist() == [[3, 7]]
+
+
 def test_cutout_is_resized_to_the_features(generators):
     view = rectangles([(0, 40, 0, 50)])
     full = GuidedCutout()(torch.ones(1, 1, 40, 50), view, generators(0), undecoded).mask
