@@ -83,6 +83,11 @@ def test_missing_shards_end_in_the_command_that_writes_them(
     ]
 
 
+def test_shards_that_cannot_be_reached_are_told_once(problems: Callable[..., list[str]]) -> None:
+    (found,) = problems("data.shards=nope://bucket")
+    assert found.startswith("argument 'data.shards=nope://bucket': cannot read 'nope://bucket' (")
+
+
 def test_names_of_splits_data_sets_and_taxonomies(problems: Callable[..., list[str]], shards: Path) -> None:
     (split,) = problems("data.domains.street.val.split=['vaal', 'test']")
     assert "no shards for street/vaal, street/test" in split

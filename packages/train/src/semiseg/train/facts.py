@@ -65,7 +65,15 @@ def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":
     from semiseg.data.storage import Storage
 
     root = data.shards.rstrip("/")
-    missing = [s for s in source.splits if not Storage(f"{root}/{source.dataset}/{s}").exists(MANIFEST)]
+    try:
+        missing = [s for s in source.splits if not Storage(f"{root}/{source.dataset}/{s}").exists(MANIFEST)]
+    except (
+        OSError,
+        ValueError,
+        ImportError,
+        DataError,
+    ) as error:  # a protocol without its package, no rights, no network
+        return Problem(("data", "shards"), f"cannot read '{data.shards}' ({' '.join(str(error).split())})")
     if missing:
         what = f"no shards for {', '.join(f'{source.dataset}/{split}' for split in missing)} under {data.shards}"
         known = installed()
