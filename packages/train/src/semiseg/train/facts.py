@@ -67,13 +67,8 @@ def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":
     root = data.shards.rstrip("/")
     try:
         missing = [s for s in source.splits if not Storage(f"{root}/{source.dataset}/{s}").exists(MANIFEST)]
-    except (
-        OSError,
-        ValueError,
-        ImportError,
-        DataError,
-    ) as error:  # a protocol without its package, no rights, no network
-        return Problem(("data", "shards"), f"cannot read '{data.shards}' ({' '.join(str(error).split())})")
+    except (OSError, DataError) as error:  # no rights, no network, a protocol whose package is missing
+        return Problem(("data", "shards"), _one_line(error))
     if missing:
         what = f"no shards for {', '.join(f'{source.dataset}/{split}' for split in missing)} under {data.shards}"
         known = installed()
@@ -185,7 +180,7 @@ def _foreground(recipe: Recipe, taxonomy: str) -> Iterator[Problem]:
                     )
 
 
-def _one_line(error: DataError) -> str:
+def _one_line(error: Exception) -> str:
     return str(error).replace("\n", "; ")
 
 
