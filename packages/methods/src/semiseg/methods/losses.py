@@ -97,17 +97,16 @@ def distance(
     if target.shape != logits.shape:
         raise ValueError(f"target {list(target.shape)} and logits {list(logits.shape)} differ in shape")
     target, logits = full(target), full(logits)
-    log_q = F.log_softmax(logits, 1)
-    q = log_q.exp()
     if kind == "mse":
-        per_pixel = (q - target).square().sum(1)
+        per_pixel = (logits.softmax(1) - target).square().sum(1)
     else:
+        log_q = F.log_softmax(logits, 1)
         log_p = target.clamp_min(torch.finfo(target.dtype).tiny).log()  # p log p = 0 at p = 0
         if kind == "kl":
             per_pixel = (target * (log_p - log_q)).sum(1)
         else:
             log_m = torch.logaddexp(log_p, log_q) - math.log(2)  # from logarithms: finite gradients where q is 0
-            per_pixel = (target * (log_p - log_m) + q * (log_q - log_m)).sum(1) / 2
+            per_pixel = (target * (log_p - log_m) + log_q.exp() * (log_q - log_m)).sum(1) / 2
     if reduction == "mean":
         per_pixel = per_pixel / logits.shape[1]
     if confidence is None:
