@@ -1,5 +1,6 @@
 """What surfaces look like: shaders from (u, v, depth) in metres to RGB. Patterns fade with distance instead of flickering."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +19,9 @@ def noise_tiles() -> tuple[np.ndarray, np.ndarray]:
     grain = random.random((SIDE, SIDE)).astype(np.float32) * 2 - 1
     clouds = np.zeros((SIDE, SIDE), np.float32)
     for cells, strength in ((4, 0.9), (8, 0.6), (16, 0.4), (32, 0.25), (64, 0.15)):
-        coarse = random.random((cells, cells)).astype(np.float32) * 2 - 1
+        drawn = random.random((cells, cells))
+        middle = math.fsum(drawn.ravel().tolist()) / drawn.size  # rounded once: numpy's sums differ between machines
+        coarse = ((drawn - middle) * 2).astype(np.float32)
         place = np.arange(SIDE, dtype=np.float32) * np.float32(cells / SIDE)
         low = place.astype(np.int64)
         share = place - low
@@ -181,7 +184,7 @@ def leaves(colour: Colour, radius: float, *, seed: float) -> tuple[Shader, Cut]:
 
     def there(u: np.ndarray, v: np.ndarray) -> np.ndarray:
         across, up = ball(u, v)
-        return across * across + up * up < 0.8 + 0.35 * clouds(u + seed, v - seed, 40.0 / max(0.5, radius))
+        return across * across + up * up < 0.9 + 0.35 * clouds(u + seed, v - seed, 40.0 / max(0.5, radius))
 
     return shade, there
 

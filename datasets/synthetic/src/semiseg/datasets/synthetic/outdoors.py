@@ -71,7 +71,7 @@ def choose_hour(dice: Dice) -> tuple[Hour, Air]:
     if kind == "dusk":
         top, low = dice.tint((0.36, 0.36, 0.58)), dice.tint((0.98, 0.66, 0.42))
         towards = unit((side * 1.0, dice.uniform(0.15, 0.4), dice.uniform(-0.6, 0.4)))
-        light = Light(towards=towards, sun=dice.tint((0.66, 0.36, 0.18)), ambient=dice.tint((0.42, 0.38, 0.46)))
+        light = Light(towards=towards, sun=dice.tint((0.74, 0.42, 0.22)), ambient=dice.tint((0.52, 0.47, 0.54)))
         return Hour(kind, light, top, low, lit=dice.uniform(0.1, 0.4)), Air(
             haze=low, visibility=dice.uniform(150, 350), noise=0.013
         )
@@ -80,7 +80,7 @@ def choose_hour(dice: Dice) -> tuple[Hour, Air]:
         light = Light(towards=(0.0, 1.0, 0.0), sun=(0.06, 0.06, 0.06), ambient=dice.tint((0.68, 0.7, 0.72)))
         return Hour(kind, light, grey, grey, lit=0.15), Air(haze=grey, visibility=dice.uniform(16, 45), noise=0.011)
     top, low = dice.tint((0.05, 0.07, 0.16)), dice.tint((0.17, 0.17, 0.28))
-    light = Light(towards=unit((side, 1.0, -0.3)), sun=(0.06, 0.07, 0.1), ambient=dice.tint((0.26, 0.27, 0.36)))
+    light = Light(towards=unit((side, 1.0, -0.3)), sun=(0.06, 0.07, 0.1), ambient=dice.tint((0.32, 0.33, 0.42)))
     return Hour(kind, light, top, low, lit=dice.uniform(0.25, 0.6)), Air(
         haze=low, visibility=dice.uniform(90, 250), noise=0.022
     )

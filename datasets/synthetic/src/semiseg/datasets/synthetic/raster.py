@@ -83,6 +83,8 @@ class Canvas:
         self._index = np.arange(height * width, dtype=np.int32).reshape(height, width)
         self._xs = np.arange(width, dtype=np.float32) + np.float32(0.5)
         self._ys = np.arange(height, dtype=np.float32) + np.float32(0.5)
+        self._column = np.tile(self._xs, height)
+        self._row = np.repeat(self._ys, width)
         self._focal = camera.focal * width
         self._centre = (width * 0.5, height * camera.horizon)
         self._right, self._forward = camera.right, camera.forward
@@ -191,9 +193,8 @@ class Canvas:
     def empty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Flat indices of the pixels where nothing is drawn yet, with their rays' slopes to the right and up."""
         flat = np.flatnonzero(self.nearness == 0)
-        column, row = flat % self.width, flat // self.width
-        across = (self._xs[column] - np.float32(self._centre[0])) / np.float32(self._focal)
-        up = (np.float32(self._centre[1]) - self._ys[row]) / np.float32(self._focal)
+        across = (self._column[flat] - np.float32(self._centre[0])) / np.float32(self._focal)
+        up = (np.float32(self._centre[1]) - self._row[flat]) / np.float32(self._focal)
         return flat, across, up
 
     def paint(self, flat: np.ndarray, colour: np.ndarray, id: int) -> None:
@@ -249,8 +250,7 @@ class Canvas:
         towards = minus(vertices[-1], first)
         slope = dot(towards, along)
         across = unit((towards[0] - slope * along[0], towards[1] - slope * along[1], towards[2] - slope * along[2]))
-        row, column = np.divmod(flat, self.width)
-        x, y = self._xs[column], self._ys[row]
+        x, y = self._column[flat], self._row[flat]
         from_first = minus(self.camera.eye, first)
         found = []
         for axis in (along, across):
