@@ -166,7 +166,9 @@ def _remainder(
     if unlabeled.subset is None and not set(pools["unlabeled"].keys()) <= set(pools["labeled"].keys()):
         return
     what = f"nothing is left: all {taken} images are labeled"
-    yield Problem(at, f"{what}; label fewer (labeled.subset.count = {max(1, taken // 10)}) or name other splits")
+    yield Problem(
+        at, f"{what}; label fewer (labeled.subset.count = {max(1, taken // 10)}), name other splits or remove minus"
+    )
 
 
 def _foreground(recipe: Recipe, taxonomy: str) -> Iterator[Problem]:
