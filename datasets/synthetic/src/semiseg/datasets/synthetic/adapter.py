@@ -127,7 +127,9 @@ class Room(_Scenes):
 def draw_image(kind: Kind, width: int, height: int, seed: int, split: str, number: int) -> bytes:
     """A scene's picture as PNG."""
     stream = io.BytesIO()
-    Image.fromarray(draw(kind, width, height, seed, split, number).image).save(stream, "PNG", compress_level=6)
+    Image.fromarray(draw(kind, width, height, seed, split, number).image).save(
+        stream, "PNG", compress_level=4
+    )  # 6: a third slower, 0.2 % smaller
     return stream.getvalue()
 
 

@@ -226,7 +226,7 @@ def _end(dice: Dice, canvas: Canvas, layout: Layout, hour: Hour) -> None:
     x = -60.0
     while x < 60.0:
         tree(dice, canvas, (x, 0.0, FAR - 4), VEGETATION, layout.greens, scale=2.2)
-        x += dice.uniform(5, 9)
+        x += dice.uniform(7, 13)
 
 
 def _shadows(dice: Dice, canvas: Canvas, layout: Layout, hour: Hour, shadows: list[tuple[Pose, float, float]]) -> None:
