@@ -124,7 +124,7 @@ def tiny(recipe_file: Callable[..., Path]) -> "Callable[..., Recipe]":
     """The tiny recipe, loaded, with overrides."""
     from semiseg.train.load import load
 
-    def make(*overrides: str, domains: int = 1) -> Recipe:
+    def make(*overrides: str, domains: int = 1) -> "Recipe":
         return load(recipe_file(domains=domains), overrides)
 
     return make

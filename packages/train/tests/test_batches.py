@@ -106,7 +106,7 @@ def test_images_of_two_sizes_are_one_clear_error(tiny: Tiny, scenes: Path, tmp_p
 
     from semiseg.data import Pool, open_dataset, shard
 
-    shard(open_dataset("street", size="32x24", train_count=18, val_count=5), "train", tmp_path / "other")
+    shard(open_dataset("street", size="40x32", train_count=18, val_count=5), "train", tmp_path / "other")
     pool = Pool([ShardSet(str(scenes / "street" / "train")), ShardSet(str(tmp_path / "other" / "street" / "train"))])
     stream = sources(tiny()).streams["street"]["labeled"]
     from semiseg.data import Plan
@@ -125,7 +125,7 @@ def test_damage_is_told_from_a_worker_without_a_traceback(tiny: Tiny, scenes: Pa
     damaged = bytearray(tar.read_bytes())
     damaged[1000] ^= 1
     tar.write_bytes(damaged)
-    data = StepData(sources(tiny(f"data.shards={tmp_path / 'damaged'}", "data.domains.street.labeled.subset=")).streams)
+    data = StepData(sources(tiny(f"data.shards={tmp_path / 'damaged'}", "data.domains.street.labeled.subset=", "data.domains.street.unlabeled.minus=")).streams)
     with pytest.raises(DataError, match="crc32") as raised:
         for _ in steps_from(data, 0, 8, workers=1):
             pass

@@ -145,7 +145,7 @@ class CrossConsistency(Objective):
             terms,
             {
                 "consistency_unweighted": value.detach(),
-                "consistency_weight": torch.tensor(weight, device=z.device),
+                "consistency_weight": part.average(torch.full_like(consistency, weight).detach()),
                 "target_confidence": part.average(view.probabilities.amax(1).mean((1, 2))),
                 "agreement": part.average(agreement / len(self.bank)),
             },

@@ -17,8 +17,8 @@ class Supervised(Objective):
     """The supervised loss of the main decoder on the labeled images (CCT Eq. 1 and 4).
 
     loss: "cross_entropy" or "bootstrapped" (ab-CE); options: keywords of `bootstrapped_cross_entropy` (until, highest,
-    minimum, over, pool). Reports the term "supervised" and the diagnostic "accuracy", the share of this batch's valid
-    pixels whose most probable class is right.
+    minimum, over, pool). Reports the term "supervised" and the diagnostic "accuracy", the mean over images of the share of
+    valid pixels whose most probable class is right.
     """
 
     needs = frozenset({"labeled"})
@@ -42,10 +42,12 @@ class Supervised(Objective):
             per_image = bootstrapped_cross_entropy(logits, part.masks, step.progress, **self.options)
         else:
             per_image = cross_entropy(logits, part.masks)
-        return Losses({"supervised": part.average(per_image)}, {"accuracy": _accuracy(logits.detach(), part.masks)})
+        accuracy = part.average(_accuracy(logits.detach(), part.masks))
+        return Losses({"supervised": part.average(per_image)}, {"accuracy": accuracy})
 
 
 @torch.no_grad()
 def _accuracy(logits: Tensor, masks: Tensor) -> Tensor:
+    """Share of each image's valid pixels that are right, [b]."""
     predicted = resize_logits(logits, (masks.shape[1], masks.shape[2])).argmax(1)
     return (predicted == masks).sum() / (masks != IGNORE).sum().clamp(min=1)  # no class has the ignored id

@@ -5,6 +5,7 @@ numbers from a key (seed, stream, position), so workers, prefetching, the number
 change a pixel of any sample.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -136,13 +137,18 @@ def steps_from(data: StepData, start: int, stop: int, *, workers: int, pin: bool
         data,
         batch_size=None,
         sampler=range(start, stop),  # type: ignore[arg-type]  # any iterable of indices will do
-        num_workers=workers,
+        num_workers=usable(workers),
         pin_memory=pin,
     )
     for item in loader:
         if isinstance(item, SemisegError):
             raise item
         yield item
+
+
+def usable(workers: int) -> int:
+    """As many loading processes as asked for, but not more than there are cores: more only take turns."""
+    return min(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def micro_steps(batch: Batch, count: int) -> list[Batch]:

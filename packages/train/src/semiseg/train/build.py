@@ -160,7 +160,7 @@ def build_objective(
             decoder = model.decoder.kind if objective.decoder == "same" else objective.decoder
             ramp = objective.weight
             return methods.CrossConsistency(
-                [build_perturbation(each, objective.preset) for each in objective.perturbations],
+                [build_perturbation(each) for each in objective.perturbations],
                 channels=segmenter.channels,
                 classes=len(taxonomy.names),
                 stride=segmenter.stride,
@@ -172,10 +172,11 @@ def build_objective(
                 confidence=objective.confidence,
                 pairwise=objective.pairwise,
                 decoder=decoder,
+                last_relu=model.decoder.last_relu if isinstance(model.decoder, r.SubPixel) else None,
             )
 
 
-def build_perturbation(perturbation: r.Perturbation, preset: str) -> tuple[str, int, dict]:
+def build_perturbation(perturbation: r.Perturbation) -> tuple[str, int, dict]:
     """(kind, count, options) with the options that the recipe states; the preset fills the others."""
     options = {key: value for key, value in vars(perturbation).items() if key not in ("kind", "count")}
     return perturbation.kind, perturbation.count, {key: value for key, value in options.items() if value is not None}

@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from semiseg.data import DataError, Pool, SemisegError, ShardSet, Taxonomy
 from semiseg.models import Segmenter
+from semiseg.train.batches import usable
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def evaluate(
     mine = indices[rank::world]
     classes = len(taxonomy.names)
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    loader = DataLoader(_Labeled(shards, taxonomy, resize), batch_size=None, sampler=mine, num_workers=workers)
+    loader = DataLoader(_Labeled(shards, taxonomy, resize), batch_size=None, sampler=mine, num_workers=usable(workers))
     for done, item in enumerate(loader, start=1):
         if isinstance(item, SemisegError):
             raise item
