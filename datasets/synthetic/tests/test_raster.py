@@ -59,7 +59,14 @@ def test_shaders_are_given_metres_on_the_surface() -> None:
         return np.ones((u.size, 3), np.float32)
 
     corner, along, up = (-2.0, 0.5, 6.0), unit((1.0, 0.0, 0.5)), (0.0, 1.0, 0.0)
-    place = lambda u, v: tuple(c + u * a + v * b for c, a, b in zip(corner, along, up, strict=True))  # noqa: E731
+
+    def place(u: float, v: float) -> Point:
+        return (
+            corner[0] + u * along[0] + v * up[0],
+            corner[1] + u * along[1] + v * up[1],
+            corner[2] + u * along[2] + v * up[2],
+        )
+
     canvas.fill([place(0, 0), place(3, 0), place(3, 2), place(0, 2)], remember, 1)
     (u, v, depth), (rows, columns) = found[0], np.nonzero(canvas.ids)
     assert u.min() > -0.01 and u.max() < 3.01 and v.min() > -0.01 and v.max() < 2.01
