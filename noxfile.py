@@ -8,7 +8,7 @@ import nox
 
 ROOT = Path(__file__).parent
 EVERYTHING = ROOT / ".nox" / "everything"  # the one environment with torch (5 GB), shared by all sessions that need it
-TORCH_FREE = ("packages/data", "packages/cli", "datasets/camvid", "datasets/synthetic")
+TORCH_FREE = ("packages/data", "packages/cli", *(f"datasets/{path.name}" for path in sorted((ROOT / "datasets").iterdir())))
 
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["lint", "tests", "isolated"]

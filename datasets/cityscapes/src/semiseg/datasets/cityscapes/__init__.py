@@ -1,0 +1,1 @@
+"""Cityscapes, fine and coarse, for semiseg."""

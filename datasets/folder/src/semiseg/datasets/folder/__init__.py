@@ -1,0 +1,1 @@
+"""A folder of images and masks of your own for semiseg."""

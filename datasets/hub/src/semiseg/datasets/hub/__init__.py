@@ -1,0 +1,1 @@
+"""Hugging Face segmentation data sets for semiseg, and shards as one."""
