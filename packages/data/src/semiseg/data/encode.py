@@ -20,6 +20,7 @@ from semiseg.data.manifest import canonical, members
 
 TILE = 1024  # label statistics are kept for tiles of this many pixels a side
 TAGS = ","  # between the tags in meta.json: a list would be of null to readers whose first samples have no tags
+_PNG_END = b"IEND\xaeB\x60\x82"  # the last chunk with its checksum: decoders don't miss its last bytes
 _ORIENTATION = 0x0112  # the EXIF tag
 _MODES = frozenset(
     {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
@@ -127,9 +128,8 @@ def image_kind(where: str, data: bytes) -> str:
 def decode_image(data: bytes, *, verify: bool = False) -> Image.Image:
     """A whole image, as it is stored; DataError without a place where it is broken. `verify` a PNG's checksums too."""
     try:
-        if verify and data.startswith(b"\x89PNG"):
-            with Image.open(io.BytesIO(data)) as probe:
-                probe.verify()  # the checksums of all chunks, which decoding alone does not look at
+        if verify:
+            _check_png(data)
         picture = Image.open(io.BytesIO(data))
         picture.load()
     except Exception as error:  # decoders fail in many ways; each of them means a broken file
@@ -251,13 +251,21 @@ def _png_header(data: Any) -> tuple[int, int]:
 def _png_pixels(data: bytes, *, verify: bool) -> np.ndarray:
     try:
         if verify:
-            with Image.open(io.BytesIO(data)) as probe:
-                probe.verify()
+            _check_png(data)
         with Image.open(io.BytesIO(data)) as picture:
             ids = np.array(picture)
     except Exception as error:  # as for images
         raise DataError(f"the label is truncated or broken ({error})") from error
     return ids.astype(np.uint16 if ids.dtype.itemsize > 1 else np.uint8, copy=False)
+
+
+def _check_png(data: bytes) -> None:
+    """The checksums of all chunks of a PNG and its end, which decoding alone does not look at; nothing for a JPEG."""
+    if data.startswith(b"\x89PNG"):
+        if _PNG_END not in data:
+            raise ValueError("its end is missing")
+        with Image.open(io.BytesIO(data)) as probe:
+            probe.verify()
 
 
 def _png(ids: np.ndarray) -> bytes:

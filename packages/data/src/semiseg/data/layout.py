@@ -79,7 +79,7 @@ def lay_out(adapter: Adapter, split: str, *, size: int | str = "256MB") -> Layou
     if not _SPLIT.fullmatch(split):
         raise DataError(f"{adapter.name}: split '{split}' is no name for a folder; use letters, digits, '_', '-', '.'")
     if known[split].missing is not None:
-        raise DataError(f"{where}: not there: {known[split].missing}")
+        raise DataError(f"{where}: {known[split].missing}")
     samples = list(adapter.samples(split))
     if not samples:
         raise DataError(f"{where}: the adapter lists no samples; look at its root ({adapter.root})")

@@ -5,7 +5,7 @@ import os
 import pickle
 import signal
 import threading
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 from typing import Any
@@ -25,13 +25,16 @@ def finish_all(jobs: list[Job], *, workers: int, samples: int, progress: Progres
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload(["webdataset", "pyarrow.parquet", __name__])
     shared = context.Array("q", 3)
+    workers = min(workers, len(jobs))
     futures: list[Future[ShardEntry]] = []
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, _begin, (shared,)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (shared,)) as pool:
         try:
-            futures += [pool.submit(_finish, job) for job in jobs]
-            pending = set(futures)
-            while pending:
-                done, pending = wait(pending, _POLL_S, FIRST_EXCEPTION)
+            pending: set[Future[ShardEntry]] = set()
+            while pending or len(futures) < len(jobs):
+                while len(futures) < len(jobs) and len(pending) < 2 * workers:
+                    futures.append(pool.submit(_finish, _packed(jobs[len(futures)])))
+                    pending.add(futures[-1])
+                done, pending = wait(pending, _POLL_S, FIRST_COMPLETED)
                 progress(shared[_SAMPLES], samples, shared[_BYTES])
                 for future in done:
                     future.result()
@@ -44,6 +47,17 @@ def finish_all(jobs: list[Job], *, workers: int, samples: int, progress: Progres
                 raise _first(futures, error) from None
             raise
     return [future.result() for future in futures]
+
+
+def _packed(job: Job) -> bytes:
+    """A job as it travels. Packed here, since a pool that fails to pack what it was given may hang (CPython 94777)."""
+    try:
+        return pickle.dumps(job)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"a sample of shard {job.name} can't be sent to another process ({error}); make its members bytes or "
+            "functools.partial of functions of a module, or write with one worker"
+        ) from error
 
 
 class _Stopped(Exception):
@@ -68,8 +82,8 @@ def _follow(sentinel: int) -> None:
     os._exit(1)
 
 
-def _finish(job: Job) -> ShardEntry:
-    return finish_shard(job, _tick)
+def _finish(packed: bytes) -> ShardEntry:
+    return finish_shard(pickle.loads(packed), _tick)
 
 
 def _tick(samples: int, size: int) -> None:
@@ -85,11 +99,6 @@ def _first(futures: list[Future[ShardEntry]], error: Exception) -> Exception:
     for future in futures:
         if future.done() and not future.cancelled():
             found = future.exception()
-            if isinstance(found, pickle.PicklingError | AttributeError | TypeError) and "pickle" in str(found):
-                return DataError(
-                    f"a sample can't be sent to another process ({found}); make its members bytes or functools.partial "
-                    "of functions of a module, or write with one worker"
-                )
             if isinstance(found, Exception) and not isinstance(found, _Stopped | BrokenProcessPool):
                 return found
     return error

@@ -6,6 +6,7 @@ is a function of its samples alone, so any number of processes writes the same b
 
 import hashlib
 import os
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -127,6 +128,7 @@ def finish_shard(job: Job, tick: Tick) -> ShardEntry:
     with atomic(tar) as file:
         stream = _Hashing(file)
         with TarWriter(cast(Any, stream), user="", group="", mode=0o644, mtime=0, encoder=False) as writer:
+            writer.tarstream.format = tarfile.USTAR_FORMAT  # a header a member; TarWriter's own setting has no effect
             for sample in job.samples:
                 start = writer.tarstream.offset
                 rows.append(_add(writer, encode(sample, job.contents)))

@@ -25,19 +25,20 @@ def find_sets(target: str, split: str | None, shards: str) -> list[str]:
     if Storage(target).exists(MANIFEST) or Storage(target).exists(PLAN):
         return [target.rstrip("/")]
     base = target.rstrip("/")
-    if "/" not in base and not (found := splits(base)):
+    if "/" not in base and not splits(base):
         base = f"{shards.rstrip('/')}/{base}"
     found = splits(base)
+    name = base.rsplit("/", 1)[-1]
+    command = f"semiseg data shard {name} --to {base.removesuffix(name).rstrip('/') or '.'}"
     if split is not None:
         if found and split not in found:
-            raise DataError(f"{base}: {unknown('split', split, found)}")
+            what = unknown("split", split, found).replace("unknown", "no shards of").replace("known", "written")
+            raise DataError(f"{base}: {what}; others are written with: {command} --split <split>")
         return [f"{base}/{split}"]  # a missing one is reported, with the remedy, by whoever opens it
     if not found:
-        name = base.rsplit("/", 1)[-1]
         known = sorted({*installed(), *folders(shards)})
         hint = "" if name in known else f" ({unknown('data set', name, known)})"
-        root = base.removesuffix(name).rstrip("/") or "."
-        raise DataError(f"no shards at {base}{hint}; write them with: semiseg data shard {name} --to {root}")
+        raise DataError(f"no shards at {base}{hint}; write them with: {command}")
     return [f"{base}/{name}" for name in found]
 
 

@@ -1,0 +1,305 @@
+"""The writer: what is in the tars, the same bytes however they are written, and nothing half-written."""
+
+import hashlib
+import io
+import json
+import tarfile
+import zlib
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from semiseg.data import DataError, Manifest, RawSample, RawSpace, ShardSet, shard, verify
+from semiseg.data.layout import parse_size
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_a_tar_holds_the_publishers_bytes_in_order(adapt, draw, tmp_path):
+    samples = draw(5)
+    manifest = shard(adapt(samples), "train", tmp_path)
+    folder = tmp_path / "pictures" / "train"
+    assert sorted(files(folder)) == ["000000.index.parquet", "000000.tar", "manifest.json"]
+    rows = pq.read_table(folder / "000000.index.parquet").to_pylist()
+    with tarfile.open(folder / "000000.tar", "r:") as tar:  # the standard library's reader is the oracle of places
+        members = tar.getmembers()
+        names = [f"{sample.key}.{member}" for sample in samples for member in manifest.members]
+        assert [member.name for member in members] == names
+        for member in members:
+            assert (member.mtime, member.uid, member.gid, member.uname, member.gname) == (0, 0, 0, "", "")
+            key, kind, _ = member.name.split(".")
+            row = next(row for row in rows if row["key"] == key)
+            stream = tar.extractfile(member)
+            assert stream is not None
+            data = stream.read()
+            assert (row[f"{kind}_offset"], row[f"{kind}_size"]) == (member.offset_data, member.size)
+            assert row[f"{kind}_crc32"] == zlib.crc32(data)
+            sample = next(sample for sample in samples if sample.key == key)
+            if kind == "meta":
+                told = {"key": key, "tags": ",".join(sample.tags), **sample.meta}
+                assert data == json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+            else:
+                assert data == getattr(sample, kind)
+
+
+def test_the_index_counts_what_a_double_loop_counts(adapt, tmp_path, encoded):
+    random = np.random.default_rng(0)
+    label = random.choice([0, 1, 255], (1030, 1100)).astype(np.uint8)  # four tiles, three of them partial
+    label[:1024, :1024] = 2
+    image = encoded(np.zeros((1030, 1100, 3), np.uint8))
+    shard(adapt([RawSample(key="a", image=image, label=partial(np.array, label), size=1)]), "train", tmp_path)
+    row = pq.read_table(tmp_path / "pictures" / "train" / "000000.index.parquet").to_pylist()[0]
+    expected: dict[tuple[int, int], list[int]] = {}
+    for y in range(label.shape[0]):
+        for x in [*range(0, 1024, 64), *range(1024, 1100)] if y < 1024 else range(label.shape[1]):
+            weight = 64 if x < 1024 and y < 1024 else 1  # the first tile is of one id: every 64th column stands for 64
+            shift = 63 * 64 // 2 if weight == 64 else 0
+            sums = expected.setdefault((y // 1024 * 2 + x // 1024, int(label[y, x])), [0, 0, 0])
+            sums[0] += weight
+            sums[1] += weight * x + shift
+            sums[2] += weight * y
+    found = {(s["tile"], s["id"]): [s["pixels"], s["sum_x"], s["sum_y"]] for s in row["stats"]}
+    assert found == expected
+    assert (row["height"], row["width"], row["flags"]) == (1030, 1100, ["constant-image"])
+
+
+def test_any_number_of_processes_writes_the_same_bytes(camvid, tmp_path):
+    told: list[tuple[int, int, int]] = []
+    for workers in (1, 2, 3):
+        shard(
+            camvid,
+            "train",
+            tmp_path / str(workers),
+            size="1MB",
+            workers=workers,
+            progress=lambda *now: told.append(now),
+        )
+        assert told[-1][:2] == (12, 12)
+    written = [files(tmp_path / str(workers) / "camvid-part" / "train") for workers in (1, 2, 3)]
+    assert len(written[0]) == 2 * 4 + 1
+    assert written[0] == written[1] == written[2]
+
+
+def test_a_second_call_writes_nothing(adapt, draw, tmp_path):
+    adapter = adapt(draw(9))
+    first = shard(adapter, "train", tmp_path, size="2KB")
+    before = times(tmp_path / "pictures" / "train")
+    assert shard(adapter, "train", tmp_path, size="2KB") == first
+    assert times(tmp_path / "pictures" / "train") == before
+
+
+def test_finished_shards_are_skipped_and_damaged_ones_written_again(adapt, draw, tmp_path):
+    adapter, folder = adapt(draw(12)), tmp_path / "pictures" / "train"
+    shard(adapter, "train", tmp_path, size="2KB")
+    whole, before = files(folder), times(folder)
+    assert len(whole) > 8
+    (folder / "manifest.json").unlink()
+    (folder / "000001.index.parquet").unlink()
+    (folder / "000002.tar").write_bytes(whole["000002.tar"][:-1])
+    (folder / ".000003.tar.99.tmp").write_bytes(b"left over")
+    shard(adapter, "train", tmp_path, size="2KB")
+    assert files(folder) == whole
+    after = times(folder)
+    assert {name for name in after if after[name] != before[name]} == {
+        "manifest.json", "000001.tar", "000001.index.parquet", "000002.tar", "000002.index.parquet",
+    }  # fmt: skip
+    (folder / "000000.tar").unlink()  # after the manifest: noticed all the same
+    shard(adapter, "train", tmp_path, size="2KB")
+    assert files(folder) == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"version": "2"}, "version: 1 there, 2 now"),
+        ({"size": "9KB"}, "size of shards: 2,000 bytes there, 9,000 bytes now"),
+        (
+            {"raw_space": RawSpace(name="other", names=dict.fromkeys(range(256), ""))},
+            "raw_space: pictures there, other now",
+        ),
+        ({"count": 11}, "samples: 12 there, 11 now"),
+        ({"seed": 1, "width": 18}, "keys and sizes of the source's samples"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_configuration_is_refused(adapt, draw, tmp_path, change, told, finished):
+    shard(adapt(draw(12)), "train", tmp_path, size="2KB")
+    folder, change = tmp_path / "pictures" / "train", dict(change)
+    if not finished:
+        raw = json.loads((folder / "manifest.json").read_text())
+        listed = [{"name": entry["name"], "samples": entry["samples"]} for entry in raw["shards"]]
+        plan = {name: raw[name] for name in raw if name not in ("bytes", "digest")} | {"shards": listed}
+        (folder / "plan.json").write_text(json.dumps(plan))
+        (folder / "manifest.json").unlink()
+    before = files(folder)
+    words = {name: change.pop(name) for name in ("version", "raw_space") if name in change}
+    size = change.pop("size", "2KB")
+    with pytest.raises(DataError, match="holds shards of another configuration") as caught:
+        shard(adapt(draw(change.pop("count", 12), **change), **words), "train", tmp_path, size=size)
+    assert told in str(caught.value)
+    assert "--to" in str(caught.value)
+    assert files(folder) == before
+
+
+def test_the_digest_follows_contents_and_settings_alone(adapt, draw, encoded, tmp_path):
+    samples = draw(4)
+
+    def digest(name: str, samples: list[RawSample], size: str = "1KB", **words: Any) -> str:
+        return shard(adapt(samples, **words), "train", tmp_path / name, size=size).digest
+
+    first = digest("first", samples)
+    pixels = [np.asarray(Image.open(io.BytesIO(cast(bytes, sample.label)))) for sample in samples]
+    packed = [replace(s, label=encoded(p, compress_level=1)) for s, p in zip(samples, pixels, strict=True)]
+    assert packed[0].label != samples[0].label
+    assert digest("repacked", packed) == first
+    arrays = [replace(s, label=partial(np.array, p)) for s, p in zip(samples, pixels, strict=True)]
+    wide = [replace(s, label=partial(np.array, p, np.uint16)) for s, p in zip(samples, pixels, strict=True)]
+    assert digest("arrays", arrays) == first
+    assert digest("wide", wide) == first, "the raw space decides how labels are stored, not an array's type"
+    assert digest("lazy", [replace(s, image=partial(bytes, s.image)) for s in samples]) == first
+    changed = pixels[2].copy()
+    changed[3, 3] = 0 if changed[3, 3] else 1
+    others = [
+        digest("pixel", [*samples[:2], replace(samples[2], label=partial(np.array, changed)), samples[3]]),
+        digest("key", [replace(samples[0], key="other"), *samples[1:]]),
+        digest("meta", [replace(samples[0], meta={**samples[0].meta, "weight": 0.5}), *samples[1:]]),
+        digest("tags", [replace(samples[0], tags=("x",)), *samples[1:]]),
+        digest("order", samples[::-1]),
+        digest("size", samples, "9KB"),
+        digest("version", samples, version="2"),
+    ]
+    assert len({first, *others}) == 1 + len(others), "each change gives a digest of its own"
+
+
+def test_labels_become_one_band_of_ids(adapt, encoded, draw, tmp_path):
+    ids = np.array([[0, 1, 2], [9, 255, 1]], np.uint8)
+    palette = Image.fromarray(ids)
+    palette.putpalette([value for i in range(256) for value in (i * 7 % 256, 255 - i, i)])  # colours are not the ids
+    few = Image.fromarray(ids % 3)
+    few.putpalette([9, 9, 9, 1, 1, 1, 0, 0, 0])
+    given = {
+        "kept8": encoded(ids),
+        "kept16": encoded(ids.astype(np.uint16)),
+        "palette": encoded(palette),
+        "bits": encoded(few, bits=2),
+        "array": partial(np.array, ids, np.int64),
+    }
+    image = encoded(np.arange(18, dtype=np.uint8).reshape(2, 3, 3))
+    samples = [RawSample(key=key, image=image, label=label, size=1) for key, label in given.items()]
+    shard(adapt(samples), "train", tmp_path)
+    stored = ShardSet(tmp_path / "pictures" / "train")
+    for i, key in enumerate(given):
+        label = stored[i].label
+        assert label is not None
+        assert np.array_equal(label, ids % 3 if key == "bits" else ids), key
+        assert label.dtype == (np.uint16 if key == "kept16" else np.uint8)
+        data = stored.raw(i).label
+        assert data is not None
+        assert data[25] == 0 and data[24] in (8, 16), "greyscale, no palette"
+        assert not key.startswith("kept") or data == given[key]
+
+
+def test_wide_raw_spaces_are_stored_in_16_bits(adapt, encoded, tmp_path):
+    space = RawSpace(name="wide", names={0: "none", 300: "some", 65535: "void"})
+    image = encoded(np.zeros((2, 2, 3), np.uint8))
+    labels = [np.zeros((2, 2), np.uint8), np.array([[0, 300], [65535, 300]], np.int32)]
+    given = {f"k{i}": partial(np.array, label) for i, label in enumerate(labels)}
+    samples = [RawSample(key=key, image=image, label=label, size=1) for key, label in given.items()]
+    shard(adapt(samples, raw_space=space), "train", tmp_path)
+    for label, sample in zip(labels, ShardSet(tmp_path / "pictures" / "train"), strict=True):
+        assert sample.label is not None and sample.label.dtype == np.uint16
+        assert np.array_equal(sample.label, label)
+
+
+def test_a_worker_that_fails_stops_all_and_the_rest_continues(adapt, draw, tmp_path):
+    samples = draw(12)
+    broken = [*samples[:7], replace(samples[7], image=samples[7].image[:200]), *samples[8:]]  # type: ignore[index]
+    folder = tmp_path / "pictures" / "train"
+    with pytest.raises(DataError, match=r"pictures/train: sample 'p007' \(source picture 7\): .*truncated or broken"):
+        shard(adapt(broken), "train", tmp_path, size="2KB", workers=2)
+    left = files(folder)
+    assert "manifest.json" not in left and "plan.json" in left
+    assert not [name for name in left if name.endswith(".tmp")]
+    manifest = shard(adapt(samples), "train", tmp_path, size="2KB", workers=2)  # the file was replaced by a whole one
+    assert manifest == shard(adapt(samples), "train", tmp_path / "straight", size="2KB")
+    assert files(folder) == files(tmp_path / "straight" / "pictures" / "train")
+
+
+def test_an_interrupt_leaves_what_the_next_call_continues(adapt, draw, tmp_path):
+    def stop(done: int, total: int, size: int) -> None:
+        if done >= 8:
+            raise KeyboardInterrupt
+
+    adapter, folder = adapt(draw(12)), tmp_path / "pictures" / "train"
+    with pytest.raises(KeyboardInterrupt):
+        shard(adapter, "train", tmp_path, size="2KB", progress=stop)
+    left = files(folder)
+    assert "manifest.json" not in left and "000000.index.parquet" in left
+    assert not [name for name in left if name.endswith(".tmp")]
+    with pytest.raises(DataError, match="the writing was cut off; the same command continues it: semiseg data shard"):
+        ShardSet(folder)
+    shard(adapter, "train", tmp_path, size="2KB")
+    shard(adapter, "train", tmp_path / "straight", size="2KB")
+    assert files(folder) == files(tmp_path / "straight" / "pictures" / "train")
+
+
+def test_samples_that_cannot_travel_say_so(adapt, draw, tmp_path):
+    samples = [replace(sample, image=lambda data=sample.image: data) for sample in draw(6)]
+    with pytest.raises(DataError, match=r"can't be sent to another process .*functools\.partial"):
+        shard(adapt(samples), "train", tmp_path, size="1KB", workers=2)
+    assert shard(adapt(samples), "train", tmp_path, size="1KB").samples == 6
+
+
+def test_a_second_writer_is_refused(adapt, draw, tmp_path):
+    adapter = adapt(draw(4))
+
+    def again(done: int, total: int, size: int) -> None:
+        with pytest.raises(DataError, match="another process is writing here"):
+            shard(adapter, "train", tmp_path, size="1KB")
+
+    assert shard(adapter, "train", tmp_path, size="1KB", progress=again).samples == 4
+
+
+def test_an_unlabeled_split_has_no_labels_anywhere(adapt, draw, tmp_path):
+    manifest = shard(adapt(draw(3, labeled=False, kind="JPEG"), labeled=False), "train", tmp_path)
+    assert manifest.members == ("image.jpg", "meta.json")
+    stored = ShardSet(tmp_path / "pictures" / "train")
+    assert [sample.label for sample in stored] == [None] * 3
+    assert verify(stored.url).problems == []
+
+
+def test_the_manifest_survives_its_json(adapt, draw, tmp_path):
+    manifest = shard(adapt(draw(5)), "train", tmp_path, size="1KB")
+    text = (tmp_path / "pictures" / "train" / "manifest.json").read_text()
+    assert Manifest.from_json(text) == manifest
+    assert json.loads(text)["digest"] == manifest.digest
+    for entry in manifest.shards:
+        tar = (tmp_path / "pictures" / "train" / entry.tar).read_bytes()
+        assert (hashlib.sha256(tar).hexdigest(), len(tar)) == (entry.sha256, entry.bytes)
+
+
+def test_sizes_are_read_as_people_write_them():
+    assert [parse_size(text) for text in ("256MB", "1.5 GB", "64MiB", "2k", "12", 12)] == [
+        256_000_000, 1_500_000_000, 64 << 20, 2000, 12, 12,
+    ]  # fmt: skip
+    for text in ("", "MB", "-3MB", "0", "3 apples", "1e6"):
+        with pytest.raises(DataError, match="size of shards"):
+            parse_size(text)
+
+
+def test_greedy_shards_stay_below_the_size(adapt, draw, tmp_path):
+    samples = [replace(sample, size=size) for sample, size in zip(draw(7), [5, 5, 6, 10, 25, 1, 1], strict=True)]
+    manifest = shard(adapt(samples), "train", tmp_path, size=10)
+    assert [entry.samples for entry in manifest.shards] == [2, 1, 1, 1, 2]
