@@ -125,7 +125,15 @@ def test_damage_is_told_from_a_worker_without_a_traceback(tiny: Tiny, scenes: Pa
     damaged = bytearray(tar.read_bytes())
     damaged[1000] ^= 1
     tar.write_bytes(damaged)
-    data = StepData(sources(tiny(f"data.shards={tmp_path / 'damaged'}", "data.domains.street.labeled.subset=", "data.domains.street.unlabeled.minus=")).streams)
+    data = StepData(
+        sources(
+            tiny(
+                f"data.shards={tmp_path / 'damaged'}",
+                "data.domains.street.labeled.subset=",
+                "data.domains.street.unlabeled.minus=",
+            )
+        ).streams
+    )
     with pytest.raises(DataError, match="crc32") as raised:
         for _ in steps_from(data, 0, 8, workers=1):
             pass

@@ -50,4 +50,4 @@ class Supervised(Objective):
 def _accuracy(logits: Tensor, masks: Tensor) -> Tensor:
     """Share of each image's valid pixels that are right, [b]."""
     predicted = resize_logits(logits, (masks.shape[1], masks.shape[2])).argmax(1)
-    return (predicted == masks).sum() / (masks != IGNORE).sum().clamp(min=1)  # no class has the ignored id
+    return (predicted == masks).sum((1, 2)) / (masks != IGNORE).sum((1, 2)).clamp(min=1)  # no class has the ignored id

@@ -152,10 +152,10 @@ def build_objective(
 ) -> methods.Objective:
     """One objective of one domain, with parameters of its own."""
     match objective:
-        case r.Supervised(loss=r.CrossEntropy()):
-            return methods.Supervised("cross_entropy")
         case r.Supervised(loss=r.Bootstrapped() as loss):
             return methods.Supervised("bootstrapped", until=loss.until, over=loss.over, pool=loss.pool)
+        case r.Supervised():
+            return methods.Supervised("cross_entropy")
         case r.CrossConsistency():
             decoder = model.decoder.kind if objective.decoder == "same" else objective.decoder
             ramp = objective.weight

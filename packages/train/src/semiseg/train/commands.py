@@ -55,6 +55,7 @@ def evaluate(
 ) -> None:
     """Score a model: IoU of every class and their mean."""
     from semiseg.data import ShardSet, Taxonomy
+    from semiseg.data.progress import Bar
     from semiseg.train.evaluate import evaluate as score
 
     segmenter, taxonomies = open_model(model, best=best)
@@ -77,7 +78,7 @@ def evaluate(
             subset, resize = select(pool, source.val, taxonomy), source.augment.resize
         else:
             raise DataError(f"{model} is no run, so its validation data is unknown; name it with --dataset and --split")
-        with _progress(f"evaluating {name}") as tick:
+        with Bar(f"evaluating {name}") as tick:
             found[name] = score(
                 segmenter, pool, taxonomy, domain=name, subset=subset, resize=resize, workers=workers, progress=tick
             )
@@ -96,12 +97,13 @@ def predict(
     best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
 ) -> None:
     """Predict masks: one palette PNG for each image, whose pixel values are class ids."""
+    from semiseg.data.progress import Bar
     from semiseg.train.predict import find_images, predict_files
 
     segmenter, taxonomies = open_model(model, best=best)
     name = choose_domain(segmenter, domain)
     found = find_images(images)
-    with _progress("predicting") as tick:
+    with Bar("predicting") as tick:
         predict_files(segmenter, taxonomies[name], found, out, domain=name, overlays=overlay, progress=tick)
     typer.echo(f"{len(found)} masks of {taxonomies[name].name} in {out}", err=True)
 
@@ -174,22 +176,3 @@ def _next_steps(folder: Path) -> None:
     typer.echo(f"done: {folder}/results.json", err=True)
     typer.echo(f"next: semiseg eval {folder}", err=True)
     typer.echo(f"      semiseg predict {folder} IMAGES --out masks/ --overlay", err=True)
-
-
-class _progress:
-    """A bar on stderr with an ETA, on a terminal; `tick(done, total)` moves it."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self):
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self.bar = Progress(console=Console(stderr=True), transient=True)
-        self.bar.start()
-        task = self.bar.add_task(self.what, total=None)
-        return lambda done, total: self.bar.update(task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,15 +56,13 @@ class Console:
         if self.live:
             self.live.update(self.task, completed=step)
 
-    def losses(self, step: int, row: dict[str, Any]) -> None:
-        """A row of metrics after `step` steps."""
-        shown = {name: value for name, value in row.items() if name not in ("step", "seconds", "waited")}
+    def losses(self, step: int, row: dict[str, Any], terms: Collection[str]) -> None:
+        """A row of metrics after `step` steps; `terms` are the losses among them."""
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name in terms)
         if self.live:
-            note = "  ".join(f"{name} {value:.3g}" for name, value in shown.items() if _is_loss(name))
-            self.live.update(self.task, completed=step, note=note)
-            return
-        values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        self.say(f"step {step}/{self.steps}  {values}  left {_clock(self._left(step))}")
+            self.live.update(self.task, completed=step, note=losses)
+        else:
+            self.say(f"step {step}/{self.steps}  {losses}  left {_clock(self._left(step))}")
 
     def scores(self, step: int, scores: dict[str, Any], *, best: bool) -> None:
         """mIoU of every domain after `step` steps."""
@@ -72,10 +71,6 @@ class Console:
 
     def _left(self, step: int) -> float:
         return (time.monotonic() - self.began) / max(1, step - self.start) * (self.steps - step)
-
-
-def _is_loss(name: str) -> bool:
-    return name.endswith(("/supervised", "/consistency"))
 
 
 def _clock(seconds: float) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from semiseg.data import SemisegError
 from semiseg.data.keyed import key64
+from semiseg.methods import Losses
 from semiseg.train import checkpoint, run_folder
 from semiseg.train.batches import StepData, micro_steps, steps_from
 from semiseg.train.build import (
@@ -73,9 +74,9 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
             console.say(f"{folder} is complete already: {recipe.steps} steps")
             return Run(folder, results)
         console.say(f"continuing {folder} from step {start}")
+    metrics = Metrics(folder / "metrics.jsonl", after=start) if accelerator.is_main_process else None
     if accelerator.is_main_process:
         run_folder.describe(folder, sources.selected)
-        metrics = Metrics(folder / "metrics.jsonl", after=start)
     accelerator.wait_for_everyone()
 
     # Not the loader: it is split by rank already (preparing it would drop half of every batch).
@@ -92,14 +93,14 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
             waited = time.monotonic() - asked
             set_learning_rate(optimizer.param_groups, factor(step))
             values = dict[str, Tensor]()
-            for index, micro in enumerate(micro_steps(batch, recipe.accumulate)):
+            losses = Losses()
+            for index, micro in enumerate(micro_steps(batch, recipe.accumulate), start=1):
                 torch.manual_seed(key64(recipe.seed, "forward", step, index, rank))  # drop-out inside an encoder
-                last = index == recipe.accumulate - 1
                 micro = {
                     domain: {role: samples.to(accelerator.device) for role, samples in roles.items()}
                     for domain, roles in micro.items()
                 }
-                with nullcontext() if last else accelerator.no_sync(learner):
+                with nullcontext() if index == recipe.accumulate else accelerator.no_sync(learner):
                     with accelerator.autocast():
                         losses = learner(micro, step=step, steps=recipe.steps)
                     accelerator.backward(losses.total)  # images weigh world / batch already: nothing left to divide by
@@ -116,9 +117,9 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
             if done % recipe.log.every == 0 or at_end or done == 1:
                 row = {"step": done, "lr": recipe.optimizer.lr * factor(step), **reduced(values, world)}
                 check_finite(row, folder)
-                if accelerator.is_main_process:
+                if metrics:
                     metrics.write({**row, "seconds": time.monotonic() - began, "waited": waited})
-                    console.losses(done, row)
+                    console.losses(done, row, losses.terms)
             if sources.validation and (done % recipe.evaluate.every == 0 or at_end):
                 share_buffers(bare, world)
                 with accelerator.autocast():
@@ -136,7 +137,7 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
                 }
                 is_best = not best or last["mean"] > best["mean"]
                 best = last if is_best else best
-                if accelerator.is_main_process:
+                if metrics:
                     metrics.write({"step": done, **{f"{name}/miou": last[name]["miou"] for name in scores}})
                     console.scores(done, scores, best=is_best)
                     if is_best:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from semiseg.data import ShardSet, Taxonomy, colourise, contact_sheet, open_dataset, shard
+from semiseg.data.progress import Bar
 from semiseg.models import from_pretrained
 from semiseg.train.evaluate import predict_ids
 from semiseg.train.load import check_facts, load
@@ -30,7 +31,8 @@ def quickstart(to: Path, *, steps: int | None = None) -> Path:
     adapter = open_dataset(DATASET)
     shards = to / "shards"
     for split in ("train", "val"):
-        manifest = shard(adapter, split, shards, workers=min(2, os.cpu_count() or 1))
+        with Bar(f"      {split}") as tick:
+            manifest = shard(adapter, split, shards, size="2MB", workers=os.cpu_count() or 1, progress=tick)
         say(f"      {split}: {manifest.samples} scenes in {shards / DATASET / split}")
     overrides = [f"data.shards={shards}", f"runs={to / 'runs'}", *([f"steps={steps}"] if steps else [])]
     recipe = load(find("quickstart"), overrides)

@@ -1,0 +1,151 @@
+"""The commands as a user types them, in processes of their own."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.processes import python, run
+
+
+def semiseg(*arguments: str | Path, expect: int = 0) -> str:
+    """Run `semiseg ...`; stdout and stderr, which never hold a traceback."""
+    done = python("-m", "semiseg.cli", *arguments, expect=expect)
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(scenes: Path, taxonomies: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two domains."""
+    from conftest import RECIPE, ROOM
+
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = folder / "tiny.toml"
+    room = ROOM.format(**taxonomies)
+    recipe.write_text(RECIPE.format(runs=folder / "runs", shards=scenes, street=taxonomies["street"], room=room))
+    out = semiseg("train", recipe, "steps=4")
+    assert "results.json" in out and "semiseg eval" in out
+    return folder / "runs" / "tiny"
+
+
+def test_a_run_folder_holds_what_it_promises(trained: Path):
+    assert {"recipe.toml", "env.json", "metrics.jsonl", "results.json", "best", "subsets"} <= {
+        path.name for path in trained.iterdir()
+    }
+    step = sorted(trained.glob("step-*"))[-1]
+    assert {path.name for path in step.iterdir()} == {
+        "config.json", "model.safetensors", "learner.safetensors", "optimizer.pt", "state.json"
+    }  # fmt: skip
+    results = json.loads((trained / "results.json").read_text())
+    assert results["last"]["step"] == 4 and {"street", "room"} <= results["last"].keys()
+    assert not [path for path in trained.rglob("*") if path.name.endswith(".part")]
+
+
+def test_eval_gives_the_numbers_of_training(trained: Path):
+    scores = json.loads(python("-m", "semiseg.cli", "eval", trained, "--json").stdout)
+    results = json.loads((trained / "results.json").read_text())
+    for domain in ("street", "room"):
+        assert scores[domain] == results["last"][domain]
+
+
+def test_eval_of_a_saved_model_needs_data(trained: Path, scenes: Path):
+    shutil.copytree(sorted(trained.glob("step-*"))[-1], trained.parent / "alone", dirs_exist_ok=True)
+    assert "--dataset" in semiseg("eval", trained.parent / "alone", expect=1)
+    arguments = ("--domain", "room", "--dataset", "room", "--shards", scenes)
+    assert "room: 5 images" in semiseg("eval", trained.parent / "alone", *arguments)
+
+
+def test_predict_writes_ids_in_the_classes_colours(trained: Path, tmp_path: Path):
+    images = tmp_path / "in" / "deep er"
+    images.mkdir(parents=True)
+    grey = Image.fromarray(np.linspace(0, 255, 70 * 50).reshape(50, 70).astype(np.uint8))
+    grey.save(images / "grey.PNG")
+    Image.new("RGB", (33, 65), (200, 30, 30)).save(tmp_path / "in" / "größe.jpg")
+    semiseg("predict", trained, tmp_path / "in", "--out", tmp_path / "out", "--domain", "street", "--overlay")
+    written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    assert written == ["deep er/grey.overlay.jpg", "deep er/grey.png", "größe.overlay.jpg", "größe.png"]
+    mask = Image.open(tmp_path / "out" / "deep er" / "grey.png")
+    assert mask.mode == "P" and mask.size == (70, 50)
+    from semiseg.data import Taxonomy, open_dataset
+
+    taxonomy = Taxonomy.get(open_dataset("street").taxonomies[0].name)
+    ids = np.array(mask)
+    assert ids.max() < len(taxonomy.names)
+    colours = np.array(mask.convert("RGB"))
+    np.testing.assert_array_equal(colours, np.array(taxonomy.colours, np.uint8)[ids])
+
+
+def test_predict_names_what_it_cannot_read(trained: Path, tmp_path: Path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    out = semiseg("predict", trained, tmp_path, "--out", tmp_path / "out", "--domain", "room", expect=1)
+    assert "broken.jpg" in out
+    assert "choose one with --domain: street, room" in semiseg("predict", trained, tmp_path, "--out", "x", expect=1)
+    assert "nowhere" in semiseg("predict", trained, tmp_path / "nowhere", "--out", "x", "--domain", "room", expect=1)
+    (tmp_path / "broken.png").write_bytes(b"")
+    twice = semiseg("predict", trained, tmp_path, "--out", tmp_path / "out", "--domain", "room", expect=1)
+    assert "broken.jpg" in twice and "broken.png" in twice and "apart" in twice
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path):
+    assert "model.safetensors" in semiseg("eval", tmp_path, expect=1)
+
+
+def test_dry_run_says_what_would_be_trained_and_writes_nothing(recipe_file: Callable[..., Path], tmp_path: Path):
+    recipe = recipe_file()
+    out = semiseg("train", recipe, "--dry-run")
+    assert "6 of 18 images" in out and "12 of 18 images" in out and "5 images" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_five_mistakes_at_once(recipe_file: Callable[..., Path]):
+    recipe = recipe_file()
+    recipe.write_text(
+        recipe.read_text()
+        .replace('kind = "dropout"', 'kind = "droput"')
+        .replace("value = 10", "vlaue = 10")
+        .replace("lr = 0.05", "lr = -1")
+        .replace('norm = "batch"', 'norm = "group"')
+    )
+    for start in (("-m", "semiseg.cli", "train"), ("-m", "semiseg.train")):
+        done = python(*start, recipe, "optimizer.lrr=0.1", expect=1)
+        assert "Traceback" not in done.stderr
+        for word in (
+            "'droput'",
+            "did you mean 'dropout'",
+            "vlaue",
+            "optimizer.lr",
+            "group",
+            "argument 'optimizer.lrr=0.1'",
+        ):
+            assert word in done.stderr
+        assert done.stderr.count("tiny1.toml:") >= 4
+
+
+def test_missing_shards_name_the_command_that_writes_them(recipe_file: Callable[..., Path], tmp_path: Path):
+    out = semiseg("train", recipe_file(), f"data.shards={tmp_path}/empty", expect=1)
+    assert "semiseg data shard street" in out
+
+
+def test_an_unwritable_run_folder(recipe_file: Callable[..., Path], tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    assert "runs=FOLDER" in semiseg("train", recipe_file(), f"runs={tmp_path}/file", expect=1)
+
+
+def test_help_needs_no_torch_and_doctor_finds_no_problem():
+    probe = (
+        "import sys, semiseg.cli.main as m; m.build_app(); print(sorted({'torch', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    assert python("-c", probe).stdout.strip() in ("[]", "['rich']")
+    report = json.loads(python("-m", "semiseg.cli", "doctor", "--json").stdout)
+    assert report["problems"] == [] and "street" in report["datasets"] and report["torch"]["torchvision"] == "ok"
+
+
+def test_usage_errors_exit_with_2():
+    run("semiseg", "train", expect=2)
+    run("semiseg", "nonsense", expect=2)
+    python("-m", "semiseg.train", expect=2)
