@@ -49,7 +49,9 @@ def writer(tmp_path, camvid_files):
     script = tmp_path / "writer.py"
     script.write_text(textwrap.dedent(WRITER))
     paths = [str(path) for pair in camvid_files for path in pair]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    # As on a machine without torch: webdataset would import it into every process, 2 s each.
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
     started: list[subprocess.Popen[bytes]] = []
 
     def writer(to: Path, workers: int) -> "subprocess.Popen[bytes]":

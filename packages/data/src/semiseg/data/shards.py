@@ -88,8 +88,7 @@ class ShardSet:
             meta = json.loads(members.meta)
             tags = tuple(filter(None, meta["tags"].split(TAGS)))
         except (DataError, ValueError, KeyError) as error:  # its checksum holds: it was broken when it was written
-            shard, row = self._locate(number)
-            raise DataError(f"{self._where(shard)}: row {row}, '{members.key}': {error}; {self._remedy()}") from error
+            raise self._damaged(*self._locate(number), str(error)) from error
         return Sample(members.key, _rgb(image), ids, tags, meta)
 
     def __iter__(self) -> Iterator[Sample]:
@@ -104,22 +103,16 @@ class ShardSet:
         try:
             span = self._storage.read_range(tar, start, stop)
         except OSError as error:
-            raise DataError(
-                f"{self._where(shard)}: cannot be read ({error.strerror or error}); {self._remedy()}"
-            ) from error
+            what = f"cannot be read ({error.strerror or error})"
+            raise DataError(f"{self._where(shard)}: {what}; {self._remedy()}") from error
         found: dict[str, bytes] = {}
         for member, offset, size, crc in places:
             data = span[offset - start : offset - start + size]
-            if len(data) < size or crc32(data) != crc:
-                what = (
-                    f"is cut off after {len(data)}"
-                    if len(data) < size
-                    else f"has crc32 {crc32(data):08x} instead of {crc:08x} in its"
-                )
-                raise DataError(
-                    f"{self._where(shard)}: sample '{index.keys[row]}': {member} at offset {offset} {what} of {size} bytes; "
-                    f"{self._remedy()}"
-                )
+            if len(data) < size:
+                raise self._damaged(shard, row, f"{member} at offset {offset} ends after {len(data)} of {size} bytes")
+            if (now := crc32(data)) != crc:
+                what = f"{member} at offset {offset} has crc32 {now:08x}, not {crc:08x}: its {size} bytes are damaged"
+                raise self._damaged(shard, row, what)
             found[member] = data
         return Members(index.keys[row], found["image"], found.get("label"), found["meta"])
 
@@ -174,6 +167,9 @@ class ShardSet:
 
     def _all(self) -> Iterator[Index]:
         return (self._index(shard) for shard in range(len(self.shard_sizes)))
+
+    def _damaged(self, shard: int, row: int, what: str) -> DataError:
+        return DataError(f"{self._where(shard)}: sample '{self._index(shard).keys[row]}': {what}; {self._remedy()}")
 
     def _where(self, shard: int) -> str:
         return self._storage.where(self.manifest.shards[shard].tar)
