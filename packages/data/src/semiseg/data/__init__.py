@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from semiseg.data.subset import by_keys, digest_of, sequence, stratified
     from semiseg.data.taxonomy import RawSpace, Taxonomy
     from semiseg.data.testing import AdapterContract as AdapterContract
+    from semiseg.data.tree import Tree
     from semiseg.data.verify import Problem, Report, verify
 
 _HOMES = {
@@ -50,6 +51,7 @@ _HOMES = {
     "subset": "by_keys digest_of sequence stratified",
     "taxonomy": "RawSpace Taxonomy",
     "testing": "AdapterContract",
+    "tree": "Tree",
     "verify": "Problem Report verify",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -75,6 +77,7 @@ __all__ = [
     "ShardSet",
     "Split",
     "Taxonomy",
+    "Tree",
     "broken",
     "by_keys",
     "clean_key",
