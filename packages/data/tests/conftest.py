@@ -1,6 +1,8 @@
 """Small data sets to write as shards: generated pictures, and real CamVid files."""
 
 import io
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -127,3 +129,17 @@ def camvid(camvid_files: list[tuple[Path, Path]], adapt: Callable[..., Adapter])
         for image, label in camvid_files
     ]
     return adapt(samples, name="camvid-part", raw_space=CAMVID)
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of 600 kB of its own; needs the right to mount."""
+    if shutil.which("mount") is None:
+        pytest.skip("NOT TESTED: a full disk; there is no mount command")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", folder], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"NOT TESTED: a full disk; mounting a small tmpfs failed: {done.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

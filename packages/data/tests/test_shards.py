@@ -102,11 +102,11 @@ def test_it_travels_to_another_process_without_its_handles(stored):
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors where Linux lists them")
 def test_few_descriptors_stay_open(adapt, draw, tmp_path):
-    shard(adapt(draw(150, height=2, width=2)), "train", tmp_path, size=1)
+    shard(adapt(draw(80, height=2, width=2)), "train", tmp_path, size=1)
     stored = ShardSet(tmp_path / "pictures" / "train")
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     assert [sample.key for sample in stored] == stored.keys()
-    assert len(stored.shard_sizes) == 150
+    assert len(stored.shard_sizes) == 80
     assert len(os.listdir("/proc/self/fd")) <= before + 64  # noqa: PTH208
     del stored
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

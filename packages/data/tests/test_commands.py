@@ -1,0 +1,303 @@
+"""`semiseg data ...` as a user types it, on a data set package that is installed for the test."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from semiseg.data import DataError, ShardSet, adapter
+from semiseg.data.commands import app
+
+SNAPS = """
+    import time
+    from functools import partial
+    from pathlib import Path
+
+    from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy
+
+    RAW = RawSpace(name="snaps-raw", names={0: "ground", 1: "thing", 255: "void"})
+
+    def read(path, delay):
+        time.sleep(delay)
+        return path.read_bytes()
+
+    class Snaps:
+        name, summary, home, version = "snaps", "snapshots of things", "https://example.org", "v1"
+        raw_space = RAW
+        taxonomies = (
+            Taxonomy(name="snaps-2", raw=RAW, names=("ground", "thing"), colours=((10, 200, 30), (250, 20, 60)),
+                     ids={0: 0, 1: 1}, foreground=frozenset({1})),
+            Taxonomy(name="snaps-1", raw=RAW, names=("thing",), colours=((1, 2, 3),), ids={1: 0}, foreground=frozenset()),
+        )
+
+        def __init__(self, root=None, *, delay=0.0):
+            self.root, self.delay = root, delay
+            if root is None or not root.is_dir():
+                raise DataError(f"found no snaps at {root}")
+
+        def splits(self):
+            found = {}
+            for name, labeled, default in (("train", True, True), ("val", True, True), ("extra", False, False)):
+                count = len(list(self.root.glob(f"{name}/*.png")))
+                missing = None if count else f"{self.root / name} is not there"
+                found[name] = Split(name=name, samples=count, labeled=labeled, default=default, missing=missing,
+                                    expected=9 if name == "train" else None)
+            return found
+
+        def samples(self, split):
+            for path in sorted(self.root.glob(f"{split}/*.png")):
+                label = self.root / "labels" / path.name
+                yield RawSample(key=path.stem, image=partial(read, path, self.delay), size=path.stat().st_size,
+                                label=None if split == "extra" else partial(read, label, self.delay))
+"""
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path, monkeypatch):
+    """A distribution with the data set "snaps", and nothing of the machine's environment."""
+    site = tmp_path / "site"
+    info = site / "snaps-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "snaps_data.py").write_text(textwrap.dedent(SNAPS))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: snaps\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[semiseg.datasets]\nsnaps = snaps_data:Snaps\n")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.chdir(tmp_path)
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    adapter._announced.cache_clear()
+    adapter._load.cache_clear()
+
+
+@pytest.fixture
+def files(tmp_path) -> Path:
+    """The publisher's files: 7 images in train, none in val, 2 without labels in extra."""
+    random = np.random.default_rng(0)
+    for name in ("train", "extra", "labels"):
+        (tmp_path / "files" / name).mkdir(parents=True)
+    for i in range(9):
+        name = f"s{i}.png"
+        image = random.integers(0, 256, (20, 30, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / "files" / ("train" if i < 7 else "extra") / name)
+        if i < 7:
+            label = np.zeros((20, 30), np.uint8)
+            label[: i + 1], label[-1] = 1, 255
+            Image.fromarray(label).save(tmp_path / "files" / "labels" / name)
+    return tmp_path / "files"
+
+
+def run(*words: object, fails: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == fails, result.output
+    return result
+
+
+@pytest.fixture
+def written(files) -> Path:
+    run("shard", "snaps", files, "--size", "4KB", "--workers", 1)
+    return Path("shards/snaps/train")
+
+
+def test_shard_says_what_it_finds_writes_and_what_to_type_next(files):
+    told = run("shard", "snaps", files, "--size", "4KB", "--workers", 2).stdout
+    assert f"snaps (v1) at {files}\n" in told
+    assert "  train  7 samples, labeled (the publisher has 9)\n" in told
+    assert f"  val    missing: {files / 'val'} is not there\n" in told
+    assert "  extra  2 samples, unlabeled; only with --split extra\n" in told
+    assert re.search(r"needs about [\d.]+ kB; .* are free under", told)
+    assert re.search(r"shards/snaps/train: 7 samples in 4 shards, [\d.]+ kB\n", told)
+    assert told.splitlines()[-1] == "next: semiseg data show snaps --split train --shards shards/"
+    assert len(ShardSet("shards/snaps/train")) == 7
+    assert not Path("shards/snaps/extra").exists()
+
+
+def test_a_second_call_does_nothing_and_says_so(files, written):
+    before = {path: path.stat().st_mtime_ns for path in written.iterdir()}
+    told = run("shard", "snaps", files, "--size", "4KB").stdout
+    assert "shards/snaps/train: complete already, 7 samples: nothing to do" in told
+    assert "needs about" not in told
+    assert {path: path.stat().st_mtime_ns for path in written.iterdir()} == before
+
+
+def test_asked_for_splits(files):
+    told = run("shard", "snaps", files, "--split", "extra", "--split", "train", "--to", "elsewhere").stdout
+    assert "elsewhere/snaps/extra: 2 samples in 1 shard" in told and "elsewhere/snaps/train: 7" in told
+    with pytest.raises(DataError, match=r"snaps/val: .*val is not there"):
+        run("shard", "snaps", files, "--split", "val")
+    with pytest.raises(DataError, match="unknown split 'tran'; did you mean 'train'"):
+        run("shard", "snaps", files, "--split", "tran")
+
+
+def test_mistakes_have_one_error_each(files, written, tmp_path):
+    with pytest.raises(DataError, match="unknown data set 'snap'; did you mean 'snaps'"):
+        run("shard", "snap")
+    with pytest.raises(DataError, match="unknown option 'dely'; did you mean 'delay'"):
+        run("shard", "snaps", files, "--option", "dely=1")
+    with pytest.raises(DataError, match="found no snaps"):
+        run("shard", "snaps", tmp_path / "nowhere")
+    with pytest.raises(DataError, match="size of shards: 4,000 bytes there, 5,000 bytes now"):
+        run("shard", "snaps", files, "--size", "5KB")
+    with pytest.raises(DataError, match="size of shards 'big' is not understood"):
+        run("shard", "snaps", files, "--size", "big")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no split is there; .*https://example\.org"):
+        run("shard", "snaps", tmp_path / "empty")
+    run("shard", "snaps", files, "--option", "delay", fails=2)
+    run("shard", "snaps", files, "--workers", 0, fails=2)
+    run("shard", "snaps", files, "--nope", fails=2)
+    run("shard", fails=2)
+
+
+def test_a_disk_without_room_is_refused_before_writing(files, small_disk):
+    (small_disk / "filler").write_bytes(bytes(580_000))
+    with pytest.raises(DataError, match=r"about [\d.]+ kB are needed and [\d.]+ kB are free; free some"):
+        run("shard", "snaps", files, "--to", small_disk)
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_says_how_to_continue(files, workers):
+    code = "from semiseg.data.commands import app; app()"
+    words = ["shard", "snaps", str(files), "--size", "4KB", "--workers", str(workers), "--option", "delay=0.15"]
+    command = [sys.executable, "-c", code, *words]
+    started = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    tar = Path("shards/snaps/train/000000.index.parquet")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not tar.exists():
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does it: to all of them
+    _, told = started.communicate(timeout=60)
+    assert started.returncode == 130, told
+    assert told.strip() == "stopped; finished shards are kept, and the same command continues"
+    assert not [path for path in tar.parent.iterdir() if path.name.endswith(".tmp")]
+    assert "train: 7 samples in 4 shards" in run("shard", "snaps", files, "--size", "4KB").stdout
+
+
+def test_verify_names_damage_and_fails(written):
+    assert run("verify", "snaps").stdout.startswith("shards/snaps/train: 7 samples")
+    assert ": whole" in run("verify", written).stdout
+    tar = written / "000001.tar"
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(data)
+    told = run("verify", "snaps", "--split", "train", fails=1).stdout
+    assert "000001.tar: 's2' image at offset 512: has crc32" in told
+    assert told.count("remedy: ") == 1
+    found = json.loads(run("verify", written.parent, "--json", fails=1).stdout)
+    assert [report["ok"] for report in found] == [False]
+    assert found[0]["problems"][0]["key"] == "s2"
+    assert found[0]["problems"][0]["shard"] == "000001.tar"
+
+
+def test_stats_counts_what_a_loop_counts(written, files):
+    things = [30 * (i + 1) for i in range(7)]
+    total, void = 7 * 600, 7 * 30
+    facts = json.loads(run("stats", "snaps", "--json").stdout)[0]
+    assert facts["sizes"] == {"30x20": 7} and facts["pixels"] == total and facts["samples"] == 7
+    assert facts["void"] == pytest.approx(void / total)
+    ground, thing = facts["classes"]
+    assert (ground["pixels"], ground["images"]) == (total - void - sum(things), 7)
+    assert (thing["name"], thing["pixels"], thing["share"]) == (
+        "thing",
+        sum(things),
+        pytest.approx(sum(things) / total),
+    )
+    told = run("stats", written).stdout
+    assert re.search(rf"thing +│ +{sum(things) / total:.2%} +│ +7", told)
+    assert re.search(rf"void +│ +{void / total:.2%}", told)
+    other = json.loads(run("stats", "snaps", "--taxonomy", "snaps-1", "--json").stdout)[0]
+    assert [each["name"] for each in other["classes"]] == ["thing"]
+    run("shard", "snaps", files, "--split", "extra")
+    assert "classes" not in json.loads(run("stats", "snaps", "--split", "extra", "--json").stdout)[0]
+
+
+def test_show_draws_labels_over_images(written):
+    told = run("show", "snaps", "--count", 3, "--out", "sheet.png").stdout
+    assert told == "sheet.png: 3 of 7 samples of shards/snaps/train\n"
+    with Image.open("sheet.png") as sheet:
+        pixels = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
+    for colour in ((10, 200, 30), (250, 20, 60)):
+        assert (pixels == colour).all(1).sum() > 500, "each class is painted in its colour"
+    first = Path("sheet.png").read_bytes()
+    run("show", written, "--count", 3, "--out", "sheet.png")
+    assert Path("sheet.png").read_bytes() == first, "the same seed draws the same samples"
+    run("show", written, "--count", 3, "--seed", 1, "--out", "sheet.png")
+    assert Path("sheet.png").read_bytes() != first
+
+
+def test_show_takes_keys_and_images_without_labels(files, written):
+    assert run("show", "snaps", "--keys", "s5,s0").stdout.startswith("snaps-train.png: 2 of 7 samples")
+    with pytest.raises(DataError, match="s77"):
+        run("show", "snaps", "--keys", "s0,s77")
+    run("shard", "snaps", files, "--split", "extra")
+    assert run("show", "snaps", "--split", "extra").stdout.startswith("snaps-extra.png: 2 of 2 samples")
+    with pytest.raises(DataError, match=r"several splits \(extra, train\); choose one with --split"):
+        run("show", "snaps", "--out", "x.png")
+    with pytest.raises(DataError, match="unknown taxonomy 'snaps-3'"):
+        run("show", "snaps", "--split", "train", "--taxonomy", "snaps-3")
+
+
+def test_targets_that_are_not_there(written):
+    with pytest.raises(
+        DataError, match=r"no shards at shards/snips .*did you mean 'snaps'.*semiseg data shard snips --to shards"
+    ):
+        run("stats", "snips")
+    with pytest.raises(DataError, match=r"no shards of split 'vall'.*written: train"):
+        run("stats", "snaps", "--split", "vall")
+    with pytest.raises(
+        DataError, match="no shards at elsewhere/snaps; write them with: semiseg data shard snaps --to elsewhere"
+    ):
+        run("stats", "snaps", "--shards", "elsewhere")
+    (written / "manifest.json").rename(written / "plan.json")
+    with pytest.raises(DataError, match="was cut off; the same command continues it"):
+        run("stats", "snaps")
+    assert "was cut off" in run("list").stdout
+
+
+def test_list_shows_what_is_installed_and_written(files):
+    told = run("list").stdout
+    assert "snaps: snapshots of things\n" in told
+    assert "taxonomies  snaps-2 (2 classes), snaps-1 (1 class" in told
+    assert "none under shards/; write them with: semiseg data shard snaps" in told
+    run("shard", "snaps", files)
+    assert re.search(r"shards      train: 7 samples, [\d.]+ kB", run("list").stdout)
+    found = {each["name"]: each for each in json.loads(run("list", "--json").stdout)["datasets"]}
+    assert found["snaps"]["shards"]["train"]["digest"] == ShardSet("shards/snaps/train").digest
+    assert found["snaps"]["taxonomies"] == {"snaps-2": 2, "snaps-1": 1}
+    Path("shards/snaps").rename("shards/gone")
+    assert "gone: not installed: pip install semiseg-gone\n" in run("list").stdout
+
+
+def test_output_in_a_pipe_is_plain(files):
+    code = "from semiseg.data.commands import app; app()"
+    command = [sys.executable, "-c", code, "shard", "snaps", str(files), "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "\x1b" not in run("stats", "snaps").stdout
+
+
+def test_the_module_imports_nothing_heavy():
+    code = "import semiseg.data.commands, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"numpy", "PIL", "pyarrow", "fsspec", "webdataset", "torch"}
+    assert not heavy & set(done.stdout.split())

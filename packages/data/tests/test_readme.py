@@ -1,0 +1,43 @@
+"""The README's adapter does what the README says, typed as it stands."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_the_adapter_of_the_readme_writes_and_reads(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    script = next(block for block in blocks if "class Yards" in block)
+    (tmp_path / "yards.py").write_text(script)
+    random = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / "yards" / name).mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).save(
+            tmp_path / "yards" / "images" / f"y{i}.jpg"
+        )
+        Image.fromarray(random.choice([0, 1, 255], (12, 16)).astype(np.uint8)).save(
+            tmp_path / "yards" / "masks" / f"y{i}.png"
+        )
+    done = subprocess.run(
+        [sys.executable, "yards.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert (done.returncode, done.stdout) == (0, "3 (12, 16)\n"), done.stderr
+
+
+def test_every_module_has_its_line():
+    modules = {path.name for path in (README.parent / "src" / "semiseg" / "data").glob("*.py")}
+    told = set(re.findall(r"`(\w+\.py)`", README.read_text()))
+    assert told == modules - {"__init__.py", "errors.py"}
