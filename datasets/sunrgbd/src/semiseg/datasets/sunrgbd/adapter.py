@@ -1,0 +1,115 @@
+"""The adapter: finds SUN RGB-D as its authors ship it or as the numbered export, and says what is missing."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from semiseg.data.adapter import RawSample, Split, find_root
+from semiseg.data.errors import DataError, unknown
+from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.datasets.sunrgbd import official
+from semiseg.datasets.sunrgbd.classes import SUNRGBD_13, SUNRGBD_13_EXPORT, SUNRGBD_37
+from semiseg.datasets.sunrgbd.export import EXPECTED, Export
+from semiseg.datasets.sunrgbd.official import Official
+from semiseg.datasets.sunrgbd.toolbox import LABELS, META, SPLITS
+
+ALIAS = {"val": "test"}  # papers validate on the 5,050 test images
+TREE = {
+    "images": "SUNRGBD.zip, or SUNRGBD/{kv1,kv2,realsense,xtion}/...: 10,335 images, 6.4 GB",
+    META: f"SUNRGBDtoolbox.zip, or SUNRGBDtoolbox/{META}: names, in the order of the labels",
+    LABELS: f"  and SUNRGBDtoolbox/{LABELS}: labels of 37 classes",
+    SPLITS: f"  and SUNRGBDtoolbox/{SPLITS}: 5,285 train, 5,050 test",
+    "or": "or the numbered export, each a folder or a .tgz, .tar, .zip:",
+    "train images": "SUNRGBD-train_images/img-000001.jpg ... img-005285.jpg",
+    "test images": "SUNRGBD-test_images/img-000001.jpg ... img-005050.jpg",
+    "37 labels": "sunrgbd_train_test_labels/img-000001.png ... img-010335.png: 37 classes, 5,050 of test come first",
+    "13 labels": "or train13labels/img13labels-000001.png ... and test13labels/...: 13 classes",
+}
+
+
+class SUNRGBD:
+    """Indoor scenes, 37 classes that also map to 13, from the official files or the widely used numbered export.
+
+    `root`: the folder that holds SUNRGBD and SUNRGBDtoolbox (folders or zips) or the export's folders, or one of these
+    themselves, or one above; without it, $SEMISEG_DATA/sunrgbd, $SUNRGBD_ROOT and ./data/sunrgbd are looked at. Official
+    files come before an export beside them. `classes`: 13 or 37 says which labels of the export to take; by default the
+    37 classes, unless the 13 are there for more splits. The split "val" is another name of "test", as papers use it.
+    Raises DataError where nothing is found.
+    """
+
+    name: ClassVar[str] = "sunrgbd"
+    summary: ClassVar[str] = "indoor scenes, 37 or 13 classes, 10,335 images of four sensors"
+    home: ClassVar[str] = official.HOME
+    taxonomies: ClassVar[tuple[Taxonomy, ...]] = (SUNRGBD_13, SUNRGBD_37, SUNRGBD_13_EXPORT)
+
+    def __init__(self, root: Path | None = None, *, classes: int | None = None) -> None:
+        if classes not in (None, 13, 37):
+            raise DataError(f"data set 'sunrgbd': classes is {classes!r}; the files have 37, or 13 in the export")
+        unfit: list[Path] = []
+        try:
+            self.root = find_root(
+                self.name,
+                root,
+                locate=functools.partial(_locate, classes, unfit),
+                variables=("SUNRGBD_ROOT",),
+                expected="\n".join(TREE.values()),
+                home=self.home,
+            )
+        except DataError as error:
+            if not unfit:
+                raise
+            raise DataError(
+                f"{unfit[0]} holds the official files, whose labels have 37 classes; leave out classes=13, and map them "
+                f"with taxonomy '{SUNRGBD_13.name}' when reading"
+            ) from error
+        layout = _look(self.root, classes)
+        assert layout is not None, "found a moment ago"
+        self._layout = layout
+
+    @property
+    def version(self) -> str:
+        """ "official-37", "export-37" or "export-13": keys differ between them, and so do the last one's ids."""
+        return self._layout.version
+
+    @property
+    def raw_space(self) -> RawSpace:
+        return self._layout.raw_space
+
+    def splits(self) -> dict[str, Split]:
+        """train and test; val, which is test, is written only when asked for by that name."""
+        found = {name: self._layout.split(name, expected) for name, expected in EXPECTED.items()}
+        return found | {
+            alias: Split(name=alias, samples=it.samples, missing=it.missing, default=False, expected=it.expected)
+            for alias, it in ((alias, found[name]) for alias, name in ALIAS.items())
+        }
+
+    def samples(self, split: str) -> Iterator[RawSample]:
+        """The samples of a split, in the publisher's order. DataError for a split that is missing."""
+        name = ALIAS.get(split, split)
+        if name not in EXPECTED:
+            raise DataError(f"data set 'sunrgbd': {unknown('split', split, [*EXPECTED, *ALIAS])}")
+        missing = self._layout.split(name, EXPECTED[name]).missing
+        if missing is not None:
+            found = self._layout.found()
+            marks = {key: "[found]  " if key in found else " " * 9 if key == "or" else "[missing]" for key in TREE}
+            lines = "\n".join(f"  {marks[key]} {text}" for key, text in TREE.items())
+            raise DataError(f"data set 'sunrgbd', split '{split}': {missing}\nexpected:\n{lines}")
+        return self._layout.samples(name)
+
+
+def _locate(classes: int | None, unfit: list[Path], candidate: Path) -> Path | None:
+    """The candidate, if it has what is wanted; official files where the export's 13 classes are, go to `unfit`."""
+    if _look(candidate, classes) is not None:
+        return candidate
+    if classes == 13 and Official.at(candidate) is not None:
+        unfit.append(candidate)
+    return None
+
+
+def _look(place: Path, classes: int | None) -> Official | Export | None:
+    """Complete official files, or the export, or a half of the official files."""
+    release = Official.at(place) if classes != 13 else None
+    if release is not None and release.complete:
+        return release
+    return Export.at(place, classes) or release

@@ -1,0 +1,239 @@
+"""The toolbox's .mat files: which image is in which split, and the labels, read one at a time.
+
+SUNRGBDMeta.mat and allsplit.mat are MATLAB files that scipy reads. SUNRGBD2Dseg.mat is of version 7.3, that is HDF5:
+a (10335, 1) array of references to one label each, in the order of SUNRGBDMeta. MATLAB counts down columns and HDF5
+along rows, so a label comes out transposed. Whole, the file takes 64 GB of memory; here it takes one label.
+"""
+
+import functools
+import hashlib
+import importlib
+import io
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from semiseg.data.archive import listing
+from semiseg.data.errors import DataError
+from semiseg.data.tree import Tree
+
+if TYPE_CHECKING:
+    import h5py
+
+META, SPLITS, LABELS = "Metadata/SUNRGBDMeta.mat", "traintestSUNRGBD/allsplit.mat", "Metadata/SUNRGBD2Dseg.mat"
+INSTALL = "pip install 'semiseg-sunrgbd[mat]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A row of SUNRGBDMeta: the folder below SUNRGBD/, such as "kv1/NYUdata/NYU0034", and the name of its image."""
+
+    folder: str
+    image: str
+
+    @property
+    def collection(self) -> str:
+        """The part of the release that it belongs to, such as "kv1/NYUdata"."""
+        return "/".join(self.folder.split("/")[:2])
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFile:
+    """Where SUNRGBD2Dseg.mat is: a file, or a member of an archive. Travels to other processes."""
+
+    path: str
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return self.path if self.member is None else f"{self.path}: {self.member}"
+
+
+def unreadable() -> str | None:
+    """Why .mat files can't be read here and what to do about it, or None."""
+    absent = []
+    for name in ("h5py", "scipy.io"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            absent.append(name.partition(".")[0])
+    if not absent:
+        return None
+    return f"the toolbox's .mat files need {' and '.join(absent)}, not installed here; {INSTALL}"
+
+
+def read_scenes(tree: Tree) -> list[Scene]:
+    """The rows of SUNRGBDMeta.mat, in order. DataError for a file that is damaged or of another kind."""
+    where = tree.where(META)
+    table = _load(tree, META, "SUNRGBDMeta")
+    try:
+        paths = ["".join(cell.ravel()) for cell in table["rgbpath"].ravel()]
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{where}: expected a field rgbpath of texts ({error}); get the toolbox anew") from error
+    scenes = []
+    for row, path in enumerate(paths, start=1):
+        folder, found, image = _below(f"{where}: row {row}", path).rpartition("/image/")
+        if not found:
+            raise DataError(f"{where}: row {row}: '{path}' is not in a folder 'image'; get the toolbox anew")
+        scenes.append(Scene(folder, image))
+    if len({scene.folder for scene in scenes}) != len(scenes):
+        raise DataError(f"{where} names a scene twice; get the toolbox anew")
+    return scenes
+
+
+def read_splits(tree: Tree) -> dict[str, frozenset[str]]:
+    """Folders of the scenes (as in `Scene.folder`) of "train" and "test", from allsplit.mat. DataError if they overlap."""
+    where = tree.where(SPLITS)
+    splits = {}
+    for split in ("train", "test"):
+        cells = _load(tree, SPLITS, f"all{split}")
+        try:
+            paths = ["".join(cell.ravel()) for cell in cells.ravel()]
+        except (AttributeError, TypeError) as error:
+            raise DataError(f"{where}: all{split} is no list of paths ({error}); get the toolbox anew") from error
+        splits[split] = frozenset(
+            _below(f"{where}: all{split}, row {n}", path) for n, path in enumerate(paths, start=1)
+        )
+    both = splits["train"] & splits["test"]
+    if both:
+        raise DataError(f"{where}: {len(both)} scenes are in both splits, such as {min(both)}; get the toolbox anew")
+    return splits
+
+
+def count_labels(file: LabelFile) -> int:
+    """How many labels SUNRGBD2Dseg.mat refers to; leaves no file open."""
+    import h5py
+
+    path = _local(file)
+    try:
+        with h5py.File(path, "r", locking=False) as opened:
+            return int(_references(opened, file).size)
+    except (OSError, RuntimeError) as error:
+        raise _damaged(file, error) from error
+
+
+def read_label(file: LabelFile, row: int) -> np.ndarray:
+    """The label in a row (from 0) of SUNRGBD2Dseg.mat: uint8 [h, w], 0 void, 1..37. One label in memory at a time.
+
+    The file is opened once a process, after a fork: HDF5's handles don't survive one.
+    """
+    path = _local(file)
+    try:
+        opened = _opened(path)
+        references = _references(opened, file)
+        stored: Any = opened[references[np.unravel_index(row, references.shape)]]
+        ids = np.asarray(stored)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(file, error) from error
+    if ids.ndim != 2 or not ids.size:
+        raise DataError(f"{file}, label {row + 1}: an array of {list(ids.shape)}; expected [width, height]")
+    if ids.dtype != np.uint8 and not np.array_equal(ids, ids.astype(np.uint8)):
+        raise DataError(
+            f"{file}, label {row + 1}: {ids.dtype} from {ids.min()} to {ids.max()}; expected whole ids 0..37"
+        )
+    return np.ascontiguousarray(ids.T, np.uint8)
+
+
+def _load(tree: Tree, name: str, variable: str) -> np.ndarray:
+    from scipy.io import loadmat
+
+    data = tree.read(name)
+    try:
+        return loadmat(io.BytesIO(data), variable_names=[variable])[variable]
+    except Exception as error:  # scipy fails in many ways on what is no MATLAB file; each means a broken one
+        raise DataError(f"{tree.where(name)}: no variable {variable} ({error}); get the toolbox anew") from error
+
+
+def _below(where: str, path: str) -> str:
+    """What follows SUNRGBD/: paths are of their author's machine, some with "//" within or "/" at their end."""
+    _, found, rest = path.replace("\\", "/").rpartition("SUNRGBD/")
+    if not found:
+        raise DataError(f"{where}: path '{path}' holds no 'SUNRGBD/'; get the toolbox anew")
+    return "/".join(part for part in rest.split("/") if part)
+
+
+def _references(opened: "h5py.File", file: LabelFile) -> Any:
+    group: Any = opened.get("SUNRGBD2Dseg")
+    references = None if group is None else group.get("seglabel")
+    if references is None:
+        raise DataError(f"{file} holds {', '.join(opened) or 'nothing'}; expected SUNRGBD2Dseg/seglabel; get it anew")
+    return references
+
+
+def _damaged(file: LabelFile, error: Exception) -> DataError:
+    return DataError(f"{file} can't be read as HDF5 ({error}); get SUNRGBDtoolbox.zip anew")
+
+
+_handles: dict[str, tuple[int, "h5py.File"]] = {}  # path -> the process that opened it, the file
+
+
+def _opened(path: str) -> "h5py.File":
+    import h5py
+
+    process, opened = _handles.get(path, (0, None))
+    if opened is None or process != os.getpid():
+        if opened is not None:
+            opened.close()  # the parent's: HDF5 would hand it out again for the same file
+        opened = h5py.File(path, "r", locking=False)  # many network file systems have no locks
+        _handles[path] = (os.getpid(), opened)
+    return opened
+
+
+@functools.lru_cache(maxsize=4)
+def _local(file: LabelFile) -> str:
+    """The path of an HDF5 file, which needs random access: a member of an archive is unpacked once, for all processes.
+
+    It goes to a folder of this user below the temporary folder ($TMPDIR), 0.7 GB for the published file.
+    """
+    if file.member is None:
+        return file.path
+    state = Path(file.path).stat()
+    identity = f"{file.path}\0{state.st_size}\0{state.st_mtime_ns}\0{file.member}"
+    folder = _private(
+        Path(tempfile.gettempdir()) / f"semiseg-sunrgbd-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    )
+    target = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.mat"
+    if target.exists():
+        return str(target)
+    descriptor, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
+    try:
+        with os.fdopen(descriptor, "wb") as to:
+            _copy(file.path, file.member, to)
+        Path(partial).replace(target)
+    except (OSError, zipfile.BadZipFile, KeyError, EOFError) as error:
+        Path(partial).unlink(missing_ok=True)
+        what = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(
+            f"{file} could not be unpacked to {folder} ({what}); unpack the zip and name its folder"
+        ) from error
+    return str(target)
+
+
+def _copy(path: str, member: str, to: BinaryIO) -> None:
+    """A zip is read in pieces; other archives, which nobody ships the toolbox in, at once."""
+    tree = Tree.open(path)
+    if tree.kind != "zip":
+        to.write(tree.read(member))
+        return
+    with zipfile.ZipFile(path) as packed, packed.open(listing(Path(path), "zip").entries[member].name) as source:
+        shutil.copyfileobj(source, to, 1 << 20)
+
+
+def _private(folder: Path) -> Path:
+    """A folder in a shared place that nobody else writes to."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.lstat()
+    except OSError as error:
+        raise DataError(
+            f"{folder} can't be made ({error.strerror}); unpack SUNRGBDtoolbox.zip and name its folder"
+        ) from error
+    if not stat.S_ISDIR(state.st_mode) or (hasattr(os, "getuid") and state.st_uid != os.getuid()):
+        raise DataError(f"{folder} is of another user; set TMPDIR, or unpack SUNRGBDtoolbox.zip and name its folder")
+    return folder
