@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -109,6 +109,19 @@ class Adapter(Protocol):
         ...
 
 
+@runtime_checkable
+class Guide(Protocol):
+    """An adapter that has more to say than its splits: `semiseg data shard` prints it. No adapter needs to be one."""
+
+    def notes(self) -> list[str]:
+        """What was decided while looking at the files, and what a person should look at."""
+        ...
+
+    def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
+        """The commands to type once these splits are written below `to`, the most wanted one last."""
+        ...
+
+
 def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> Adapter:
     """Find an installed data set by name and the publisher's files by looking (see `find_root`).
 
@@ -174,7 +187,10 @@ def clean_key(text: str) -> str:
 
 def _adapter(name: str) -> type[Adapter]:
     if name not in _announced():
-        raise DataError(f"{unknown('data set', name, _announced())}; others install as pip install semiseg-<name>")
+        raise DataError(
+            f"{unknown('data set', name, _announced())}; others install as pip install semiseg-<name>; "
+            "images of your own become one with: semiseg data shard folder ROOT --option name=<name>"
+        )
     loaded = _load(name)
     if isinstance(loaded, str):
         raise DataError(f"data set package '{name}' could not be loaded: {loaded}")

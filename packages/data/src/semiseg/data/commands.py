@@ -35,8 +35,11 @@ def list_(shards: str = SHARDS, as_json: bool = JSON) -> None:
         typer.echo(f"{each['name']}: {each['summary'] or 'not installed: pip install semiseg-' + each['name']}")
         if each["installed"]:
             typer.echo(f"  publisher   {each['home']}")
-            names = ", ".join(f"{name} ({count} classes)" for name, count in each["taxonomies"].items())
-            typer.echo(f"  taxonomies  {names}; raw space {', '.join(each['raw_spaces'])}")
+            names = ", ".join(
+                f"{name} ({count} class{'es' * (count != 1)})" for name, count in each["taxonomies"].items()
+            )
+            spaces = f"{names}; raw space {', '.join(each['raw_spaces'])}"
+            typer.echo(f"  taxonomies  {spaces if names else 'those of your own files'}")
         for split, facts in each["shards"].items():
             size = facts.get("problem") or f"{facts['samples']} samples, {readable(facts['bytes'])}"
             typer.echo(f"  shards      {split}: {size}")
@@ -60,19 +63,25 @@ def shard(
     option: list[str] = typer.Option(None, "--option", metavar="KEY=VALUE", help="An option of the data set."),
 ) -> None:
     """Write a data set as shards, or continue writing; a set that is complete is left as it is."""
-    from semiseg.data.adapter import open_dataset
+    from semiseg.data.adapter import Guide, open_dataset
     from semiseg.data.layout import lay_out
 
     try:
         adapter = open_dataset(name, root, **_options(option or []))
         typer.echo(f"{adapter.name} ({adapter.version})" + (f" at {adapter.root}" if adapter.root else ""))
-        wanted = _wanted(adapter, split or [], _say_splits(adapter))
+        present = _say_splits(adapter)
+        for note in adapter.notes() if isinstance(adapter, Guide) else ():
+            typer.echo(f"note: {note}")
+        wanted = _wanted(adapter, split or [], present)
         layouts = [lay_out(adapter, each, size=size) for each in wanted]
         _write(layouts, to, workers or _cores())
     except KeyboardInterrupt:
         typer.echo("stopped; finished shards are kept, and the same command continues", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"next: semiseg data show {adapter.name} --split {wanted[0]} --shards {to}")
+    steps = [f"semiseg data show {adapter.name} --split {wanted[0]} --shards {to}"]
+    steps += adapter.next_steps(wanted, to) if isinstance(adapter, Guide) else []
+    for number, step in enumerate(steps):
+        typer.echo(f"{'next:' if number == 0 else '     '} {step}")
 
 
 @app.command()
@@ -204,6 +213,7 @@ def _write(layouts: list["Layout"], to: str, workers: int) -> None:
                 f"{manifest.samples} samples in {_plural(len(manifest.shards), 'shard')}, {readable(manifest.bytes)}"
             )
         else:
+            write(layout, to)  # names and colours of classes may have changed, which are in the manifest alone
             state = f"complete already, {layout.samples} samples: nothing to do"
         typer.echo(f"{folder}: {state}")
 

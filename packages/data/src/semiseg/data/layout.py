@@ -18,6 +18,7 @@ from semiseg.data.encode import TAGS, Contents, describe, fetch, image_kind
 from semiseg.data.errors import DataError, unknown
 from semiseg.data.manifest import FORMAT, MANIFEST, PLAN, Manifest, canonical, members
 from semiseg.data.storage import atomic
+from semiseg.data.taxonomy import Taxonomy
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.@-]*")
@@ -32,6 +33,7 @@ class Layout:
     size: int
     listing: str
     shards: tuple[tuple[RawSample, ...], ...]
+    taxonomies: tuple[Taxonomy, ...] = ()  # how its labels are read; decides no byte
 
     @property
     def samples(self) -> int:
@@ -100,6 +102,7 @@ def lay_out(adapter: Adapter, split: str, *, size: int | str = "256MB") -> Layou
         size=limit,
         listing=hashlib.sha256(canonical([[sample.key, sample.size] for sample in samples])).hexdigest(),
         shards=tuple(_greedy(samples, limit)),
+        taxonomies=tuple(each for each in adapter.taxonomies if each.raw == adapter.raw_space),
     )
 
 
@@ -237,7 +240,8 @@ def _described(manifest: Manifest) -> dict[str, Any]:
     """A manifest in the words of plan.json."""
     fields = json.loads(manifest.to_json())
     shards = [{"name": entry["name"], "samples": entry["samples"]} for entry in fields["shards"]]
-    return {name: fields[name] for name in fields if name not in ("bytes", "digest")} | {"shards": shards}
+    left_out = ("bytes", "digest", "taxonomies")
+    return {name: fields[name] for name in fields if name not in left_out} | {"shards": shards}
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:

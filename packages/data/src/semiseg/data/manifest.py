@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from semiseg.data.errors import DataError
-from semiseg.data.taxonomy import RawSpace
+from semiseg.data.taxonomy import RawSpace, Taxonomy
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -48,10 +48,12 @@ class ShardEntry:
 class Manifest:
     """A written split: what it is, what its labels mean, and every shard with its checksums.
 
-    version   the adapter's protocol of the publisher's files
-    image     kind of every image: "jpg" or "png"
-    settings  what the writer was told: {"size": bytes a shard}
-    listing   hash of the keys and sizes that the adapter listed; tells whether the source has changed since
+    version     the adapter's protocol of the publisher's files
+    image       kind of every image: "jpg" or "png"
+    settings    what the writer was told: {"size": bytes a shard}
+    listing     hash of the keys and sizes that the adapter listed; tells whether the source has changed since
+    taxonomies  the adapter's that read these labels, so that the set is understood where its package is not installed;
+                names and colours of classes are no contents, so the digest leaves them out
     """
 
     dataset: str
@@ -64,6 +66,7 @@ class Manifest:
     settings: Mapping[str, int]
     listing: str
     shards: tuple[ShardEntry, ...]
+    taxonomies: tuple[Taxonomy, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -108,6 +111,7 @@ class Manifest:
             "split": self.split,
             "raw_space": self.raw_space,
             "raw_ids": {str(number): name for number, name in sorted(self.raw_ids.items())},
+            "taxonomies": [taxonomy.fields() for taxonomy in self.taxonomies],
             "labeled": self.labeled,
             "image": self.image,
             "samples": self.samples,
@@ -134,20 +138,24 @@ class Manifest:
                 "install a semiseg-data of the version that wrote it, or write the shards again"
             )
         try:
+            space = RawSpace(
+                name=fields["raw_space"], names={int(number): name for number, name in fields["raw_ids"].items()}
+            )
             manifest = cls(
                 dataset=fields["dataset"],
                 version=fields["version"],
                 split=fields["split"],
-                raw_space=fields["raw_space"],
-                raw_ids={int(number): name for number, name in fields["raw_ids"].items()},
+                raw_space=space.name,
+                raw_ids=space.names,
                 labeled=fields["labeled"],
                 image=fields["image"],
                 settings=fields["settings"],
                 listing=fields["listing"],
                 shards=tuple(ShardEntry(**entry) for entry in fields["shards"]),
+                taxonomies=tuple(Taxonomy.from_fields(each, space) for each in fields.get("taxonomies", ())),
             )
             told = {name: fields[name] for name in ("samples", "bytes", "digest")}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
             raise DataError(f"{where}: damaged manifest ({type(error).__name__}: {error}); {remedy}") from error
         for name, value in told.items():
             if value != getattr(manifest, name):

@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -56,7 +56,7 @@ def write(
         raise DataError(f"workers is {workers}; at least one process has to write")
     folder = layout.folder(local_folder(to))
     if (manifest := complete(layout, to)) is not None:
-        return manifest
+        return _renamed(folder, manifest, layout)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -99,6 +99,15 @@ def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
     except OSError:
         return None
     return manifest if there else None
+
+
+def _renamed(folder: Path, manifest: Manifest, layout: Layout) -> Manifest:
+    """The manifest of a complete set; where classes have got other names or colours since, it is written anew."""
+    if manifest.taxonomies != layout.taxonomies:
+        manifest = replace(manifest, taxonomies=layout.taxonomies)
+        with atomic(folder / MANIFEST) as file:
+            file.write(manifest.to_json().encode())
+    return manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +235,7 @@ def _manifest(layout: Layout, entries: list[ShardEntry]) -> Manifest:
         settings={"size": layout.size},
         listing=layout.listing,
         shards=tuple(entries),
+        taxonomies=layout.taxonomies,
     )
 
 

@@ -70,6 +70,18 @@ class ShardSet:
         return self.manifest.space
 
     @property
+    def taxonomies(self) -> tuple[Taxonomy, ...]:
+        """Those that were written with the set: its own classes, known wherever the shards are."""
+        return self.manifest.taxonomies
+
+    def taxonomy(self, name: str) -> Taxonomy:
+        """The taxonomy of that name, the set's own before installed ones; whether it reads this set is `check`'s question.
+
+        Raises DataError with the nearest name where neither has it.
+        """
+        return Taxonomy.get(name, self.taxonomies)
+
+    @property
     def labeled(self) -> bool:
         return self.manifest.labeled
 
@@ -207,6 +219,24 @@ class Pool:
     @property
     def raw_space(self) -> RawSpace:
         return self.sets[0].raw_space
+
+    @property
+    def taxonomies(self) -> tuple[Taxonomy, ...]:
+        """Those that were written with its sets, each name once; DataError where two sets disagree on one."""
+        found: dict[str, tuple[Taxonomy, ShardSet]] = {}
+        for each in self.sets:
+            for taxonomy in each.taxonomies:
+                other, owner = found.setdefault(taxonomy.name, (taxonomy, each))
+                if other != taxonomy:
+                    raise DataError(
+                        f"{owner.url} and {each.url} have other classes or colours in taxonomy '{taxonomy.name}': "
+                        f"run `semiseg data shard` again for both, which rewrites their manifests"
+                    )
+        return tuple(taxonomy for taxonomy, _ in found.values())
+
+    def taxonomy(self, name: str) -> Taxonomy:
+        """As `ShardSet.taxonomy`."""
+        return Taxonomy.get(name, self.taxonomies)
 
     @property
     def labeled(self) -> bool:

@@ -57,13 +57,15 @@ def splits(url: str) -> list[str]:
 
 
 def choose_taxonomy(stored: ShardSet, name: str | None) -> Taxonomy | None:
-    """The taxonomy of that name, or the first installed one that reads the set; None for a set without labels."""
+    """The taxonomy of that name, or the first that reads the set, its own before installed ones; None without labels."""
     if not stored.labeled:
         return None
     if name is not None:
-        taxonomy = Taxonomy.get(name)
+        taxonomy = stored.taxonomy(name)
         stored.check(taxonomy)
         return taxonomy
+    if stored.taxonomies:
+        return stored.taxonomies[0]
     manifest = stored.manifest
     own = installed().get(manifest.dataset)
     for taxonomy in (*(own.taxonomies if own else ()), *Taxonomy.all().values()):

@@ -1,9 +1,9 @@
 """What the numbers in a label mean: the publisher's raw ids, and the classes that a model learns from them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -73,11 +73,13 @@ class Taxonomy:
         return hash((self.name, self.raw))
 
     @classmethod
-    def get(cls, name: str) -> "Taxonomy":
-        """The taxonomy of that name among the installed data sets; DataError with the nearest name if none has it."""
+    def get(cls, name: str, own: Iterable["Taxonomy"] = ()) -> "Taxonomy":
+        """The taxonomy of that name among `own`, then the installed data sets; DataError with the nearest if none has it."""
         from semiseg.data.adapter import broken  # above this module: adapters are described in terms of taxonomies
 
-        known = cls.all()
+        known = {taxonomy.name: taxonomy for taxonomy in own}
+        if name not in known:
+            known = cls.all() | known
         if name in known:
             return known[name]
         failures = "".join(f"\ndata set package '{package}' does not load: {why}" for package, why in broken().items())
@@ -94,6 +96,28 @@ class Taxonomy:
                 other, owner = found.setdefault(taxonomy.name, (taxonomy, package))
                 _require(other == taxonomy, f"data sets '{owner}' and '{package}' disagree on '{taxonomy.name}'")
         return {name: taxonomy for name, (taxonomy, _) in sorted(found.items())}
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any], raw: RawSpace) -> "Taxonomy":
+        """The taxonomy whose `fields` these are, over the raw space that they leave out."""
+        return cls(
+            name=fields["name"],
+            raw=raw,
+            names=tuple(fields["names"]),
+            colours=tuple((red, green, blue) for red, green, blue in fields["colours"]),
+            ids={int(number): class_id for number, class_id in fields["ids"].items()},
+            foreground=frozenset(fields["foreground"]),
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """All of it but its raw space, ready for JSON."""
+        return {
+            "name": self.name,
+            "names": list(self.names),
+            "colours": [list(colour) for colour in self.colours],
+            "ids": {str(number): class_id for number, class_id in sorted(self.ids.items())},
+            "foreground": sorted(self.foreground),
+        }
 
     @property
     def raw_space(self) -> str:

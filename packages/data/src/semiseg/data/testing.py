@@ -87,6 +87,7 @@ class AdapterContract:
             url = tmp_path / adapter.name / split.name
             assert verify(url).problems == []
             stored = ShardSet(url)
+            assert stored.taxonomies == tuple(t for t in adapter.taxonomies if t.raw == adapter.raw_space)
             assert stored.digest == manifest.digest
             assert stored.keys() == [source.key for source in sources]
             for source, sample in zip(sources, stored, strict=True):
@@ -120,6 +121,7 @@ class _Part:
     def __init__(self, whole: Adapter, limit: int) -> None:
         self.whole, self.limit = whole, limit
         self.name, self.version, self.raw_space, self.root = whole.name, whole.version, whole.raw_space, whole.root
+        self.taxonomies = whole.taxonomies
 
     def splits(self) -> dict[str, Split]:
         found = self.whole.splits()
