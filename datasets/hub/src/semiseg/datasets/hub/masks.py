@@ -1,0 +1,82 @@
+"""Masks as the writer of shards takes them: a PNG of ids as it is, anything else as an array of ids."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from semiseg.data.errors import DataError
+from semiseg.datasets.hub.rows import Rows, file_bytes
+
+Colours = Mapping[tuple[int, int, int], int]
+"""(red, green, blue) -> id"""
+_LOSSY = {"JPEG", "MPO", "WEBP", "AVIF", "JPEG2000"}
+_ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}  # of Pillow: one band of integers
+
+
+def read_label(rows: Rows, number: int, column: str, colours: Colours | None) -> bytes | np.ndarray:
+    """The mask of a row: a one-band PNG's bytes untouched, or integer ids [h, w].
+
+    With a table of colours, the mask is read as colours. DataError for masks that hold no ids: several bands, lossy.
+    """
+    value = rows.value(number, column)
+    if not isinstance(value, bytes | Mapping):
+        return _array(value)
+    data = file_bytes(value)
+    if colours is None and data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25:
+        depth, kind = data[24], data[25]
+        if kind == 3 or (kind == 0 and depth in (8, 16)):
+            return data
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+    except Exception as error:  # decoders fail in many ways
+        raise DataError(f"the mask is truncated or broken ({error}); replace it, or leave the row out") from error
+    if picture.format in _LOSSY:
+        raise DataError(f"the mask is a {picture.format}, whose pixels are not those that were drawn; give PNGs")
+    if colours is not None:
+        return _by_colour(np.asarray(picture.convert("RGB")), colours)
+    if picture.mode not in _ID_MODES:
+        raise DataError(
+            f"the mask has pixels of type {picture.mode}, not ids in one band; if its colours stand for classes, give their "
+            "table: --option names=FILE with lines 'R G B name'"
+        )
+    return _array(np.array(picture))
+
+
+def ids_of(label: bytes | np.ndarray) -> set[int]:
+    """The ids that a mask holds."""
+    if isinstance(label, bytes):
+        try:
+            with Image.open(io.BytesIO(label)) as picture:
+                label = np.array(picture)
+        except Exception as error:
+            raise DataError(f"the mask is truncated or broken ({error}); replace it, or leave the row out") from error
+    return set(np.unique(label).tolist())
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        ids = np.asarray(value)
+    except ValueError:
+        ids = np.empty(0)
+    if ids.ndim != 2 or ids.dtype.kind not in "biu":
+        raise DataError(f"the mask is {ids.dtype} {list(ids.shape)}; expected integer ids [height, width]")
+    return ids.astype(np.uint8) if ids.dtype.kind == "b" else ids
+
+
+def _by_colour(pixels: np.ndarray, colours: Colours) -> np.ndarray:
+    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    known = np.array(sorted((r << 16 | g << 8 | b, number) for (r, g, b), number in colours.items()), np.uint32)
+    place = np.searchsorted(known[:, 0], packed).clip(max=len(known) - 1)
+    strange = known[place, 0] != packed
+    if strange.any():
+        y, x = np.argwhere(strange)[0].tolist()
+        red, green, blue = pixels[y, x].tolist()
+        raise DataError(
+            f"colour {red} {green} {blue} in {int(strange.sum())} pixels, first at x={x}, y={y}, is not in the table of "
+            "colours; add its line"
+        )
+    return known[place, 1].astype(np.uint16 if known[:, 1].max() > 255 else np.uint8)

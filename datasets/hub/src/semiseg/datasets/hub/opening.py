@@ -1,0 +1,119 @@
+"""Open what a path or a hub id names, whatever its form, as rows by split."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semiseg.data.errors import DataError, unknown
+from semiseg.datasets.hub.rows import Rows, Stream, Table
+
+FORMS = """a hub id (owner/name), a folder written by save_to_disk, a folder of parquet files, one parquet file,
+or an imagefolder (images with a metadata.csv whose columns file_name and mask_file_name name the pairs)"""
+_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """The splits of a data set, and where they come from: a local `folder`, or a `repository` of the hub."""
+
+    name: str
+    splits: dict[str, Rows]
+    folder: Path | None = None
+    repository: str | None = None
+    revision: str | None = None
+
+    @property
+    def home(self) -> str | None:
+        return f"https://huggingface.co/datasets/{self.repository}" if self.repository else None
+
+
+def open_splits(
+    root: Path | None,
+    dataset: Any = None,
+    *,
+    config: str | None,
+    revision: str | None,
+    streaming: bool,
+    only: Sequence[str] | None,
+) -> Opened:
+    """Open a path, an id, or what is open already. DataError that says what was tried and what to do."""
+    if dataset is not None:
+        return Opened(name="hub", splits=_rows(dataset, only, "the data set"))
+    if root is None:
+        raise DataError(f"data set 'hub' needs to be told what to open: {FORMS}")
+    path = root.expanduser()
+    if path.exists():
+        return _open_path(path.absolute(), config, streaming, only)
+    return _open_id(root.as_posix(), config, revision, streaming, only)
+
+
+def _open_path(path: Path, config: str | None, streaming: bool, only: Sequence[str] | None) -> Opened:
+    import datasets
+
+    folder = path if path.is_dir() else path.parent
+    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+        if streaming:
+            raise DataError(f"{path} was written by save_to_disk and is read in place anyway; leave streaming out")
+        found = _tried(str(path), lambda: datasets.load_from_disk(str(path)))
+    elif path.is_file() and path.suffix != ".parquet":
+        raise DataError(f"{path} is a file, but no parquet file; expected {FORMS}")
+    else:
+        if path.is_dir() and not any(path.iterdir()):
+            raise DataError(f"{path} is an empty folder; expected {FORMS}")
+        words: dict[str, Any] = {"path": str(path), "name": config}
+        if path.is_file():
+            words = {"path": "parquet", "data_files": str(path)}
+        found = _tried(str(path), lambda: datasets.load_dataset(**words, streaming=streaming))
+    return Opened(name=path.stem if path.is_file() else path.name, splits=_rows(found, only, str(path)), folder=folder)
+
+
+def _open_id(
+    name: str, config: str | None, revision: str | None, streaming: bool, only: Sequence[str] | None
+) -> Opened:
+    import datasets
+
+    if not _ID.fullmatch(name):
+        raise DataError(f"{name}: there is no such file or folder, and it is no hub id; expected {FORMS}")
+    found = _tried(name, lambda: datasets.load_dataset(name, config, revision=revision, streaming=streaming))
+    splits = _rows(found, only, name)
+    return Opened(name=name.rsplit("/", 1)[-1], splits=splits, repository=name, revision=revision)
+
+
+def _tried(what: str, opening: Any) -> Any:
+    """What `opening` gives; the library's many kinds of errors become one."""
+    try:
+        return opening()
+    except Exception as error:
+        told = " ".join(str(error).split())
+        remedies = {
+            "gated": "accept the terms on its page, then log in: hf auth login",
+            "config name is missing": "choose one with --option config=NAME",
+            "scripts are no longer supported": "convert it to parquet, or try --option revision=refs/convert/parquet",
+            "offline": "it is not in the cache; unset HF_HUB_OFFLINE, or copy the data here and name the folder",
+        }
+        text = f"{type(error).__name__} {told}".lower()
+        remedy = next((remedy for sign, remedy in remedies.items() if sign in text), f"expected {FORMS}")
+        raise DataError(f"{what} could not be opened ({type(error).__name__}: {told}); {remedy}") from error
+
+
+def _rows(found: Any, only: Sequence[str] | None, where: str) -> dict[str, Rows]:
+    import datasets
+
+    if not isinstance(found, Mapping):
+        found = {str(found.split or "train"): found}
+    for name in only or ():
+        if name not in found:
+            raise DataError(f"{where}: {unknown('split', name, found)}")
+    kinds = {datasets.Dataset: Table, datasets.IterableDataset: Stream}
+    rows: dict[str, Rows] = {}
+    for name, each in found.items():
+        kind = next((kind for library, kind in kinds.items() if isinstance(each, library)), None)
+        if kind is None:
+            raise DataError(f"{where}: split '{name}' is a {type(each).__name__}; expected a datasets.Dataset")
+        if only is None or name in only:
+            rows[name] = kind(each)
+    if not rows:
+        raise DataError(f"{where}: it has no splits")
+    return rows
