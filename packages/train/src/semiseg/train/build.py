@@ -52,8 +52,8 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
     digests: dict[str, str] = {}
     selected: dict[str, list[str]] = {}
     for name, domain in recipe.data.domains.items():
-        taxonomy = taxonomies[name] = Taxonomy.get(domain.taxonomy)
         labeled = open_source(recipe.data.shards, domain.labeled)
+        taxonomy = taxonomies[name] = labeled.taxonomy(domain.taxonomy)
         chosen = {"labeled": (labeled, select(labeled, domain.labeled, taxonomy))}
         if domain.unlabeled is not None:
             pool = open_source(recipe.data.shards, domain.unlabeled)

@@ -54,7 +54,7 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Score a model: IoU of every class and their mean."""
-    from semiseg.data import ShardSet, Taxonomy
+    from semiseg.data import ShardSet
     from semiseg.data.progress import Bar
     from semiseg.train.evaluate import evaluate as score
 
@@ -63,9 +63,10 @@ def evaluate(
     written = Path(model) / "recipe.toml"
     found: dict[str, Scores] = {}
     for name in domains:
-        taxonomy = Taxonomy.get(taxonomies[name].name)
+        subset, resize = None, None
         if dataset is not None:
-            pool, subset, resize = ShardSet(f"{shards.rstrip('/')}/{dataset}/{split}"), None, None
+            pool = ShardSet(f"{shards.rstrip('/')}/{dataset}/{split}")
+            taxonomy = pool.taxonomy(taxonomies[name].name)
         elif written.is_file():
             from semiseg.train.build import open_source, select
             from semiseg.train.load import load
@@ -75,6 +76,7 @@ def evaluate(
             if source.val is None:
                 raise DataError(f"{written}: domain {name} has no val source; name one with --dataset and --split")
             pool = open_source(recipe.data.shards, source.val)
+            taxonomy = pool.taxonomy(taxonomies[name].name)
             subset, resize = select(pool, source.val, taxonomy), source.augment.resize
         else:
             raise DataError(f"{model} is no run, so its validation data is unknown; name it with --dataset and --split")

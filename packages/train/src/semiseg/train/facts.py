@@ -31,25 +31,30 @@ def check_facts(recipe: Recipe, *, world: int = 1) -> None:
 
 
 def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
-    from semiseg.data import Taxonomy
+    from semiseg.data import Taxonomy, installed
 
     domain, at = recipe.data.domains[name], ("data", "domains", name)
+    sources = {"labeled": domain.labeled, "unlabeled": domain.unlabeled, "val": domain.val}
+    opened = {role: _open((*at, role), each, recipe.data) for role, each in sources.items() if each is not None}
+    pools = {role: found for role, found in opened.items() if not isinstance(found, Problem)}
     taxonomy = None
     try:
-        taxonomy = Taxonomy.get(domain.taxonomy)
+        # Shards know their own classes; those of a data set that is neither written nor installed nobody can know.
+        if "labeled" in pools:
+            taxonomy = pools["labeled"].taxonomy(domain.taxonomy)
+        elif domain.labeled.dataset in installed():
+            taxonomy = Taxonomy.get(domain.taxonomy)
     except DataError as error:
         yield Problem((*at, "taxonomy"), _one_line(error))
-    pools: dict[str, ShardSet | Pool] = {}
-    for role, source in (("labeled", domain.labeled), ("unlabeled", domain.unlabeled), ("val", domain.val)):
+    for role, source in sources.items():
         if source is None:
             continue
         if not isinstance(source, Val):
             yield from _batch((*at, role, "batch_size"), source, recipe, world)
-        found = _open((*at, role), source, recipe.data)
+        found = opened[role]
         if isinstance(found, Problem):
             yield found
             continue
-        pools[role] = found
         yield from _contents((*at, role), source, found, taxonomy)
         if not isinstance(source, Val):
             yield from _sizes((*at, role), domain, found, -(-source.batch_size // (world * recipe.accumulate)))
@@ -74,7 +79,9 @@ def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":
         known = installed()
         if source.dataset not in known:
             why = broken().get(source.dataset) or unknown("data set", source.dataset, known)
-            return Problem((*at, "dataset"), f"{what}, and data set '{source.dataset}' is not installed: {why}")
+            own = f"semiseg data shard folder ROOT --option name={source.dataset} --to {data.shards}"
+            what = f"{what}, and data set '{source.dataset}' is not installed: {why}; images of your own: {own}"
+            return Problem((*at, "dataset"), what)
         meant = nearest(missing[0], _written(f"{root}/{source.dataset}"))
         wanted = " ".join(f"--split {split}" for split in missing)
         command = f"semiseg data shard {source.dataset} {wanted} --to {data.shards}"
@@ -109,7 +116,8 @@ def _contents(at: Path, source: Source, pool: "ShardSet | Pool", taxonomy: "Taxo
                 what = "a subset is chosen by its masks" if isinstance(source, Unlabeled) else "masks are needed here"
                 yield Problem((*at, "split"), f"{place} holds no masks, and {what}; name a split that has them")
             elif taxonomy and taxonomy.raw_space != each.manifest.raw_space:
-                fit = [name for name, other in Taxonomy.all().items() if other.raw_space == each.manifest.raw_space]
+                known = [*each.taxonomies, *Taxonomy.all().values()]
+                fit = sorted({other.name for other in known if other.raw_space == each.manifest.raw_space})
                 what = f"{place} holds labels of '{each.manifest.raw_space}', taxonomy '{taxonomy.name}' reads"
                 remedy = f"taxonomies that fit: {', '.join(fit) or 'none installed'}"
                 yield Problem((*at, "dataset"), f"{what} '{taxonomy.raw_space}'; {remedy}")

@@ -15,6 +15,7 @@ import torch
 
 from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter, save_pretrained
+from semiseg.train.build import open_source
 from semiseg.train.checkpoint import State
 from semiseg.train.load import load
 from semiseg.train.recipe import Recipe
@@ -50,7 +51,10 @@ def claim(recipe: Recipe) -> Path:
 
 def classes_of(recipe: Recipe) -> dict[str, int]:
     """Domain -> number of classes."""
-    return {name: len(Taxonomy.get(domain.taxonomy).names) for name, domain in recipe.data.domains.items()}
+    return {
+        name: len(open_source(recipe.data.shards, domain.labeled).taxonomy(domain.taxonomy).names)
+        for name, domain in recipe.data.domains.items()
+    }
 
 
 def metadata(taxonomies: Mapping[str, Taxonomy]) -> dict[str, Any]:
