@@ -2,6 +2,7 @@
 
 import functools
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -121,7 +122,7 @@ class Official:
         toolbox = self._of(self.toolbox)
         if toolbox.kind == "folder":
             return LabelFile(str(toolbox.path / LABELS))
-        return LabelFile(str(toolbox.path), toolbox.prefix + LABELS)
+        return LabelFile(str(toolbox.path), toolbox.prefix + LABELS, tempfile.gettempdir())
 
     def _found(self, name: str) -> list[tuple[int, Scene]]:
         """(row of SUNRGBDMeta from 0, scene) of a split's images that are there."""

@@ -46,10 +46,11 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class LabelFile:
-    """Where SUNRGBD2Dseg.mat is: a file, or a member of an archive. Travels to other processes."""
+    """Where SUNRGBD2Dseg.mat is: a file, or a member of an archive, unpacked below `temporary`. Travels to other processes."""
 
     path: str
     member: str | None = None
+    temporary: str = ""
 
     def __str__(self) -> str:
         return self.path if self.member is None else f"{self.path}: {self.member}"
@@ -195,9 +196,7 @@ def _local(file: LabelFile) -> str:
         return file.path
     state = Path(file.path).stat()
     identity = f"{file.path}\0{state.st_size}\0{state.st_mtime_ns}\0{file.member}"
-    folder = _private(
-        Path(tempfile.gettempdir()) / f"semiseg-sunrgbd-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-    )
+    folder = _private(Path(file.temporary) / f"semiseg-sunrgbd-{os.getuid() if hasattr(os, 'getuid') else 'user'}")
     target = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.mat"
     if target.exists():
         return str(target)
