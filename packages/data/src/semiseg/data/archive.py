@@ -149,7 +149,7 @@ def _zip_members(path: str) -> Iterator[tuple[Entry, str]]:
 
 
 def _tar_members(path: str, kind: str) -> Iterator[tuple[Entry, str]]:
-    with _members(path, kind) as (_, members):
+    with _members(path, kind) as (file, members):
         for number, info in enumerate(members):
             if info.isdir():
                 continue
@@ -159,6 +159,8 @@ def _tar_members(path: str, kind: str) -> Iterator[tuple[Entry, str]]:
             elif not info.isreg() or info.issparse():
                 fault = "a sparse file" if info.isreg() else "a device"
             yield Entry(info.name, info.size, info.offset_data if kind == "tar" else number), fault
+        while kind != "tar" and file.read(1 << 20):
+            pass  # to the very end, where the checksum is
 
 
 @contextmanager
