@@ -23,7 +23,11 @@ def main(arguments: list[str]) -> int:
 
         recipe = load(find(arguments[0]), arguments[1:])
         check_facts(recipe, world=world)
-
+    except SemisegError as error:  # every rank meets it: one tells
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    try:
         import torch
 
         if world > 1 and not torch.cuda.is_available():
@@ -33,8 +37,7 @@ def main(arguments: list[str]) -> int:
 
         train(recipe)
     except SemisegError as error:
-        if rank == 0:
-            print(f"error: {error}", file=sys.stderr)
+        print(f"error{f' on rank {rank}' if world > 1 else ''}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if rank == 0:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from semiseg.data import SemisegError
-from semiseg.models import save_pretrained
+from semiseg.models import Segmenter, save_pretrained
 from semiseg.train.learner import Learner
 
 
@@ -72,9 +72,16 @@ def read_state(folder: Path) -> State:
     try:
         return State(**json.loads((folder / "state.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder}/state.json cannot be read ({error}); delete {folder} to go on from the one before"
-        ) from error
+        raise _damaged(folder, error) from error
+
+
+def restore_normalisation(folder: Path, model: Segmenter) -> None:
+    """Have a new model's encoder normalise images as the saved one does; it is no tensor of the checkpoint."""
+    try:
+        saved = json.loads((folder / "config.json").read_text())["model"]
+        model.encoder.normalise_by(saved["mean"], saved["std"])
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(folder, error) from error
 
 
 def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) -> None:
@@ -87,9 +94,11 @@ def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) 
         if scaler is not None and (folder / "scaler.pt").is_file():
             scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
     except Exception as error:  # safetensors, pickle, zip and torch each raise their own kinds
-        raise CheckpointError(
-            f"{folder} cannot be restored ({error}); delete it to go on from the one before"
-        ) from error
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{folder} cannot be restored ({error}); delete it to go on from the one before")
 
 
 def _flush(path: Path) -> None:

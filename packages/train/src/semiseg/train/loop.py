@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isfinite
@@ -15,9 +16,11 @@ from torch import Tensor
 from semiseg.data import SemisegError
 from semiseg.data.keyed import key64
 from semiseg.methods import Losses
+from semiseg.models import Segmenter
 from semiseg.train import checkpoint, run_folder
 from semiseg.train.batches import StepData, micro_steps, steps_from
 from semiseg.train.build import (
+    Validation,
     build_learner,
     build_model,
     build_optimizer,
@@ -55,7 +58,9 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
     torch.manual_seed(key64(recipe.seed, "initialisation"))
     newest = checkpoint.latest(folder)
     classes = run_folder.classes_of(recipe)
-    model = build_model(recipe.model, classes, weights="none" if newest else None)  # what a checkpoint overwrites
+    model = build_model(recipe.model, classes, weights="none" if newest else None)  # a checkpoint overwrites them
+    if newest is not None:
+        checkpoint.restore_normalisation(newest, model)
     fill = tuple(round(255 * float(mean)) for mean in model.mean.flatten())
     sources = build_sources(recipe, fill=(fill[0], fill[1], fill[2]))
     learner = build_learner(recipe, model, sources.taxonomies)
@@ -123,18 +128,9 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
             if sources.validation and (done % recipe.evaluate.every == 0 or at_end):
                 share_buffers(bare, world)
                 with accelerator.autocast():
-                    scores = {
-                        domain: evaluate(
-                            bare.model, each.shards, each.taxonomy, domain=domain,
-                            subset=each.subset, resize=each.resize, workers=recipe.data.workers,
-                        )
-                        for domain, each in sources.validation.items()
-                    }  # fmt: skip
-                last = {
-                    "step": done,
-                    "mean": mean_miou(scores),
-                    **{name: each.to_json() for name, each in scores.items()},
-                }
+                    scores = evaluate_all(bare.model, sources.validation, workers=recipe.data.workers)
+                last = {"step": done, "mean": mean_miou(scores)}
+                last |= {name: each.to_json() for name, each in scores.items()}
                 is_best = not best or last["mean"] > best["mean"]
                 best = last if is_best else best
                 if metrics:
@@ -145,17 +141,11 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
             if done % recipe.checkpoint.every == 0 or at_end:
                 share_buffers(bare, world)
                 if accelerator.is_main_process:
-                    state = checkpoint.State(
-                        step=done,
-                        seconds=time.monotonic() - began,
-                        digests=sources.digests,
-                        last=last,
-                        best=best,
-                    )
-                    checkpoint.save(
-                        folder, state, bare, optimizer, accelerator.scaler,
-                        keep=recipe.checkpoint.keep, metadata=run_folder.metadata(sources.taxonomies),
-                    )  # fmt: skip
+                    spent = time.monotonic() - began
+                    state = checkpoint.State(step=done, seconds=spent, digests=sources.digests, last=last, best=best)
+                    about = run_folder.metadata(sources.taxonomies)
+                    keep = recipe.checkpoint.keep
+                    checkpoint.save(folder, state, bare, optimizer, accelerator.scaler, keep=keep, metadata=about)
                 accelerator.wait_for_everyone()
 
     results = run_folder.results(recipe, last, best, sources.digest_of_subsets(), seconds=time.monotonic() - began)
@@ -194,6 +184,16 @@ def share_buffers(module: torch.nn.Module, world: int) -> None:
     if world > 1:
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, 0)
+
+
+def evaluate_all(model: Segmenter, validation: Mapping[str, Validation], *, workers: int) -> dict[str, Scores]:
+    """Scores of every domain. All ranks call this."""
+    return {
+        domain: evaluate(
+            model, each.shards, each.taxonomy, domain=domain, subset=each.subset, resize=each.resize, workers=workers
+        )
+        for domain, each in validation.items()
+    }
 
 
 def mean_miou(scores: dict[str, Scores]) -> float:
