@@ -145,8 +145,8 @@ class Official:
     def _check(self, name: str, found: list[tuple[int, Scene]]) -> None:
         """Whole collections may be missing; a part of one missing is an archive that was not unpacked to its end."""
         started = {scene.collection for there, scene in zip(self._there, self._scenes, strict=True) if there}
-        here = {scene.folder for _, scene in found}
-        lost = [s for s in self._scenes if s.collection in started and s.folder in self._folders[name] - here]
+        wanted = self._folders[name] - {scene.folder for _, scene in found}
+        lost = [scene for scene in self._scenes if scene.folder in wanted and scene.collection in started]
         if lost:
             some = ", ".join(_file(scene) for scene in lost[:3]) + ", ..." * (len(lost) > 3)
             raise DataError(
