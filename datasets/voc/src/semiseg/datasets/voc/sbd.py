@@ -1,0 +1,35 @@
+"""A mask of SBD (Hariharan et al., ICCV 2011): a MATLAB file that holds GTcls.Segmentation, ids 0..20, no 255."""
+
+import io
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+
+from semiseg.data.errors import DataError
+
+INSTALL = "SBD's masks are MATLAB files, which scipy reads: pip install 'semiseg-voc[sbd]'"
+
+
+def readable() -> bool:
+    """Whether scipy is installed."""
+    return find_spec("scipy") is not None
+
+
+def read_mask(member: Callable[[], bytes], where: str) -> np.ndarray:
+    """Ids, uint8 [h, w], of a .mat file; DataError names the file `where` it came from.
+
+    Travels to other processes as `functools.partial(read_mask, member, where)`.
+    """
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise DataError(f"{where}: {INSTALL}") from error
+    data = member()
+    try:
+        ids = np.asarray(loadmat(io.BytesIO(data), variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
+    except Exception as error:  # a broken file fails scipy in many ways
+        raise DataError(f"{where} is no mask of SBD ({type(error).__name__}: {error}); get it anew") from error
+    if ids.ndim != 2 or ids.dtype.kind not in "ui":
+        raise DataError(f"{where}: GTcls.Segmentation is {ids.dtype} {list(ids.shape)}; expected uint8 [height, width]")
+    return ids
