@@ -1,7 +1,6 @@
 """The publisher's tree, whole and in parts, unpacked and packed."""
 
 import io
-import logging
 import tarfile
 import zipfile
 from pathlib import Path
@@ -117,14 +116,14 @@ def test_a_bad_polygon_names_its_file_when_it_is_written(root: Path, tmp_path: P
         shard(Cityscapes(root), "train", tmp_path / "shards")
 
 
-def test_the_black_image_is_left_out_and_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_black_image_is_left_out_and_reported(root: Path) -> None:
     keys = ["augsburg/augsburg_000000_000001", "troisdorf/troisdorf_000000_000072", "troisdorf/troisdorf_000000_000074"]
+    dataset = Cityscapes(root)
     for split in ("train_extra", "train_extra_unlabeled"):
-        caplog.clear()
-        with caplog.at_level(logging.WARNING):
-            assert [sample.key for sample in Cityscapes(root).samples(split)] == keys
-        assert "1 image left out that is black" in caplog.text
-        assert "troisdorf/troisdorf_000000_000073" in caplog.text
+        assert [sample.key for sample in dataset.samples(split)] == keys
+    (note,) = dataset.notes()
+    assert note.startswith("train_extra and train_extra_unlabeled: 1 image left out that is black")
+    assert note.endswith("(troisdorf/troisdorf_000000_000073)")
 
 
 def test_other_constant_images_are_flagged_when_they_are_written(root: Path, tmp_path: Path) -> None:
@@ -134,20 +133,32 @@ def test_other_constant_images_are_flagged_when_they_are_written(root: Path, tmp
     assert ShardSet(tmp_path / "shards/cityscapes/train_extra").flags()[2] == ("constant-image",)
 
 
-def test_files_without_a_partner_are_left_out_counted_and_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_without_a_partner_are_left_out_counted_and_named(root: Path) -> None:
+    (root / "leftImg8bit/train_extra/troisdorf/troisdorf_000000_000073_leftImg8bit.png").unlink()
     for name in ("train/aachen/aachen_000000_000019", "train/zurich/zurich_000000_000007"):
         (root / "gtFine" / f"{name}_gtFine_labelIds.png").unlink()
         (root / "gtFine" / f"{name}_gtFine_polygons.json").unlink()
     (root / "leftImg8bit/train/aachen/aachen_000000_000021_leftImg8bit.png").unlink()
     dataset = Cityscapes(root)
-    with caplog.at_level(logging.WARNING):
-        assert [sample.key for sample in dataset.samples("train")] == ["aachen/aachen_000000_000020"]
-    assert dataset.notes("train") == [
-        "2 images without a label left out (aachen/aachen_000000_000019, zurich/zurich_000000_000007)",
-        "1 label without an image left out (aachen/aachen_000000_000021)",
+    assert [sample.key for sample in dataset.samples("train")] == ["aachen/aachen_000000_000020"]
+    assert dataset.notes() == [
+        "train: 2 images without a label left out (aachen/aachen_000000_000019, zurich/zurich_000000_000007)",
+        "train and train_coarse: 1 label without an image left out (aachen/aachen_000000_000021)",
+        "train_extra: 1 label without an image left out (troisdorf/troisdorf_000000_000073)",
     ]
-    assert all(note in caplog.text for note in dataset.notes("train"))
-    assert dataset.notes("val") == []
+
+
+def test_notes_and_next_steps_are_printed_by_the_command(root: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from semiseg.data.commands import app
+
+    call = ["shard", "cityscapes", str(root), "--split", "val", "--to", str(tmp_path / "to"), "--workers", "1"]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 0, result.output
+    assert "note: train_extra and train_extra_unlabeled: 1 image left out that is black" in result.output
+    assert "4 samples, labeled (the publisher has 2975)" in result.output
+    assert f"semiseg data stats cityscapes --split val --shards {tmp_path / 'to'}" in result.output
 
 
 @pytest.mark.parametrize(
@@ -202,7 +213,7 @@ def test_members_that_climb_out_are_refused_by_name(official: Any, tmp_path: Pat
         archive.writestr("../gtFine/train/evil/evil_000000_000001_gtFine_labelIds.png", b"x")
     dataset = Cityscapes(tmp_path)
     assert len(list(dataset.samples("train"))) == 4
-    (note,) = dataset.notes("train")
+    note = dataset.notes()[0]
     assert "1 member of gtFine_trainvaltest.zip refused (../gtFine/train/evil" in note
 
 

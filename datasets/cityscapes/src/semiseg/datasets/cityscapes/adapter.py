@@ -1,8 +1,7 @@
 """The adapter: pairs images with labels, leaves out what has no partner, and says what is missing."""
 
 import functools
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +18,6 @@ from semiseg.datasets.cityscapes.polygons import draw_file
 
 BLACK = "troisdorf/troisdorf_000000_000073"
 """The image of train_extra that is black all over and has a label of one value: always left out."""
-
-_log = logging.getLogger(__name__)
 
 
 class Cityscapes:
@@ -55,7 +52,7 @@ class Cityscapes:
         return {name: self._split(name) for name in _PARTS}
 
     def samples(self, split: str) -> Iterator[RawSample]:
-        """The samples of a split by key, `<city>/<city>_<sequence>_<frame>`; notes of it are logged as warnings.
+        """The samples of a split by key, `<city>/<city>_<sequence>_<frame>`.
 
         Raises DataError for a split that is unknown or missing, with what was found in the publisher's tree.
         """
@@ -64,25 +61,26 @@ class Cityscapes:
         missing = self._split(split).missing
         if missing is not None:
             raise DataError(f"data set '{self.name}', split '{split}': {missing}\nfound of it:\n{self._found()}")
-        for note in self.notes(split):
-            _log.warning("%s/%s: %s", self.name, split, note)
         part = _PARTS[split].split
         return (_sample(part, key, image, label) for key, image, label in self._pairings[split].samples)
 
-    def notes(self, split: str) -> list[str]:
-        """What a user should know of a split that is there: files left out, counted and named."""
-        pairing = self._pairings[split]
+    def notes(self) -> list[str]:
+        """Files that are left out of the splits that are there, counted and named."""
+        pairings = self._pairings  # lists the files, and with that the archives that are broken
         told = [f"{name} can't be read: {why}" for name, why in self._files.broken.items()]
         for name, members in self._files.refused.items():
             what = [f"{member}: {what}" for member, what in members.items()]
             told.append(f"{_plural(len(what), 'member')} of {name} refused ({_some(what)})")
-        if pairing.images:
-            told.append(f"{_plural(len(pairing.images), 'image')} without a label left out ({_some(pairing.images)})")
-        if pairing.labels:
-            told.append(f"{_plural(len(pairing.labels), 'label')} without an image left out ({_some(pairing.labels)})")
-        if pairing.black:
-            told.append(f"1 image left out that is black and has a label of one value ({_some(pairing.black)})")
-        return told
+        splits: dict[str, list[str]] = {}
+        for split, pairing in pairings.items():
+            for note in pairing.left_out() if pairing.samples else ():
+                splits.setdefault(note, []).append(split)
+        return told + [f"{' and '.join(names)}: {note}" for note, names in splits.items()]
+
+    def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
+        """Looking at the classes of what was written, where it has labels."""
+        labeled = [name for name in splits if _PARTS[name].labels is not None]
+        return [f"semiseg data stats {self.name} --split {labeled[0]} --shards {to}"] if labeled else []
 
     def _split(self, name: str) -> Split:
         part, pairing = _PARTS[name], self._pairings[name]
@@ -151,6 +149,14 @@ class _Pairing:
     images: list[str]
     labels: list[str]
     black: list[str]
+
+    def left_out(self) -> Iterator[str]:
+        if self.images:
+            yield f"{_plural(len(self.images), 'image')} without a label left out ({_some(self.images)})"
+        if self.labels:
+            yield f"{_plural(len(self.labels), 'label')} without an image left out ({_some(self.labels)})"
+        if self.black:
+            yield f"1 image left out that is black and has a label of one value ({_some(self.black)})"
 
 
 _PARTS = {
