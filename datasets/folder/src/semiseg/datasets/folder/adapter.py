@@ -1,0 +1,266 @@
+"""The adapter: images and masks of anybody's own, as people keep them, in a folder or an archive."""
+
+import functools
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from semiseg.data.adapter import RawSample, Split
+from semiseg.data.errors import DataError, unknown
+from semiseg.data.progress import Bar
+from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data.tree import Tree
+from semiseg.datasets.folder.classes import read_class_file
+from semiseg.datasets.folder.files import SPLITS, File, list_files, pair, plain
+from semiseg.datasets.folder.labels import interpret
+from semiseg.datasets.folder.masks import Seen, look, read_ids
+from semiseg.datasets.folder.pictures import Picture, as_png, highest, inspect
+from semiseg.datasets.folder.problems import Problems
+from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside
+from semiseg.datasets.folder.splits import Assigned, assign, keys_of, read_tags
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One image with all that is known of it."""
+
+    key: str
+    image: File
+    picture: Picture
+    mask: Seen | None
+    turn: int
+    tags: tuple[str, ...]
+
+
+class Folder:
+    """Images, masks for some of them, and whatever text files say more; all of it is looked at when this is made.
+
+    root       a folder, zip or tar
+    name       of the data set and its taxonomy; the root's name unless said
+    images, masks, unlabeled   folders, where their names are none that `FOLDERS` lists
+    classes    class file, where it is not one of `classes.toml`, `classes.txt`, ...
+    val        share of the masks that is held out where neither lists nor folders say which; 0.2 unless said
+    group      regular expression: images whose names agree in what it matches (its groups, if it has any) stay in one split
+    seed       another seed holds out others
+
+    Raises DataError with a table of everything that is wrong: names, sizes, values, lists, files that can't be read.
+    """
+
+    name: ClassVar[str] = "folder"
+    summary: ClassVar[str] = "images and masks of your own, from a folder or an archive"
+    home: ClassVar[str] = HOME
+    taxonomies: ClassVar[tuple[Taxonomy, ...]] = ()
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        name: str | None = None,
+        images: str | None = None,
+        masks: str | None = None,
+        unlabeled: str | None = None,
+        classes: str | None = None,
+        val: float | None = None,
+        group: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.root = find(root)
+        own = dataset_name(name, self.root)
+        self._where = f"{own} at {self.root}"
+        self._tree = tree = inside(Tree.open(self.root))
+        self._notes: list[str] = []
+        problems = Problems()
+        listing = list_files(tree.names(), {"unlabeled": unlabeled, "mask": masks, "image": images})
+        if not listing.images:
+            raise DataError(f"{self._where}: no image in it; expected:{TREE}")
+        found, afar = pair(listing, problems)
+        pictures = dict(self._look("images", [each.name for each in listing.images], inspect, problems))
+        seen = dict(self._look("masks", [each.name for each in listing.masks], look, problems))
+        turns = self._turns(found, pictures, seen, problems)
+        given = read_class_file(tree, classes, problems)
+        labels = None
+        if given is not None or not any(kind == "class file" for kind, _, _ in problems.rows):
+            labels = interpret(own, tree, [seen[name] for name in sorted(seen)], given, problems)
+        assigned = assign(
+            tree, listing.images, set(found), val=_share(val), seed=seed, group=_pattern(group), problems=problems
+        )
+        tags = read_tags(tree, listing.images, problems)
+        problems.raise_any(self._where)
+        assert labels is not None
+        self._bits = self._depth([name for name, picture in pictures.items() if picture.deep])
+        keys, met = keys_of(listing.images)
+        self._splits: dict[str, list[_Sample]] = {}
+        for image in sorted(listing.images, key=lambda image: keys[image.name]):
+            mask = seen[found[image.name].name] if image.name in found else None
+            turned = turns.get(image.name, 1)
+            sample = _Sample(keys[image.name], image, pictures[image.name], mask, turned, tags.get(image.name, ()))
+            self._splits.setdefault(assigned.splits[image.name], []).append(sample)
+        self._rules, self.raw_space = labels.rules, labels.raw_space
+        self.version = labels.version + (f"-{self._bits}bit" if self._bits > 8 else "")
+        # Of every other data set these belong to the class; of a folder they are known when it has been looked at.
+        vars(self).update(name=own, taxonomies=(labels.taxonomy,))
+        self._tell(listing.ignored, afar, met, assigned, labels.taxonomy, tags)
+        self._notes += labels.notes
+
+    version: str
+    raw_space: RawSpace
+
+    def splits(self) -> dict[str, Split]:
+        order = (*SPLITS, "unlabeled")
+        names = sorted(self._splits, key=lambda name: (order.index(name) if name in order else len(order), name))
+        return {
+            name: Split(
+                name=name,
+                samples=len(self._splits[name]),
+                labeled=not name.startswith("unlabeled"),
+                default=name in order,
+            )
+            for name in names
+        }
+
+    def samples(self, split: str) -> Iterator[RawSample]:
+        """In the order of keys."""
+        if split not in self._splits:
+            raise DataError(f"{self._where}: {unknown('split', split, self._splits)}")
+        chosen = self._splits[split]
+        convert = self._kind(chosen) is None
+        return (self._raw(sample, convert) for sample in chosen)
+
+    def notes(self) -> list[str]:
+        return list(self._notes)
+
+    def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
+        """The command that trains on these splits."""
+        if "train" not in splits:
+            return []
+        changes = [f"name={self.name}-cct", f"data.shards={to}", f"data.domains.own.taxonomy={self.name}"]
+        changes.append(f"data.domains.own.labeled.dataset={self.name}")
+        changes.append(f"data.domains.own.unlabeled.dataset={self.name}")
+        if "unlabeled" not in splits:
+            changes.append("data.domains.own.unlabeled.split=train")
+        changes.append(f"data.domains.own.val.dataset={self.name}" if "val" in splits else "data.domains.own.val=")
+        return ["semiseg train folder_cct " + " ".join(map(shlex.quote, changes))]
+
+    def _raw(self, sample: _Sample, convert: bool) -> RawSample:
+        read = self._tree.member(sample.image.name)
+        size = self._tree.size(sample.image.name)
+        if convert and sample.picture.kind != "png":
+            read = functools.partial(as_png, read, self._bits)
+            size = 2 * sample.picture.size[0] * sample.picture.size[1]  # of a photograph, about
+        label, meta = None, {"source": plain(sample.image.name)}
+        if sample.mask is not None:
+            label = self._tree.member(sample.mask.name)
+            if not sample.mask.stored or sample.turn != 1:
+                label = functools.partial(read_ids, label, self._rules, sample.turn)
+            size += self._tree.size(sample.mask.name)
+            meta["mask"] = plain(sample.mask.name)
+        return RawSample(key=sample.key, image=read, label=label, size=size, tags=sample.tags, meta=meta)
+
+    def _kind(self, samples: list[_Sample]) -> str | None:
+        """The kind of all images of a split, or None where they become PNGs."""
+        kinds = {sample.picture.kind for sample in samples}
+        return kinds.pop() if len(kinds) == 1 else None
+
+    def _look(self, what: str, names: list[str], how: Callable, problems: Problems) -> Iterator[tuple]:
+        """(name, what `how` finds in it) of every file that can be read."""
+        with Bar(f"looking at {what}") as bar:
+            for number, name in enumerate(names, start=1):
+                try:
+                    yield name, how(self._tree, name)
+                except DataError as error:
+                    problems.add(f"{what[:-1]} that can't be used", name, str(error))
+                bar(number, len(names))
+
+    def _turns(
+        self, found: dict[str, File], pictures: dict[str, Picture], seen: dict[str, Seen], problems: Problems
+    ) -> dict[str, int]:
+        """image name -> EXIF orientation by which its mask is to be turned: masks are drawn over what a program shows.
+
+        Most programs show images upright, some as they are stored; sizes tell which, where width and height differ.
+        """
+        turns, unsure = {}, []
+        for name, file in found.items():
+            picture, mask = pictures.get(name), seen.get(file.name)
+            if picture is None or mask is None:
+                continue
+            if mask.orientation not in (0, 1):
+                turns[name] = mask.orientation
+            elif picture.orientation != 1 and mask.size == picture.size == picture.upright:
+                unsure.append(name)
+            elif picture.orientation != 1 and mask.size == picture.size:
+                turns[name] = picture.orientation
+            else:
+                turns[name] = 1
+            swapped = turns.get(name, 1) in (5, 6, 7, 8)
+            size = mask.size[::-1] if swapped else mask.size
+            if size != picture.upright:
+                shown = "x".join(map(str, picture.upright))
+                what = f"{'x'.join(map(str, size))} pixels, its image {name} {shown}; draw or export it at the image's size"
+                problems.add("size of a mask", file.name, what)
+        as_stored = Counter(turns[name] == 1 for name in turns if pictures[name].orientation != 1)
+        for name in unsure:
+            turns[name] = pictures[name].orientation if as_stored[False] > as_stored[True] else 1
+        if unsure:
+            how = "as their images are stored" if as_stored[False] > as_stored[True] else "upright"
+            self._notes.append(
+                f"{_count(len(unsure), 'image')} turned by EXIF (first {unsure[0]}) with masks that could lie either way: "
+                f"taken as drawn {how}; look at them"
+            )
+        return turns
+
+    def _depth(self, names: list[str]) -> int:
+        """How many bits of the pictures of more than 8 bits are in use: one number for all, so that they stay comparable."""
+        if not names:
+            return 8
+        top = max(highest(self._tree, name) for name in names)
+        bits = next((bits for bits in (8, 10, 12, 14, 16) if top < 1 << bits), top.bit_length())
+        self._notes.append(
+            f"{_count(len(names), 'image')} of more than 8 bits, values up to {top}: scaled to 8 bits as of {bits} bits"
+        )
+        return bits
+
+    def _tell(
+        self, ignored: Counter[str], afar: int, met: int, assigned: Assigned, taxonomy: Taxonomy, tags: dict
+    ) -> None:
+        """Notes on what was decided."""
+        if any(not name.startswith("unlabeled") for name in self._splits):
+            self._notes.append(f"splits: {assigned.how}")
+        self._notes += [f"left out: {count} {why}" for why, count in sorted(ignored.items())]
+        if afar:
+            self._notes.append(
+                f"{_count(afar, 'mask')} found by the file's name alone, in another folder than the image's"
+            )
+        if met:
+            self._notes.append(f"{met} images whose names make one key with another's: their keys end in a hash")
+        for split, samples in self._splits.items():
+            kinds = Counter(sample.picture.why or sample.picture.kind for sample in samples)
+            if self._kind(samples) is None:
+                some = ", ".join(f"{count} {why}" for why, count in kinds.most_common())
+                kept = kinds["jpg"]
+                cost = f"; {_count(kept, 'JPEG')} among them, which grow several times" if kept else ""
+                self._notes.append(f"{split}: all images are stored as PNG ({some}){cost}")
+        strange = sorted({tag for found in tags.values() for tag in found} - set(taxonomy.names))
+        if strange:
+            self._notes.append(f"tags.csv: tags that are no classes: {', '.join(strange[:10])}")
+
+
+def _share(val: float | None) -> float | None:
+    if val is not None and (isinstance(val, bool) or not isinstance(val, int | float) or not 0 <= val < 1):
+        raise DataError(
+            f"option val={val}: expected a share of the masks, 0 to 1, such as val=0.2; val=0 holds out none"
+        )
+    return val
+
+
+def _pattern(group: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if group is None else re.compile(group)
+    except (re.error, TypeError) as error:
+        raise DataError(f"option group={group}: no regular expression ({error}); such as group=(.*)_frame") from error
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

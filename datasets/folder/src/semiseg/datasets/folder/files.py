@@ -1,0 +1,219 @@
+"""Which file is an image, which a mask, and which belong together: by the names of folders and files alone."""
+
+import difflib
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import PurePosixPath
+
+from semiseg.datasets.folder.problems import Problems
+
+FOLDERS = {
+    "unlabeled": "unlabeled unlabelled unlabeled_images unlabelled_images without_masks",
+    "mask": "mask masks label labels labelled_masks annotation annotations annot annots gt groundtruth ground_truth "
+    "seg segs segmentation segmentations segmentationclass target targets",
+    "image": "image images img imgs photo photos picture pictures jpegimages frames input inputs",
+}  # the words that people name such folders by, in any case
+SPLITS = {
+    "train": "train training trainset",
+    "val": "val valid validation valset",
+    "test": "test testing testset",
+}
+# Formats that Pillow reads and that hold photographs or masks; it also opens films, vector graphics and raw arrays.
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".tga", ".jp2", ".j2k", ".jpx", ".jpf", ".avif", ".pcx", ".sgi", ".bw", ".qoi", ".psd", ".ras",
+})  # fmt: skip
+CAMERA = frozenset({".heic", ".heif", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".jxl"})
+_AFTER = re.compile(
+    r"[-_. ](masks?|labels?|label_?ids|gt|seg(mentation)?|annot(ation)?s?|ground_?truth|l|images?|img|rgb|photo)$"
+)
+_BEFORE = re.compile(r"^(masks?|labels?|gt|seg|annot(ation)?|ground_?truth|images?|img|rgb|photo)[-_. ]")
+_MASK = re.compile(r"[-_. ](masks?|labels?|label_?ids|gt|seg(mentation)?|annot(ation)?s?|ground_?truth|l)$")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A picture: its name in the tree, and what is left of the name without the words that say what it is.
+
+    role    "image", "unlabeled" (an image that has no mask) or "mask"
+    split   of "images/train/x.jpg" or "train/images/x.jpg"
+    folders, stem   "images/train/roofs/x.jpg" has ("roofs",) and "x"
+    """
+
+    name: str
+    role: str
+    split: str | None
+    folders: tuple[str, ...]
+    stem: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All pictures, and how many files were left out for which reason."""
+
+    images: list[File]
+    masks: list[File]
+    ignored: Counter[str]
+
+
+def list_files(names: Iterable[str], told: Mapping[str, str | None]) -> Listing:
+    """Sort names into images and masks. `told`: role -> the folder that the user says it is in, or None to look for one.
+
+    Without any folder of images every picture that is not in another role's folder is one, and a mask may lie beside its
+    image: x.jpg and x_mask.png, or x.jpg and x.png.
+    """
+    ignored: Counter[str] = Counter()
+    files = []
+    for name in names:
+        parts = PurePosixPath(name).parts
+        suffix = PurePosixPath(name).suffix.lower()
+        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+            continue
+        if suffix in CAMERA:
+            ignored[f"{suffix} files, which Pillow does not read: convert them to JPEG or PNG"] += 1
+        elif suffix in SUFFIXES:
+            files.append(_file(name, parts, told))
+    if any(file.role == "image" for file in files):
+        outside = [file for file in files if not file.role]
+        ignored["pictures outside the folders of images and masks"] += len(outside)
+        files = [file for file in files if file.role]
+    else:
+        files = [file if file.role else replace(file, role="image") for file in files]
+    if not any(file.role == "mask" for file in files):
+        files = _side_by_side(files)
+    images = [file for file in files if file.role != "mask"]
+    return Listing(images, [file for file in files if file.role == "mask"], +ignored)
+
+
+def pair(listing: Listing, problems: Problems) -> tuple[dict[str, File], int]:
+    """The mask of each image, by the image's name, and how many were found by their name across folders.
+
+    Ever less is asked of a pair's names: equal but for the suffix; without case and "_mask", "_label", "_gt"; the same in
+    another split's folder; the same in any folder. A match counts where it is the only one. Masks left over are problems.
+    """
+    images = {file.name: file for file in listing.images if file.role == "image"}
+    masks = {file.name: file for file in listing.masks}
+    found: dict[str, File] = {}
+    afar = 0
+    for likeness in (_exactly, _nearly, _in_any_split, _in_any_folder):
+        of_images, of_masks = _by(likeness, images.values()), _by(likeness, masks.values())
+        for key, candidates in of_masks.items():
+            if len(candidates) == 1 and len(of_images.get(key, ())) == 1:
+                image = of_images[key][0]
+                found[image.name] = masks.pop(candidates[0].name)
+                del images[image.name]
+                afar += likeness is _in_any_folder
+    if masks:
+        _tell(listing, masks, found, problems)
+    return found, afar
+
+
+def plain(text: str) -> str:
+    """A name in one spelling, whatever the file system made of its accents; bytes that are no text become "?" marks."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unicodedata.normalize("NFC", text)
+
+
+def _file(name: str, parts: tuple[str, ...], told: Mapping[str, str | None]) -> File:
+    folders = [plain(part) for part in parts[:-1]]
+    role, first, last = _role(folders, told)
+    split = None
+    before, after = folders[:first], folders[last:]
+    if after and (split := _split(after[0])):
+        after = after[1:]
+    elif before and (split := _split(before[-1])):
+        before = before[:-1]
+    return File(name, role, split, (*before, *after), plain(PurePosixPath(name).stem))
+
+
+def _role(folders: list[str], told: Mapping[str, str | None]) -> tuple[str, int, int]:
+    """The role that a file's folders give it ("" for none), and which of the folders say so."""
+    for role, place in told.items():
+        wanted = [plain(part) for part in PurePosixPath(place).parts] if place else []
+        if wanted and folders[: len(wanted)] == wanted:
+            return role, 0, len(wanted)
+    for position, folder in enumerate(folders):
+        for role, words in FOLDERS.items():
+            if not told.get(role) and folder.lower().replace(" ", "_").replace("-", "_") in words.split():
+                return role, position, position + 1
+    return "", 0, 0
+
+
+def _split(folder: str) -> str | None:
+    return next((split for split, words in SPLITS.items() if folder.lower() in words.split()), None)
+
+
+def _side_by_side(files: list[File]) -> list[File]:
+    """Recognise masks that lie beside their images: "x_mask" where there is an "x", or the PNG of two files named x."""
+    stems = {(file.split, file.folders, file.stem.lower()) for file in files if file.role == "image"}
+    twins = _by(_exactly, [file for file in files if file.role == "image"])
+    found = []
+    for file in files:
+        stripped = _MASK.sub("", file.stem.lower())
+        named = stripped != file.stem.lower() and (file.split, file.folders, stripped) in stems
+        others = [other for other in twins.get(_exactly(file), []) if other != file]
+        is_png = file.name.lower().endswith(".png")
+        twin = is_png and len(others) == 1 and not others[0].name.lower().endswith(".png")
+        found.append(replace(file, role="mask") if file.role == "image" and (named or twin) else file)
+    return found
+
+
+def _exactly(file: File) -> tuple:
+    return file.split, file.folders, file.stem
+
+
+def _nearly(file: File) -> tuple:
+    return file.split, tuple(folder.lower() for folder in file.folders), bare(file.stem)
+
+
+def _in_any_split(file: File) -> tuple:
+    return _nearly(file)[1:]
+
+
+def _in_any_folder(file: File) -> str:
+    return bare(file.stem)
+
+
+@cache
+def bare(stem: str) -> str:
+    """A stem without case and without the words that tell an image from its mask."""
+    stem = stem.lower()
+    for pattern in (_AFTER, _BEFORE):
+        stem = pattern.sub("", stem) or stem
+    return stem
+
+
+def _by(likeness: Callable[[File], object], files: Iterable[File]) -> dict[object, list[File]]:
+    groups: dict[object, list[File]] = defaultdict(list)
+    for file in files:
+        groups[likeness(file)].append(file)
+    return groups
+
+
+def _tell(listing: Listing, masks: dict[str, File], found: dict[str, File], problems: Problems) -> None:
+    """Say of each mask why it has no image."""
+    by_name = _by(_in_any_folder, listing.images)
+    taken = {mask.name: image for image, mask in found.items()}
+    of_masks = _by(_in_any_folder, listing.masks)
+    names = list(by_name)
+    for number, mask in enumerate(masks.values()):
+        key = _in_any_folder(mask)
+        candidates = [image.name for image in by_name.get(key, [])]
+        if candidates and all(image.role == "unlabeled" for image in by_name[key]):
+            problems.add(
+                "mask without image", mask.name, f"{candidates[0]} is among the unlabeled; move it to the images"
+            )
+        elif len(candidates) > 1:
+            problems.add("several images for a mask", mask.name, f"{', '.join(candidates[:3])}: name one as the mask")
+        elif candidates:
+            rivals = [other.name for other in of_masks[key] if other != mask]
+            rival = next((name for name in rivals if name in taken), rivals[0] if rivals else "another")
+            problems.add("several masks for an image", mask.name, f"{candidates[0]} has {rival} too; keep one")
+        else:
+            near = difflib.get_close_matches(str(key), map(str, names), n=1) if number < 50 else []
+            hint = f"; nearest: {by_name[near[0]][0].name}" if near else ""
+            problems.add("mask without image", mask.name, f"no image of this name{hint}")

@@ -1,0 +1,218 @@
+"""What the masks of a folder mean, decided over all of them: raw ids, classes, and the rules to read each mask by."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from semiseg.data.manifest import canonical, sha256
+from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data.tree import Tree
+from semiseg.datasets.folder.classes import (
+    BACKGROUND,
+    VOID,
+    Class,
+    ClassFile,
+    coloured,
+    generated_colour,
+    propose,
+)
+from semiseg.datasets.folder.masks import Colour, Rules, Seen, first_pixel
+from semiseg.datasets.folder.problems import Problems
+
+MOST_IDS = 100  # more values than these without a class file are a smoothed or a grey picture, not a mask
+MOST_COLOURS = 64
+_UNKNOWN = "unknown value in a mask"
+_SMOOTH = "masks are saved without smoothing, as PNG; or name the classes in classes.toml"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """version: names how masks are read, so that shards of another reading are told apart."""
+
+    raw_space: RawSpace
+    taxonomy: Taxonomy
+    rules: Rules
+    version: str
+    notes: tuple[str, ...]
+
+
+def interpret(
+    name: str, tree: Tree, seen: Sequence[Seen], given: ClassFile | None, problems: Problems
+) -> Labels | None:
+    """Settle what all masks mean; None where `problems` has got something that prevents it."""
+    before = len(problems.rows)
+    by_colour = _by_colour(seen, given)
+    notes: list[str] = []
+    if by_colour:
+        classes, ignored = _coloured_classes(seen, by_colour, given, problems)
+        rules = _rules(by_colour, classes, ignored, given)
+        version = f"colours-{sha256(canonical(rules.ids))[:8]}"
+        _check_colours(tree, seen, rules, classes, problems)
+    else:
+        classes, ignored, version = _numbered_classes(seen, given, notes, problems)
+        rules = Rules()
+    if len(problems.rows) == before:
+        _check_ids(tree, seen, by_colour, {each.id for each in classes} | set(ignored), given, problems)
+    if len(problems.rows) > before:
+        return None
+    if given is None and seen and version != "binary":
+        notes.append(_proposal(tree, classes, ignored, by_colour))
+    described = given or ClassFile("", tuple(classes))
+    foreground = ClassFile("", tuple(classes), foreground=described.foreground).default_foreground()
+    raw = RawSpace(
+        name=name, names={**{each.id: f"id {each.id}" for each in classes}, **dict.fromkeys(ignored, "void")}
+    )
+    taxonomy = Taxonomy(
+        name=name,
+        raw=raw,
+        names=tuple(each.name for each in classes),
+        colours=coloured(classes),
+        ids={each.id: place for place, each in enumerate(classes)},
+        foreground=foreground,
+    )
+    return Labels(raw, taxonomy, rules, version, tuple(notes))
+
+
+def _by_colour(seen: Sequence[Seen], given: ClassFile | None) -> frozenset[str]:
+    """The forms of masks whose colours count."""
+    known = {each.colour for each in given.classes if each.colour} | set(given.ignore_colours) if given else set()
+    forms = {each.form for each in seen}
+    chosen = {"colours"} & forms
+    greys = [each for each in seen if each.form == "grey"]
+    if greys and (chosen or (known and all(known.issuperset(each.colours) for each in greys))):
+        chosen.add("grey")
+    palettes = [each for each in seen if each.form == "palette"]
+    if palettes and (chosen or _mean_colours(palettes, given, known)):
+        chosen.add("palette")
+    return frozenset(chosen)
+
+
+def _mean_colours(palettes: list[Seen], given: ClassFile | None, known: set[Colour]) -> bool:
+    """Whether palettes mean their colours: they contradict the class file's ids or, without one, each other."""
+    pairs = {pair for each in palettes for pair in each.palette.items()}
+    if known and given:
+        told = {each.id: each.colour for each in given.classes} | dict.fromkeys(given.ignore_ids)
+        contradicts = any(place not in told or told[place] not in (None, colour) for place, colour in pairs)
+        return contradicts and all(colour in known for _, colour in pairs)
+    return len(pairs) > len({place for place, _ in pairs})
+
+
+def _coloured_classes(
+    seen: Sequence[Seen], forms: frozenset[str], given: ClassFile | None, problems: Problems
+) -> tuple[list[Class], list[int]]:
+    """The classes, with colours, and the ids that are ignored."""
+    coloured_masks = [each for each in seen if each.form in forms]
+    found = Counter[Colour]()
+    for each in coloured_masks:
+        found.update(each.colours)
+    worst = max(coloured_masks, key=lambda each: len(each.colours))
+    if given is None:
+        if len(found) > MOST_COLOURS:
+            what = f"{len(worst.colours)} colours, {len(found)} in all masks: {_SMOOTH}"
+            problems.add("too many values", worst.name, what)
+            return [], []
+        colours = sorted(found, key=lambda colour: (sum(colour) > 0, colour))
+        return [Class(f"class_{i}", i, colour) for i, colour in enumerate(colours)], [VOID]
+    bare = [each.name for each in given.classes if each.colour is None]
+    if bare and not any(each.colour for each in given.classes):
+        some = ", ".join(str(list(colour)) for colour, _ in found.most_common(12))
+        problems.add("class file", given.name, f"masks are in colours ({some}); give every class a colour = [r, g, b]")
+    return list(given.classes), list(given.ignore_ids)
+
+
+def _rules(forms: frozenset[str], classes: list[Class], ignored: list[int], given: ClassFile | None) -> Rules:
+    pairs = [(each.colour, each.id) for each in classes if each.colour]
+    voids = given.ignore_colours if given else ()
+    if voids and not ignored:
+        ignored.append(next(i for i in range(VOID, -1, -1) if i not in {each.id for each in classes}))
+    pairs += [(colour, VOID if VOID in ignored else ignored[0]) for colour in voids]
+    return Rules(forms, tuple(sorted(pairs)))
+
+
+def _numbered_classes(
+    seen: Sequence[Seen], given: ClassFile | None, notes: list[str], problems: Problems
+) -> tuple[list[Class], list[int], str]:
+    """The classes, the ids that are ignored, and how masks are read."""
+    found = Counter[int]()
+    for each in seen:
+        found.update(each.ids)
+    binary = bool(found) and set(found) <= {0, 255} and 255 in found
+    if binary and (given is None or (len(given.classes) == 2 and {each.id for each in given.classes} == {0, 1})):
+        names = [each.name for each in given.classes] if given else ["background", "foreground"]
+        colours = [each.colour for each in given.classes] if given else [(0, 0, 0), (255, 255, 255)]
+        share = found[255] / found.total()
+        notes.append(
+            f"masks are black and white: 0 is {names[0]}, 255 is {names[1]} ({share:.1%} of all pixels); nothing is ignored"
+        )
+        return [Class(names[0], 0, colours[0]), Class(names[1], 255, colours[1])], [], "binary"
+    if given is not None:
+        return list(given.classes), list(given.ignore_ids), "ids"
+    ids = sorted(set(found) - {VOID})
+    if len(ids) > MOST_IDS:
+        worst = max(seen, key=lambda each: len(each.ids))
+        problems.add("too many values", worst.name, f"{len(worst.ids)} ids, {len(ids)} in all masks: {_SMOOTH}")
+        return [], [], ""
+    palette = {place: colour for each in seen for place, colour in each.palette.items()}
+    colours = [palette.get(number, generated_colour(number) if number < 255 else None) for number in ids]
+    unique = [colour if colours.count(colour) == 1 else None for colour in colours]
+    classes = [Class(f"class_{number}", number, colour) for number, colour in zip(ids, unique, strict=True)]
+    if not seen:
+        notes.append("no masks: all images are unlabeled; masks go beside images/ into masks/, under the images' names")
+    return classes or [Class("class_0", 0, (0, 0, 0))], [VOID], "ids"
+
+
+def _check_colours(tree: Tree, seen: Sequence[Seen], rules: Rules, classes: list[Class], problems: Problems) -> None:
+    known = dict(rules.ids)
+    if not known:
+        return
+    for each in seen:
+        for colour in (c for c in each.colours if each.form in rules.by_colour and c not in known):
+            x, y = first_pixel(tree, each, colour)
+            near = min(known, key=lambda other: sum((a - b) ** 2 for a, b in zip(colour, other, strict=True)))
+            nearest = next((c.name for c in classes if c.colour == near), "ignore")
+            count = each.colours[colour]
+            what = f"colour {colour} in {count} pixel{'s' * (count != 1)}, first at x={x}, y={y}; nearest: {nearest} {near}"
+            problems.add(_UNKNOWN, each.name, what)
+            if len(each.colours) > MOST_COLOURS:
+                problems.add("too many values", each.name, f"{len(each.colours)} colours: {_SMOOTH}")
+                break
+
+
+def _check_ids(
+    tree: Tree,
+    seen: Sequence[Seen],
+    forms: frozenset[str],
+    known: set[int],
+    given: ClassFile | None,
+    problems: Problems,
+) -> None:
+    for each in seen:
+        if each.form in forms:
+            continue
+        if forms and given is None and set(each.ids) - {0}:
+            problems.add(
+                "ids and colours mixed",
+                each.name,
+                "holds ids, other masks hold colours; write a classes.toml with both",
+            )
+            continue
+        for number in (i for i in each.ids if i not in known):
+            x, y = first_pixel(tree, each, number)
+            count = each.ids[number]
+            where = f"{count} pixel{'s' * (count != 1)}, first at x={x}, y={y}"
+            problems.add(
+                _UNKNOWN, each.name, f"id {number} in {where}; add it to {given.name if given else 'classes.toml'}"
+            )
+            if len(each.ids) > MOST_IDS:
+                problems.add("too many values", each.name, f"{len(each.ids)} ids: {_SMOOTH}")
+                break
+
+
+def _proposal(tree: Tree, classes: list[Class], ignored: list[int], by_colour: frozenset[str]) -> str:
+    what = "colours" if by_colour else "ids"
+    count = f"{len(classes)} {what if len(classes) != 1 else what[:-1]}"
+    some = ", ".join(str(each.colour if by_colour else each.id) for each in classes)
+    text = "\n".join(f"  {line}" for line in propose(classes, ignored).splitlines())
+    hint = f"class names are made up, for want of a class file; masks hold {count} ({some})"
+    more = f"{BACKGROUND[0]!r} as a name makes the other classes foreground"
+    return f"{hint}. Save this with names of yours as {tree.where('classes.toml')} and run the command again ({more}):\n{text}"

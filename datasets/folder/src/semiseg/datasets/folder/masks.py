@@ -1,0 +1,166 @@
+"""One mask file, whatever made it: what values it holds, and its ids [h, w].
+
+People's masks come as grey images of ids, as palettes whose numbers are ids (VOC), as palettes of an image editor that
+mean nothing but their colours, as RGB in the colours of classes, as black and white. What a file alone does not tell is
+decided over all of them, and written down as `Rules`.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from semiseg.data.errors import DataError
+from semiseg.data.tree import Tree
+from semiseg.datasets.folder.pictures import ORIENTATION, opened, stream, turn
+
+Colour = tuple[int, int, int]
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one mask holds.
+
+    size     (width, height), as stored
+    form     "ids", "palette", "colours", or "grey" for RGB whose three bands are equal everywhere
+    ids      id (or place in the palette, or grey value) -> pixels; empty for colours
+    colours  colour -> pixels, for all forms but ids
+    palette  place in the palette -> colour, of those that occur
+    """
+
+    name: str
+    size: tuple[int, int]
+    orientation: int
+    form: str
+    ids: dict[int, int] = field(default_factory=dict)
+    colours: dict[Colour, int] = field(default_factory=dict)
+    palette: dict[int, Colour] = field(default_factory=dict)
+    stored: bool = False  # a PNG whose bytes can be stored as they are, if its values are ids
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How to read all masks of a folder.
+
+    by_colour  forms whose colours count, not their ids
+    ids        colour -> id
+    """
+
+    by_colour: frozenset[str] = frozenset()
+    ids: tuple[tuple[Colour, int], ...] = ()
+
+
+def look(tree: Tree, name: str) -> Seen:
+    """Count the values of a mask; DataError without a place where it holds none, or none that are certain."""
+    with stream(tree, name) as file:
+        head = file.read(64)
+        file.seek(0)
+        with opened(file, bool(head)) as picture:
+            _refuse_lossy(picture, head)
+            orientation = picture.getexif().get(ORIENTATION, 1)
+            form, values, palette = _values(picture, head)
+            stored = picture.format == "PNG" and form == "ids" and picture.mode != "1" and head[24] >= 8
+            size = picture.size
+    if form == "colours":
+        packed, counts = np.unique(_pack(values), return_counts=True)
+        colours = {_unpack(int(each)): int(count) for each, count in zip(packed, counts, strict=True)}
+        if all(red == green == blue for red, green, blue in colours):
+            return Seen(name, size, orientation, "grey", {c[0]: n for c, n in colours.items()}, colours)
+        return Seen(name, size, orientation, form, colours=colours)
+    counts = np.bincount(values.ravel())
+    ids = {int(number): int(counts[number]) for number in np.flatnonzero(counts)}
+    if form == "ids":
+        return Seen(name, size, orientation, form, ids, stored=stored and orientation == 1)
+    used = {number: palette[number] for number in ids}
+    return Seen(name, size, orientation, form, ids, {used[i]: n for i, n in ids.items()}, used)
+
+
+def read_ids(read: Callable[[], bytes], rules: Rules, orientation: int = 1) -> np.ndarray:
+    """Ids [h, w], uint8 or uint16, turned as EXIF's `orientation` says. DataError for a colour that has no id."""
+    data = read()
+    with opened(io.BytesIO(data), bool(data)) as picture:
+        form, values, palette = _values(picture, data[:64])
+    if form == "colours" and (values == values[..., :1]).all():
+        form = "grey"
+    if form in rules.by_colour:
+        if form == "palette":
+            values = np.array(palette, np.uint8)[values]
+        ids = _ids_of(values, rules)
+    else:
+        ids = values[..., 0] if form == "grey" else values
+    return turn(ids, orientation)
+
+
+def first_pixel(tree: Tree, seen: Seen, value: int | Colour) -> tuple[int, int]:
+    """(x, y) of the first pixel of an id or a colour that was seen in a mask."""
+    with stream(tree, seen.name) as file:
+        head = file.read(64)
+        file.seek(0)
+        with opened(file) as picture:
+            _, values, palette = _values(picture, head)
+    if isinstance(value, tuple) and values.ndim == 2:
+        values = np.array(palette, np.uint8)[values]
+    matching = (values == value).all(-1) if isinstance(value, tuple) else values == value
+    y, x = np.argwhere(matching if matching.ndim == 2 else matching[..., 0])[0]
+    return int(x), int(y)
+
+
+def _refuse_lossy(picture: Any, head: bytes) -> None:
+    lossy = picture.format in _LOSSY or (picture.format == "WEBP" and b"VP8L" not in head)
+    if lossy or picture.info.get("compression") == "jpeg":
+        raise DataError(
+            f"a mask as {picture.format}, whose compression changes ids and colours; export it again as PNG"
+        )
+
+
+def _values(picture: Any, head: bytes) -> tuple[str, np.ndarray, list[Colour]]:
+    """("ids" or "palette", [h, w], palette) or ("colours", [h, w, 3], [])."""
+    mode = picture.mode
+    if mode in ("P", "PA"):
+        flat = picture.getpalette("RGB") or []
+        palette = [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
+        values = np.asarray(picture if mode == "P" else picture.getchannel("P"))
+        palette += [(0, 0, 0)] * (int(values.max()) + 1 - len(palette))
+        return "palette", values, palette
+    if mode in ("1", "L", "LA"):
+        values = np.asarray(picture.convert("L"))
+        depth = head[24] if picture.format == "PNG" else 8
+        if depth in (2, 4):  # Pillow spreads them over 0..255
+            values = values // np.uint8(255 // (2**depth - 1))
+        return "ids", values, []
+    if mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise DataError(f"values {values.min()} to {values.max()}; ids are 0 to 65535")
+        return "ids", values.astype(np.uint16), []
+    if mode in ("RGB", "RGBA", "RGBX"):
+        return "colours", np.asarray(picture.convert("RGB")), []
+    raise DataError(f"pixels of type {mode}, which hold no ids; export it as a PNG of ids or of colours")
+
+
+def _ids_of(colours: np.ndarray, rules: Rules) -> np.ndarray:
+    """Look every pixel's colour up, [h, w, 3] -> [h, w]."""
+    known = np.array(sorted((_packed(colour), number) for colour, number in rules.ids), np.int64).reshape(-1, 2)
+    packed = _pack(colours)
+    place = np.minimum(np.searchsorted(known[:, 0], packed), len(known) - 1)
+    strange = known[place, 0] != packed
+    if strange.any():
+        y, x = np.argwhere(strange)[0]
+        raise DataError(f"colour {tuple(colours[y, x].tolist())} at x={x}, y={y} is of no class")
+    return known[place, 1].astype(np.uint8 if known[:, 1].max() < 256 else np.uint16)
+
+
+def _pack(colours: np.ndarray) -> np.ndarray:
+    wide = colours.astype(np.int64)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def _packed(colour: Colour) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def _unpack(packed: int) -> Colour:
+    return packed >> 16, packed >> 8 & 255, packed & 255

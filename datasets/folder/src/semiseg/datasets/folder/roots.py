@@ -1,0 +1,61 @@
+"""Where the files are, and what the data set is called."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+from semiseg.data.adapter import find_root, installed
+from semiseg.data.errors import DataError
+from semiseg.data.tree import Tree
+from semiseg.datasets.folder.files import FOLDERS, SPLITS, list_files
+
+HOME = "your own disk: semiseg data shard folder ROOT --option name=NAME"
+TREE = """
+    roofs/
+      images/     photographs, in any folders below; train/, val/, test/ split them
+      masks/      masks under the images' names (x.png, x_mask.png ...), as many as there are
+      unlabeled/  more photographs (optional)
+      classes.toml, train.txt and val.txt, tags.csv (optional)
+"""
+
+
+def find(root: Path | None) -> Path:
+    """The folder or archive; the one above where the user points at its images/ itself."""
+    if root is None:
+        return find_root("folder", None, locate=_holds_images, expected=TREE, home=HOME)
+    place = root.expanduser().absolute()
+    if not place.exists():
+        raise DataError(f"{place} does not exist; expected a folder, zip or tar:{TREE}")
+    if place.is_dir() and place.name.lower() in FOLDERS["image"].split():
+        beside = [each for each in place.parent.iterdir() if each.name.lower() in FOLDERS["mask"].split()]
+        return place.parent if beside else place
+    return place
+
+
+def _holds_images(place: Path) -> Path | None:
+    return place if list_files(Tree.open(place).names(), {}).images else None
+
+
+def inside(tree: Tree) -> Tree:
+    """Past folders that hold nothing but one folder, as archives do."""
+    roles = " ".join((*FOLDERS.values(), *SPLITS.values())).split()
+    while len(tops := {name.partition("/")[0] for name in tree.names() if "/" in name}) == 1:
+        top = next(iter(tops))
+        if top.lower() in roles or any("/" not in name for name in tree.names()):
+            break
+        tree = tree.sub(top)
+    return tree
+
+
+def dataset_name(told: str | None, root: Path) -> str:
+    """The data set's name: a folder, a word of commands and recipes."""
+    stem = re.sub(r"\.(zip|tar|tgz|tar\.\w+)$", "", root.name, flags=re.IGNORECASE)
+    text = unicodedata.normalize("NFKD", (told or stem).replace("ß", "ss")).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_") or "own"
+    if told is not None and name != told:
+        raise DataError(f"option name={told}: use small letters, digits, '-' and '_', as in name={name}")
+    if name in installed():
+        raise DataError(f"'{name}' is the name of an installed data set; choose another with --option name={name}-own")
+    return name
+
+

@@ -1,0 +1,224 @@
+"""Which image belongs to which split, under which key, with which tags."""
+
+import csv
+import hashlib
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from semiseg.data.adapter import clean_key
+from semiseg.data.errors import DataError
+from semiseg.data.keyed import key64
+from semiseg.data.tree import Tree
+from semiseg.datasets.folder.files import SPLITS, SUFFIXES, File, plain
+from semiseg.datasets.folder.problems import Problems
+
+LIST_FOLDERS = ("", "splits/", "lists/", "ImageSets/Segmentation/")
+UNLISTED = "unlisted"
+_LONGEST = 72  # of a part of a key: plain tar readers take 100 with the suffixes
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """image name -> split, with how it was decided."""
+
+    splits: dict[str, str]
+    how: str
+    groups: int = 0
+
+
+def assign(
+    tree: Tree,
+    images: list[File],
+    masked: set[str],
+    *,
+    val: float | None,
+    seed: int,
+    group: re.Pattern[str] | None,
+    problems: Problems,
+) -> Assigned:
+    """Split images: those with masks by lists, by sub-folders or by share; those without are "unlabeled".
+
+    Images without a mask that belong to val or test (by list, folder or group) become "unlabeled_val" and so on, so that
+    nothing of them reaches training unless someone asks for it.
+    """
+    groups = {image.name: _group(image, group) for image in images}
+    splits, how = _by_lists(tree, images, masked, problems), "by list files"
+    if not splits:
+        splits, how = (
+            {each.name: each.split for each in images if each.split and each.role == "image"},
+            "by sub-folders",
+        )
+    if splits:
+        used = {splits[name] for name in splits if name in masked}
+        if used == {"val"} or used == {"val", "test"}:
+            splits = {name: "train" for name in groups if name in masked} | splits
+        if val and "val" in used:
+            raise DataError(f"the option val={val} is for folders without a val split, and this one has one ({how})")
+        splits |= dict.fromkeys(masked - splits.keys(), UNLISTED)
+    else:
+        splits, how = dict.fromkeys(masked, "train"), "all for training"
+    train = sorted(name for name in masked if splits[name] == "train")
+    if "val" not in splits.values() and val != 0 and len({groups[name] for name in train}) > 1:
+        share = 0.2 if val is None else val
+        held = _share({groups[name] for name in train}, share, seed)
+        splits |= {name: "val" for name in train if groups[name] in held}
+        how = f"{share:.0%} of the masks{' by group' if group else ''} for val" + (
+            "" if how[0] == "a" else f", others {how}"
+        )
+    _check_groups(splits, groups, masked, group, problems)
+    of_group = {groups[name]: splits[name] for name in masked}
+    for image in images:
+        if image.name not in masked:
+            home = splits.get(image.name) or (of_group.get(groups[image.name]) if group else None)
+            splits[image.name] = "unlabeled" if home in (None, "train", UNLISTED) else f"unlabeled_{home}"
+    return Assigned(splits, how, len(set(groups.values())))
+
+
+def keys_of(images: Iterable[File]) -> tuple[dict[str, str], int]:
+    """A key for every image, unique in the folder, and how many share their plain key with another.
+
+    Accents are taken off, what a key can't hold becomes "_". Those that meet get a hash of their own name, all of them, so
+    that no key depends on which file comes first.
+    """
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for image in images:
+        wanted[_key("/".join((*image.folders, image.stem)))].append(image.name)
+    keys = {}
+    for key, names in wanted.items():
+        for name in names:
+            keys[name] = f"{key}-{_short(plain(name))}" if len(names) > 1 else key
+    return keys, sum(len(names) for names in wanted.values() if len(names) > 1)
+
+
+def read_tags(tree: Tree, images: list[File], problems: Problems) -> dict[str, tuple[str, ...]]:
+    """tags.csv: a file and its tags a line, after a header or not, between commas or semicolons."""
+    name = next((name for name in tree.names() if name.lower() == "tags.csv"), None)
+    if name is None:
+        return {}
+    lines = _text(tree, name, problems).splitlines()
+    separator = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
+    finder, found = _Finder(images), dict[str, tuple[str, ...]]()
+    for number, row in enumerate(csv.reader(lines, delimiter=separator), start=1):
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or (number == 1 and cells[0].lower() in ("file", "image", "name", "filename", "path")):
+            continue
+        image = finder.find(cells[0], f"{name}:{number}", problems)
+        tags = tuple(dict.fromkeys(filter(None, cells[1:])))
+        bad = [tag for tag in tags if "," in tag]
+        if bad:
+            problems.add("tag", f"{name}:{number}", f"{bad[0]!r} holds a comma; write the tags in cells of their own")
+        elif image is not None:
+            found[image] = tuple(dict.fromkeys((*found.get(image, ()), *tags)))
+    return found
+
+
+def _by_lists(tree: Tree, images: list[File], masked: set[str], problems: Problems) -> dict[str, str]:
+    """image name -> split, from train.txt and the like; empty where there is no list."""
+    wanted = {f"{folder}{word}.txt".lower(): split for folder in LIST_FOLDERS for split, words in SPLITS.items()
+              for word in words.split()}  # fmt: skip
+    lists = {name: wanted[name.lower()] for name in tree.names() if name.lower() in wanted}
+    finder = _Finder(images)
+    found: dict[str, str] = {}
+    said: dict[str, str] = {}
+    for name, split in lists.items():
+        for number, line in enumerate(_text(tree, name, problems).splitlines(), start=1):
+            place = f"{name}:{number}"
+            image = finder.find(line.strip(), place, problems) if line.strip() else None
+            if image is None:
+                continue
+            if found.get(image, split) != split:
+                problems.add("in two splits", place, f"{image} is in {said[image]} too; keep one")
+            found[image], said[image] = split, place
+    return found
+
+
+class _Finder:
+    """Finds an image by whatever people write of it: a path, a name, with or without suffix, in any case."""
+
+    def __init__(self, images: list[File]) -> None:
+        self.places: dict[str, set[str]] = defaultdict(set)
+        for image in images:
+            parts = [part.lower() for part in PurePosixPath(plain(image.name)).parts]
+            for start in range(len(parts)):
+                tail = "/".join(parts[start:])
+                self.places[tail].add(image.name)
+                self.places[str(PurePosixPath(tail).with_suffix(""))].add(image.name)
+
+    def find(self, text: str, place: str, problems: Problems) -> str | None:
+        """The one image that is meant; what keeps it from being found goes to `problems`."""
+        for candidate in (text, *re.split(r"[\t,]|\s+(?=\S*/)", text)[:1], *text.split()[:1]):
+            parts = PurePosixPath(plain(candidate).replace("\\", "/").lower()).parts
+            for start in range(len(parts)):  # lists hold paths of other machines: less and less of them counts
+                tail = "/".join(parts[start:])
+                found = self.places.get(tail) or self.places.get(_without_suffix(tail))
+                if found and len(found) == 1:
+                    return next(iter(found))
+                if found:
+                    problems.add(
+                        "name of several images", place, f"{text}: {', '.join(sorted(found)[:3])}; write the path"
+                    )
+                    return None
+        problems.add("name of no image", place, f"{text}: take the line out, or correct it")
+        return None
+
+
+def _without_suffix(text: str) -> str:
+    path = PurePosixPath(text)
+    return str(path.with_suffix("")) if path.suffix in SUFFIXES else text
+
+
+def _text(tree: Tree, name: str, problems: Problems) -> str:
+    try:
+        return tree.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        problems.add("text file", name, "not UTF-8 text; save it as UTF-8")
+        return ""
+
+
+def _group(image: File, pattern: re.Pattern[str] | None) -> str:
+    """What must stay together with this image: the part of its name that matches, or the image alone."""
+    name = plain(str(PurePosixPath(image.name).with_suffix("")))
+    match = pattern.search(name) if pattern else None
+    if match is None:
+        return f"file {image.split} {'/'.join((*image.folders, image.stem))}"
+    return "group " + "/".join(match.groups(default="") or (match[0],))
+
+
+def _share(groups: set[str], share: float, seed: int) -> set[str]:
+    """The groups that are held out: each decided by its own name, so that new images move no old one; at least one."""
+    drawn = sorted((key64("folder", "val", seed, group) / 2**63, group) for group in groups)
+    count = sum(number < share for number, _ in drawn)
+    return {group for _, group in drawn[: min(max(count, 1), len(drawn) - 1)]}
+
+
+def _check_groups(
+    splits: Mapping[str, str], groups: Mapping[str, str], masked: set[str], pattern: object, problems: Problems
+) -> None:
+    """Lists and sub-folders may tear a group apart; a share can't."""
+    if pattern is None:
+        return
+    seen: dict[str, tuple[str, str]] = {}
+    for name in sorted(masked):
+        split, other = seen.setdefault(groups[name], (splits[name], name))
+        if split != splits[name]:
+            what = f"is for {splits[name]}, {other} of the same group for {split}"
+            problems.add("group in two splits", name, what)
+
+
+def _key(text: str) -> str:
+    """A key that reads like its name: accents off, runs of what a key can't hold as one "_", no part too long."""
+    ascii_ = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    parts = []
+    for part, original in zip(ascii_.split("/"), text.split("/"), strict=True):
+        short = re.sub(r"__+", "_", clean_key(part)).strip("_-")
+        lost = not short or len(short) > _LONGEST
+        parts.append(f"{short[:60]}-{_short(original)}".strip("-") if lost else short)
+    return "/".join(parts)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
