@@ -77,6 +77,7 @@ def test_the_encoding_is_the_official_one(official_tree: Path, small: list) -> N
 def test_the_root_is_found_from_above_and_below(official_tree: Path, where: str) -> None:
     counts = {name: split.samples for name, split in SUNRGBD((official_tree / where).resolve()).splits().items()}
     assert counts == {"train": 3, "test": 3, "val": 3}
+    assert SUNRGBD(official_tree).notes() == []
 
 
 @pytest.mark.parametrize("named", ["SUNRGBD.zip", "SUNRGBDtoolbox.zip", "a copy.zip"])
@@ -151,6 +152,7 @@ def test_a_collection_may_be_absent_but_not_a_part_of_one(official_tree: Path, s
     assert {name: split.samples for name, split in dataset.splits().items()} == {"train": 2, "test": 2, "val": 2}
     for row, sample in zip((1, 3), dataset.samples("train"), strict=True):
         assert np.array_equal(_label(sample), small[row].label)
+    assert dataset.notes() == ["left out, since not there: xtion/xtion_align_data (2 images)"]
     shutil.rmtree(official_tree / "SUNRGBD" / "kv1" / "NYUdata" / "scene1")
     with pytest.raises(
         DataError, match=r"1 of 2 images missing \(kv1/NYUdata/scene1/image/1.jpg\), though others of kv1/NYU"

@@ -1,7 +1,7 @@
 """The adapter: finds SUN RGB-D as its authors ship it or as the numbered export, and says what is missing."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from semiseg.datasets.sunrgbd.toolbox import LABELS, META, SPLITS
 
 ALIAS = {"val": "test"}  # papers validate on the 5,050 test images
 TREE = {
-    "images": "SUNRGBD.zip, or SUNRGBD/{kv1,kv2,realsense,xtion}/...: 10,335 images, 6.4 GB",
+    "images": "SUNRGBD.zip, or SUNRGBD/{kv1,kv2,realsense,xtion}/...: 10,335 images, about 6 GB",
     META: f"SUNRGBDtoolbox.zip, or SUNRGBDtoolbox/{META}: names, in the order of the labels",
     LABELS: f"  and SUNRGBDtoolbox/{LABELS}: labels of 37 classes",
     SPLITS: f"  and SUNRGBDtoolbox/{SPLITS}: 5,285 train, 5,050 test",
@@ -96,6 +96,14 @@ class SUNRGBD:
             lines = "\n".join(f"  {marks[key]} {text}" for key, text in TREE.items())
             raise DataError(f"data set 'sunrgbd', split '{split}': {missing}\nexpected:\n{lines}")
         return self._layout.samples(name)
+
+    def notes(self) -> list[str]:
+        """What is left out or needs a word."""
+        return self._layout.notes()
+
+    def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
+        """Nothing of its own."""
+        return []
 
 
 def _locate(classes: int | None, unfit: list[Path], candidate: Path) -> Path | None:

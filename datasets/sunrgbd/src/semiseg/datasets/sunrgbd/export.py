@@ -105,6 +105,10 @@ class Export:
         kinds = {13, 37}
         return images | {f"{n} labels" for n in kinds if any(_labels(self.root, split, n) for split in EXPECTED)}
 
+    def notes(self) -> list[str]:
+        """What 13-class labels are read with."""
+        return [f"labels hold 13 classes; read them with taxonomy '{RAW_13.name}'"] if self.classes == 13 else []
+
     @cached_property
     def _images(self) -> dict[str, Files | None]:
         return {split: _images(self.root, split) for split in EXPECTED}

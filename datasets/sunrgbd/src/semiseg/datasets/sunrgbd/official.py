@@ -3,6 +3,7 @@
 import functools
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,6 +96,15 @@ class Official:
         files = {name for name in (META, LABELS, SPLITS) if self.toolbox is not None and name in self.toolbox}
         return files | ({"images"} if self.images is not None else set())
 
+    def notes(self) -> list[str]:
+        """Which collections are not there, and so are left out."""
+        if self._missing():
+            return []
+        listed, there = Counter(scene.collection for scene in self._scenes), Counter[str]()
+        there.update(scene.collection for here, scene in zip(self._there, self._scenes, strict=True) if here)
+        lost = [f"{name} ({count:,} images)" for name, count in sorted(listed.items()) if not there[name]]
+        return [f"left out, since not there: {', '.join(lost)}"] if lost and there else []
+
     @cached_property
     def _scenes(self) -> list[Scene]:
         return read_scenes(self._of(self.toolbox))
@@ -132,11 +142,11 @@ class Official:
     def _missing(self) -> str | None:
         """What keeps both splits from being read."""
         if self.images is None:
-            return f"the toolbox is there, the images are not; get SUNRGBD.zip (6.4 GB) from {HOME}, beside {self.root}"
+            beside = self.toolbox.path.parent if self.toolbox else self.root
+            return f"the toolbox is there, the images are not; get SUNRGBD.zip (about 6 GB) from {HOME} into {beside}"
         if self.toolbox is None:
-            return (
-                f"images are there, splits and labels are not; get SUNRGBDtoolbox.zip from {HOME}, beside {self.root}"
-            )
+            beside = self.images.path.parent
+            return f"images are there, splits and labels are not; get SUNRGBDtoolbox.zip from {HOME} into {beside}"
         absent = [name for name in (META, SPLITS, LABELS) if name not in self.toolbox]
         if absent:
             return f"{self.toolbox.where()} lacks {', '.join(absent)}; get SUNRGBDtoolbox.zip from {HOME} anew"
