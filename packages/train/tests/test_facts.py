@@ -99,6 +99,36 @@ def test_names_of_splits_data_sets_and_taxonomies(problems: Callable[..., list[s
     assert "street.taxonomy=street-9': unknown taxonomy 'street-9'; did you mean 'street-8'?" in taxonomy
 
 
+def test_a_data_set_that_only_exists_as_shards_brings_its_classes(
+    problems: Callable[..., list[str]], shards: Path
+) -> None:
+    class Roofs(Photos):
+        name: ClassVar[str] = "roofs"
+        version = "1"
+
+        def __init__(self, root: Path | None = None, **options: Any) -> None:
+            self.raw_space = RawSpace(name="roofs", names={0: "none", 1: "roof"})
+            own = dict.fromkeys(range(2), 0) | {1: 1}
+            colours = ((0, 0, 0), (255, 0, 0))
+            roofs = Taxonomy(name="roofs", raw=self.raw_space, names=("none", "roof"), colours=colours, ids=own,
+                             foreground=frozenset({1}))  # fmt: skip
+            vars(self)["taxonomies"] = (roofs,)
+
+    for split in ("photos", "sizes"):
+        shard(Roofs(), split, shards)
+    roofs = ("dataset='roofs', split='sizes'", "dataset='roofs', split='photos'")
+    change = [
+        f"data.domains.street.labeled={{{roofs[0]}, batch_size=3}}",
+        f"data.domains.street.unlabeled={{{roofs[1]}, batch_size=3}}",
+        f"data.domains.street.val={{{roofs[0]}}}",
+    ]
+    assert problems(*change, "data.domains.street.taxonomy=roofs") == []
+    (taxonomy,) = problems(*change, "data.domains.street.taxonomy=rofs")
+    assert "unknown taxonomy 'rofs'; did you mean 'roofs'?" in taxonomy
+    wrong = problems(*change, "data.domains.street.taxonomy=street-8")
+    assert len(wrong) == 2 and "holds labels of 'roofs'" in wrong[0] and "taxonomies that fit: roofs" in wrong[0]
+
+
 def test_labels_must_be_there_and_fit(problems: Callable[..., list[str]]) -> None:
     found = problems("data.domains.street.taxonomy=room-9")
     assert len(found) == 2  # labeled and val; nobody looks at the masks of unlabeled images
