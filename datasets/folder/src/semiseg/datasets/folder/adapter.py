@@ -23,6 +23,7 @@ from semiseg.datasets.folder.problems import Problems
 from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside
 from semiseg.datasets.folder.splits import Assigned, assign, keys_of, read_tags
 
+
 @dataclass(frozen=True, slots=True)
 class _Sample:
     """One image with all that is known of it."""

@@ -2,14 +2,13 @@
 
     ignore = [255]                       # ids or colours that are no class; 255 unless said
     foreground = ["roof"]                # objects, as opposed to the scene around them
-    [[classes]]
-    name = "background"
-    id = 0                               # its place in the list unless said
-    colour = [0, 0, 0]                   # or "#000000"; needed where masks are in colours
-    [[classes]]
-    name = "roof"
+    classes = [
+      { name = "background", id = 0, colour = [0, 0, 0] },
+      { name = "roof", id = 1, colour = "#ff0000" },
+    ]
 
-`classes = ["background", "roof"]` says the same in short.
+An id is the class's place in the list unless said; colours are needed where masks are in colours. `[[classes]]` tables and
+`classes = ["background", "roof"]` are read as well.
 """
 
 import re
@@ -91,11 +90,11 @@ def read_class_file(tree: Tree, told: str | None, problems: Problems) -> ClassFi
 
 def propose(classes: Sequence[Class], ignore: Sequence[int]) -> str:
     """The text of a classes.toml for classes that were found, to be given names."""
-    lines = [f"ignore = {list(ignore)}"]
+    rows = []
     for each in classes:
-        lines += ["[[classes]]", f'name = "{each.name}"', f"id = {each.id}"]
-        lines += [f"colour = {list(each.colour)}"] if each.colour else []
-    return "\n".join(lines)
+        colour = f", colour = {list(each.colour)}" if each.colour else ""
+        rows.append(f'  {{ name = "{each.name}", id = {each.id}{colour} }},')
+    return "\n".join([f"ignore = {list(ignore)}", "classes = [", *rows, "]"])
 
 
 def generated_colour(number: int) -> Colour:

@@ -57,5 +57,3 @@ def dataset_name(told: str | None, root: Path) -> str:
     if name in installed():
         raise DataError(f"'{name}' is the name of an installed data set; choose another with --option name={name}-own")
     return name
-
-
