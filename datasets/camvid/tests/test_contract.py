@@ -1,6 +1,7 @@
-"""What every adapter promises, on the real files."""
+"""What every adapter promises: on SegNet's real files, and on the original release written from them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,3 +13,23 @@ class TestCamVid(AdapterContract):
     @pytest.fixture
     def adapter(self, camvid_root: Path) -> CamVid:
         return CamVid(camvid_root)
+
+
+class TestOriginal(AdapterContract):
+    """Unpacked, with SegNet's lists beside."""
+
+    limit = 4
+
+    @pytest.fixture
+    def adapter(self, original: Any, tmp_path: Path) -> CamVid:
+        return CamVid(original.list_splits(original.unpack(tmp_path / "CamVid")))
+
+
+class TestOriginalPacked(AdapterContract):
+    """The two official zips, without lists."""
+
+    limit = 4
+
+    @pytest.fixture
+    def adapter(self, original: Any, tmp_path: Path) -> CamVid:
+        return CamVid(original.pack(tmp_path / "CamVid"))

@@ -1,4 +1,4 @@
-"""CamVid, 11 classes, as SegNet's authors prepared it: 367 training, 101 validation and 233 test images of 480x360.
+"""CamVid: 701 images of driving through Cambridge, in SegNet's version (11 classes) or the original (32 classes).
 
 adapter = open_dataset("camvid", "path/to/CamVid")
 for sample in adapter.samples("train"): ...

@@ -1,0 +1,16 @@
+"""Text files that say which image belongs to which split."""
+
+from collections.abc import Iterator
+
+from semiseg.data.errors import DataError
+
+
+def read_list(data: bytes, where: str) -> Iterator[tuple[int, list[str]]]:
+    """(number, words) of each line that has any, with `/` between the parts of a path; DataError for what is no text."""
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is not a text file ({error.reason} at byte {error.start}); get it anew") from error
+    for number, line in enumerate(lines, start=1):
+        if words := line.replace("\\", "/").split():
+            yield number, words

@@ -1,0 +1,202 @@
+"""CamVid's original release: 701 images of 960x720, labels in 32 colours, no splits of its own."""
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from semiseg.data.adapter import RawSample, Split, clean_key
+from semiseg.data.errors import DataError, unknown
+from semiseg.data.taxonomy import RawSpace
+from semiseg.data.tree import Tree
+from semiseg.datasets.camvid.colours import read_label
+from semiseg.datasets.camvid.labels import ORIGINAL, TABLE
+from semiseg.datasets.camvid.lists import read_list
+
+HOME = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
+EXPECTED = 701
+IMAGES, LABELS, COLOURS = "701_StillsRaw_full", "LabeledApproved_full", "label_colors.txt"
+TREE = f"""
+    {IMAGES}/*.png        or {IMAGES}.zip     (701 images of 960x720)
+    {LABELS}/*_L.png    or {LABELS}.zip   (their labels in 32 colours)
+    {COLOURS}, train.txt, val.txt, test.txt            (optional: the colours' table, lists of splits)
+"""
+_ARCHIVE = re.compile(rf"(?P<what>{IMAGES}|{LABELS})\.(?:zip|tar|tgz|tar\.(?:gz|bz2|xz))")
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class OriginalLayout:
+    """The original release. `parts`: where its images and labels lie; `lists`: a folder of lists, or None for the root's.
+
+    Splits are "all", and one for each list `<split>.txt` of names, such as SegNet's. The colours' table is checked
+    against the published one if it is there.
+    """
+
+    root: Path
+    parts: dict[str, Tree]
+    beside: Tree  # what lies beside images and labels: the table, lists
+    lists: Tree | None = None
+    unknown_as_void: bool = False
+    raw_space: ClassVar[RawSpace] = ORIGINAL
+
+    @classmethod
+    def find(cls, candidate: Path, *, lists: Tree | None, unknown_as_void: bool) -> "OriginalLayout | None":
+        """The files in a folder, unpacked or packed, or in an archive, if there are any."""
+        root, beside = candidate, Tree.open(candidate)
+        if candidate.is_dir():
+            parts = _parts(candidate)
+        elif _ARCHIVE.fullmatch(candidate.name):
+            root = candidate.parent  # the other archive lies beside it
+            parts, beside = _parts(root), Tree.open(root)
+        else:
+            folders = sorted({name.rpartition("/")[0] for name in beside.names()}, reverse=True)
+            inside = {part: at for at in folders for part in (IMAGES, LABELS) if f"/{at}".endswith(f"/{part}")}
+            parts = {part: beside.sub(folder) for part, folder in inside.items()}
+            beside = beside.sub(next(iter(inside.values())).rpartition("/")[0]) if inside else beside
+        return cls(root, parts, beside, lists, unknown_as_void) if parts else None
+
+    @property
+    def version(self) -> str:
+        """The release, and how many names each list has: that is what tells protocols apart."""
+        return "-".join(["original-960x720", *(f"{name}{len(names)}" for name, names in self._listed.items())])
+
+    def splits(self) -> dict[str, Split]:
+        listed = self._listed
+        found = {}
+        for name in (*_SPLITS, *listed):
+            samples = sum(stem in self._pairs for stem in listed.get(name, ()))
+            found[name] = Split(name=name, samples=samples, missing=None if samples else self._missing(name))
+        all_missing = None if self._pairs else self._missing("all")
+        found["all"] = Split(
+            name="all", samples=len(self._pairs), missing=all_missing, default=not listed, expected=EXPECTED
+        )
+        return found
+
+    def notes(self) -> list[str]:
+        images, labels = self._images, self._labels
+        told = []
+        if bare := sorted(images.keys() - labels.keys()):
+            told.append(f"{len(bare)} images without a label left out ({_some(bare)})")
+        if bare := sorted(labels.keys() - images.keys()):
+            told.append(f"{len(bare)} labels without an image left out ({_some(bare)})")
+        refused = {tree.path.name: sorted(tree.refused) for tree in (*self.parts.values(), self.beside)}
+        told += [f"{len(names)} members of {name} refused ({_some(names)})" for name, names in refused.items() if names]
+        return told
+
+    def samples(self, name: str) -> Iterator[RawSample]:
+        self._check_table()
+        stems = sorted(self._pairs) if name == "all" else self._listed[name]
+        absent = [stem for stem in stems if stem not in self._pairs]
+        if absent:
+            listing = self._lists.where(f"{name}.txt")
+            raise DataError(
+                f"data set 'camvid', split '{name}' in {self.root}: {len(absent)} of {len(stems)} images or their labels "
+                f"are missing ({_some(absent)}); get these files anew, or take their lines out of {listing}"
+            )
+        return (self._sample(stem, *self._pairs[stem]) for stem in stems)
+
+    @property
+    def _lists(self) -> Tree:
+        return self.beside if self.lists is None else self.lists  # an empty tree is false
+
+    @cached_property
+    def _images(self) -> dict[str, tuple[Tree, str]]:
+        return _by_stem(self.parts.get(IMAGES), r"(?P<stem>.+)(?<!_L)\.png")
+
+    @cached_property
+    def _labels(self) -> dict[str, tuple[Tree, str]]:
+        return _by_stem(self.parts.get(LABELS), r"(?P<stem>.+)_L\.png")
+
+    @cached_property
+    def _pairs(self) -> dict[str, tuple[tuple[Tree, str], tuple[Tree, str]]]:
+        return {stem: (image, self._labels[stem]) for stem, image in self._images.items() if stem in self._labels}
+
+    @cached_property
+    def _listed(self) -> dict[str, list[str]]:
+        """Split -> stems of its images; train, val and test first. DataError where two of these share an image."""
+        tree = self._lists
+        names = [f"{split}.txt" for split in _SPLITS if f"{split}.txt" in tree]
+        if self.lists is not None:
+            names += [name for name in self.lists.glob("*.txt") if name not in (*names, COLOURS)]
+            if not names:
+                raise DataError(f"{tree.where()} holds no lists; expected files such as train.txt with a name a line")
+        if "all.txt" in names:
+            raise DataError(f"{tree.where('all.txt')}: 'all' is the split of every image; give the list another name")
+        found = {name.removesuffix(".txt"): _stems(tree.read(name), tree.where(name)) for name in names}
+        owner: dict[str, str] = {}
+        for split in _SPLITS:
+            for stem in found.get(split, ()):
+                if owner.setdefault(stem, split) != split:
+                    where = f"{tree.where(f'{owner[stem]}.txt')} and {split}.txt"
+                    raise DataError(f"{where} both list {stem}; a split must not hold images of another: correct them")
+        return found
+
+    def _missing(self, name: str) -> str:
+        absent = [part for part, files in ((IMAGES, self._images), (LABELS, self._labels)) if not files]
+        if absent:
+            return f"no {' and '.join(absent)} in {self.root}; get them from {HOME}, packed or unpacked"
+        if name == "all" or name in self._listed:
+            return f"no image has a label of its name in {self.root}; expected X.png and X_L.png; get them from {HOME}"
+        return (
+            f"the release does not say which images these are; put a list {name}.txt into {self.root} (SegNet's has the "
+            "usual 367, 101 and 233), or name a folder of lists with the option lists=FOLDER; 'all' has every image"
+        )
+
+    def _check_table(self) -> None:
+        """The colours' table, where it is there, must be the published one: labels are read by that."""
+        if COLOURS not in self.beside:
+            return
+        where = self.beside.where(COLOURS)
+        for number, words in read_list(self.beside.read(COLOURS), where):
+            if len(words) != 4 or not all(word.isdecimal() for word in words[:3]):
+                raise DataError(
+                    f"{where}:{number}: found '{' '.join(words)}', expected a line such as 64 128 64 Animal"
+                )
+            colour, name = tuple(map(int, words[:3])), words[3]
+            if name not in TABLE:
+                raise DataError(f"{where}:{number}: {unknown('class', name, TABLE)}")
+            if TABLE[name][0] != colour:
+                published = " ".join(map(str, TABLE[name][0]))
+                raise DataError(f"{where}:{number}: {name} is {' '.join(words[:3])}, published {published}; correct it")
+
+    def _sample(self, stem: str, image: tuple[Tree, str], label: tuple[Tree, str]) -> RawSample:
+        (tree, name), (labels, mask) = image, label
+        return RawSample(
+            key=clean_key(stem),
+            image=tree.member(name),
+            label=functools.partial(read_label, labels.member(mask), labels.where(mask), self.unknown_as_void),
+            size=tree.size(name) + labels.size(mask),
+            meta={"source": f"{IMAGES}/{stem}.png"},
+        )
+
+
+def _parts(folder: Path) -> dict[str, Tree]:
+    """Images and labels below a folder: unpacked, or else in their archives."""
+    found = {part: Tree.open(folder / part) for part in (IMAGES, LABELS) if (folder / part).is_dir()}
+    for path in sorted(folder.iterdir()):
+        match = _ARCHIVE.fullmatch(path.name)
+        if match and path.is_file():
+            found.setdefault(match["what"], Tree.open(path))
+    return found
+
+
+def _by_stem(tree: Tree | None, pattern: str) -> dict[str, tuple[Tree, str]]:
+    """Stem -> file, in the order of stems; folders inside do not matter, the archives differ in theirs."""
+    if tree is None:
+        return {}
+    matches = ((re.fullmatch(pattern, PurePosixPath(name).name), name) for name in tree.names())
+    found = {match["stem"]: (tree, name) for match, name in matches if match}
+    return dict(sorted(found.items(), key=lambda item: item[0]))
+
+
+def _stems(data: bytes, where: str) -> list[str]:
+    """Of each line the first word's, with or without folders and extension: SegNet's "/a/X.png /b/X.png", or "X"."""
+    return [words[0].rpartition("/")[2].removesuffix(".png") for _, words in read_list(data, where)]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
