@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from semiseg.data import DataError, ShardSet, adapter
+from semiseg.data import DataError, ShardSet, adapter, shard
 from semiseg.data.commands import app
 
 SNAPS = """
@@ -111,17 +112,17 @@ def run(*words: object, fails: int = 0) -> Result:
 
 @pytest.fixture
 def written(files) -> Path:
-    run("shard", "snaps", files, "--size", "4KB", "--workers", 1)
+    run("shard", "snaps", files, "--shard-size", "4KB", "--workers", 1)
     return Path("shards/snaps/train")
 
 
 def test_shard_says_what_it_finds_writes_and_what_to_type_next(files):
-    told = run("shard", "snaps", files, "--size", "4KB", "--workers", 2).stdout
+    told = run("shard", "snaps", files, "--shard-size", "4KB", "--workers", 2).stdout
     assert f"snaps (v1) at {files}\n" in told
     assert "  train  7 samples, labeled (the publisher has 9)\n" in told
     assert f"  val    missing: {files / 'val'} is not there\n" in told
     assert "  extra  2 samples, unlabeled; only with --split extra\n" in told
-    assert re.search(r"needs about [\d.]+ kB; .* are free under", told)
+    assert re.search(r"needs about [\d.]+ kB; .* are free under .*; takes about 1 s with 2 processes\n", told)
     assert re.search(r"shards/snaps/train: 7 samples in 4 shards, [\d.]+ kB\n", told)
     assert told.splitlines()[-1] == "next: semiseg data show snaps --split train --shards shards/"
     assert len(ShardSet("shards/snaps/train")) == 7
@@ -130,7 +131,7 @@ def test_shard_says_what_it_finds_writes_and_what_to_type_next(files):
 
 def test_a_second_call_does_nothing_and_says_so(files, written):
     before = {path: path.stat().st_mtime_ns for path in written.iterdir()}
-    told = run("shard", "snaps", files, "--size", "4KB").stdout
+    told = run("shard", "snaps", files, "--shard-size", "4KB").stdout
     assert "shards/snaps/train: complete already, 7 samples: nothing to do" in told
     assert "needs about" not in told
     assert {path: path.stat().st_mtime_ns for path in written.iterdir()} == before
@@ -153,9 +154,19 @@ def test_mistakes_have_one_error_each(files, written, tmp_path):
     with pytest.raises(DataError, match="found no snaps"):
         run("shard", "snaps", tmp_path / "nowhere")
     with pytest.raises(DataError, match="size of shards: 4,000 bytes there, 5,000 bytes now"):
-        run("shard", "snaps", files, "--size", "5KB")
+        run("shard", "snaps", files, "--shard-size", "5KB")
     with pytest.raises(DataError, match="size of shards 'big' is not understood"):
-        run("shard", "snaps", files, "--size", "big")
+        run("shard", "snaps", files, "--shard-size", "big")
+    with pytest.raises(
+        DataError, match=r"size of images '256MB' is not understood; .* the size of shards is --shard-size"
+    ):
+        run("shard", "snaps", files, "--size", "256MB")
+    with pytest.raises(DataError, match="unknown image format 'jpg'; did you mean 'jpeg'"):
+        run("shard", "snaps", files, "--format", "jpg")
+    with pytest.raises(
+        DataError, match="size of images: kept there, 10x8 now\n  format of images: kept there, jpeg now"
+    ):
+        run("shard", "snaps", files, "--shard-size", "4KB", "--size", "10x8", "--format", "jpeg")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no split is there; .*https://example\.org"):
         run("shard", "snaps", tmp_path / "empty")
@@ -175,7 +186,7 @@ def test_a_disk_without_room_is_refused_before_writing(files, small_disk):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_says_how_to_continue(files, workers):
     code = "from semiseg.data.commands import app; app()"
-    words = ["shard", "snaps", str(files), "--size", "4KB", "--workers", str(workers), "--option", "delay=0.15"]
+    words = ["shard", "snaps", str(files), "--shard-size", "4KB", "--workers", str(workers), "--option", "delay=0.15"]
     command = [sys.executable, "-c", code, *words]
     started = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -189,7 +200,7 @@ def test_ctrl_c_says_how_to_continue(files, workers):
     assert started.returncode == 130, told
     assert told.strip() == "stopped; finished shards are kept, and the same command continues"
     assert not [path for path in tar.parent.iterdir() if path.name.endswith(".tmp")]
-    assert "train: 7 samples in 4 shards" in run("shard", "snaps", files, "--size", "4KB").stdout
+    assert "train: 7 samples in 4 shards" in run("shard", "snaps", files, "--shard-size", "4KB").stdout
 
 
 def test_verify_names_damage_and_fails(written):
@@ -206,6 +217,24 @@ def test_verify_names_damage_and_fails(written):
     assert [report["ok"] for report in found] == [False]
     assert found[0]["problems"][0]["key"] == "s2"
     assert found[0]["problems"][0]["shard"] == "000001.tar"
+
+
+def test_stats_tells_sizes_tags_and_labels(adapt, draw, tmp_path):
+    shapes = [(9, 12), (11, 17), (20, 10), (5, 6), (8, 8), (7, 9), (30, 40)]
+    samples = [
+        replace(draw(7, height=h, width=w)[i], tags=("car",) * (i % 2) + ("wet", "dark") * (i > 4))
+        for i, (h, w) in enumerate(shapes)
+    ]
+    shard(adapt(samples), "train", tmp_path)
+    folder = tmp_path / "pictures" / "train"
+    facts = json.loads(run("stats", folder, "--json").stdout)[0]
+    assert facts["labeled"] is True
+    assert facts["size"] == {"min": "6x5", "median": "12x9", "max": "40x30"}  # areas 30 63 64 [108] 187 200 1200
+    assert list(facts["tags"].items()) == [("car", 3), ("dark", 2), ("wet", 2)]
+    told = run("stats", folder).stdout
+    assert "7 samples, labeled, in 1 shard" in told
+    assert "pixels: 6x5 to 40x30, median 12x9 (7 sizes)" in told
+    assert "tags: car 3, dark 2, wet 2" in told
 
 
 def test_stats_counts_what_a_loop_counts(written, files):

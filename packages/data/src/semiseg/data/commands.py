@@ -58,7 +58,11 @@ def shard(
     root: Path = typer.Argument(None, help="The publisher's files; default: $SEMISEG_DATA/NAME, ./data/NAME."),
     split: list[str] = typer.Option(None, "--split", help="A split, again for more; default: all that are there."),
     to: str = typer.Option("shards/", "--to", help="Folder of all shards; written below it: NAME/SPLIT/."),
-    size: str = typer.Option("256MB", "--size", help="About how large a shard gets."),
+    shard_size: str = typer.Option("256MB", "--shard-size", help="About how large a shard gets."),
+    size: str = typer.Option(
+        None, "--size", metavar="WxH|N", help="Resize images and labels: to W x H pixels, or the longer side down to N."
+    ),
+    image_format: str = typer.Option("keep", "--format", metavar="keep|jpeg|png", help="Convert images; keep: do not."),
     workers: int = typer.Option(None, "--workers", min=1, help="Processes; default: one a CPU core."),
     option: list[str] = typer.Option(None, "--option", metavar="KEY=VALUE", help="An option of the data set."),
 ) -> None:
@@ -73,7 +77,7 @@ def shard(
         for note in adapter.notes() if isinstance(adapter, Guide) else ():
             typer.echo(f"note: {note}")
         wanted = _wanted(adapter, split or [], present)
-        layouts = [lay_out(adapter, each, size=size) for each in wanted]
+        layouts = [lay_out(adapter, each, size=shard_size, resize=size, format=image_format) for each in wanted]
         _write(layouts, to, workers or _cores())
     except KeyboardInterrupt:
         typer.echo("stopped; finished shards are kept, and the same command continues", err=True)
@@ -146,7 +150,7 @@ def stats(
     taxonomy: str = typer.Option(None, "--taxonomy", help="Classes to count; default: the data set's first."),
     as_json: bool = JSON,
 ) -> None:
-    """Count samples, image sizes, pixels of every class, images that hold it, and void. Reads indexes, no pixels."""
+    """Count samples, image sizes, tags, pixels of every class, images that hold it, void. Reads indexes, no pixels."""
     from semiseg.data.shards import ShardSet
     from semiseg.data.summary import choose_taxonomy, find_sets, statistics
 
@@ -198,12 +202,15 @@ def _wanted(adapter: "Adapter", asked: list[str], present: list[str]) -> list[st
 
 def _write(layouts: list["Layout"], to: str, workers: int) -> None:
     """Write what is not complete yet, split after split, with a look at the disk before."""
+    from semiseg.data.forecast import forecast
     from semiseg.data.progress import Bar, readable
     from semiseg.data.shard import complete, local_folder, write
 
     todo = [layout for layout in layouts if complete(layout, to) is None]
     if todo:
-        _check_disk(todo, local_folder(to))
+        expected = forecast(todo, local_folder(to))
+        typer.echo(expected.say(min(workers, max(len(layout.shards) for layout in todo))))
+        expected.check()
     for layout in layouts:
         folder = layout.folder(local_folder(to))
         if layout in todo:
@@ -216,23 +223,6 @@ def _write(layouts: list["Layout"], to: str, workers: int) -> None:
             write(layout, to)  # names and colours of classes may have changed, which are in the manifest alone
             state = f"complete already, {layout.samples} samples: nothing to do"
         typer.echo(f"{folder}: {state}")
-
-
-def _check_disk(layouts: list["Layout"], to: Path) -> None:
-    import shutil
-
-    from semiseg.data.progress import readable
-
-    there = next(path for path in (to.absolute(), *to.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    tars = [path for layout in layouts for path in layout.folder(to).glob("*.tar")]
-    need = max(0, sum(layout.bytes for layout in layouts) - sum(path.stat().st_size for path in tars))
-    typer.echo(f"needs about {readable(need)}; {readable(free)} are free under {there}")
-    if need > free:
-        raise DataError(
-            f"{there}: about {readable(need)} are needed and {readable(free)} are free; "
-            "free some space, name another folder with --to, or ask for fewer splits with --split"
-        )
 
 
 def _cores() -> int:
@@ -277,10 +267,17 @@ def _print_statistics(facts: dict[str, Any]) -> None:
 
     from semiseg.data.progress import readable
 
-    sizes = ", ".join(f"{count} of {size}" for size, count in list(facts["sizes"].items())[:5])
-    sizes += f" and {len(facts['sizes']) - 5} other sizes" if len(facts["sizes"]) > 5 else ""
+    kind = "labeled" if facts["labeled"] else "unlabeled"
     shards = _plural(facts["shards"], "shard")
-    typer.echo(f"{facts['url']}: {facts['samples']} samples in {shards}, {readable(facts['bytes'])}; {sizes} pixels")
+    typer.echo(f"{facts['url']}: {facts['samples']} samples, {kind}, in {shards}, {readable(facts['bytes'])}")
+    sizes = ", ".join(f"{count} of {size}" for size, count in list(facts["sizes"].items())[:5])
+    if len(facts["sizes"]) > 5:
+        low, middle, high = (facts["size"][name] for name in ("min", "median", "max"))
+        sizes = f"{low} to {high}, median {middle} ({len(facts['sizes'])} sizes)"
+    typer.echo(f"  pixels: {sizes}")
+    if facts["tags"]:
+        listed = ", ".join(f"{tag} {count}" for tag, count in facts["tags"].items())
+        typer.echo(f"  tags: {listed}")
     for flag, count in facts["flags"].items():
         typer.echo(f"  {count} marked {flag}")
     if "classes" not in facts:

@@ -15,16 +15,14 @@ import numpy as np
 from PIL import Image
 
 from semiseg.data.adapter import RawSample
+from semiseg.data.convert import Conversion
+from semiseg.data.decode import Bomb, check_kind, decode_image, image_kind, png_header, png_pixels
 from semiseg.data.errors import DataError
 from semiseg.data.manifest import canonical, members
 
 TILE = 1024  # label statistics are kept for tiles of this many pixels a side
 TAGS = ","  # between the tags in meta.json: a list would be of null to readers whose first samples have no tags
-_PNG_END = b"IEND\xaeB\x60\x82"  # the last chunk with its checksum: decoders don't miss its last bytes
 _ORIENTATION = 0x0112  # the EXIF tag
-_MODES = frozenset(
-    {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
-)  # what becomes RGB without a loss of range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +33,7 @@ class Contents:
     split: str
     labeled: bool
     image: str
+    conversion: Conversion
     first: str  # the sample that decided the kind of image, for messages
     raw_space: str
     raw_ids: Mapping[int, str]
@@ -53,23 +52,23 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
     """Check one sample and encode its members; DataError names the sample, what is wrong with it and the remedy."""
     where = f"{contents.dataset}/{contents.split}: {describe(sample)}"
     image = fetch(where, "image", sample.image)
-    kind = image_kind(where, image)
-    if kind != contents.image:
-        raise DataError(
-            f"{where}: the image is a {kind}, that of {contents.first} is a {contents.image}; "
-            "a set holds one kind (plain readers lose what differs): convert the images, or make two splits"
-        )
+    if contents.conversion.kind is None:
+        check_kind(where, image_kind(where, image), contents.first, contents.image)
     try:
+        if not image:
+            raise DataError("the image is empty")
         picture = decode_image(image, verify=True)
     except DataError as error:
-        raise DataError(f"{where}: {error}; replace the file with a whole copy, or leave it out") from error
+        raise DataError(f"{where}: {error}; {_remedy(error)}") from error
     meta = canonical({**sample.meta, "key": sample.key, "tags": TAGS.join(sample.tags)})
+    whole = picture.size
+    image, picture = contents.conversion.image(image, picture, contents.image)
     payloads = [image, meta]
     label = None
     if sample.label is not None:
         stored, label = _label(where, fetch(where, "label", sample.label), max(contents.raw_ids))
-        if label.shape[::-1] != picture.size:
-            label_size, image_size = (f"{width}x{height}" for width, height in (label.shape[::-1], picture.size))
+        if label.shape[::-1] != whole:
+            label_size, image_size = (f"{width}x{height}" for width, height in (label.shape[::-1], whole))
             raise DataError(
                 f"{where}: the label is {label_size} pixels, the image {image_size}; "
                 "they must be of one size: is it the label of this image?"
@@ -80,6 +79,9 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
                 f"{where}: the label {strange}; ids of raw space '{contents.raw_space}': {_ranges(contents.raw_ids)}; "
                 "correct the label, or add the id to the adapter's raw space if it belongs there"
             )
+        resized = contents.conversion.label(label)
+        if resized is not label:
+            stored, label = _png(resized), resized
         payloads.insert(1, stored)
     row = {
         "key": sample.key,
@@ -90,7 +92,7 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
         "content": content(sample.key, image, label, meta),
         "stats": [] if label is None else statistics(label),
     }
-    return Encoded(sample.key, dict(zip(members(kind, label is not None), payloads, strict=True)), row)
+    return Encoded(sample.key, dict(zip(members(contents.image, label is not None), payloads, strict=True)), row)
 
 
 def describe(sample: RawSample) -> str:
@@ -113,40 +115,6 @@ def fetch(where: str, member: str, value: Any) -> Any:
         raise DataError(
             f"{where}: the {member} could not be read{file} ({what}); restore it, or leave it out"
         ) from error
-
-
-def image_kind(where: str, data: bytes) -> str:
-    """ "jpg" or "png", by the first bytes; DataError for anything else."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpg"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    what = f"it starts with {bytes(data[:8])!r}" if data else "it is empty"
-    raise DataError(f"{where}: the image is neither JPEG nor PNG ({what}); convert it, PNG keeps every pixel")
-
-
-def decode_image(data: bytes, *, verify: bool = False) -> Image.Image:
-    """A whole image, as it is stored; DataError without a place where it is broken. `verify` a PNG's checksums too."""
-    try:
-        if verify:
-            _check_png(data)
-        picture = Image.open(io.BytesIO(data))
-        picture.load()
-    except Exception as error:  # decoders fail in many ways; each of them means a broken file
-        raise DataError(f"the image is truncated or broken ({error})") from error
-    if picture.mode not in _MODES:
-        raise DataError(f"the image has pixels of type {picture.mode}, which do not fit 8 bits a band")
-    return picture
-
-
-def decode_label(data: bytes, *, verify: bool = False) -> np.ndarray:
-    """Raw ids [h, w] of a stored label, uint8 or uint16; DataError without a place where it is broken or of another kind."""
-    depth, colour = _png_header(data)
-    if colour != 0 or depth not in (8, 16):
-        raise DataError(
-            f"the label is a PNG of {depth} bits, colour type {colour}; stored labels have one band of 8 or 16"
-        )
-    return _png_pixels(data, verify=verify)
 
 
 def unknown_id(label: np.ndarray, allowed: Mapping[int, str]) -> str | None:
@@ -215,15 +183,15 @@ def _label(where: str, value: Any, largest: int) -> tuple[bytes, np.ndarray]:
         return _from_array(where, value, largest)
     remedy = "give the ids as an 8 or 16 bit greyscale or palette PNG, or as an array"
     try:
-        depth, colour = _png_header(value)
+        depth, colour = png_header(value)
         grey, palette = colour == 0, colour == 3
         if not grey and not palette:
             raise DataError("the label is a PNG of colours or with transparency, which hold no ids")
         if grey and depth < 8:
             raise DataError(f"the label is a greyscale PNG of {depth} bits, which readers scale in different ways")
-        ids = _png_pixels(value, verify=True)
+        ids = png_pixels(value, verify=True)
     except DataError as error:
-        raise DataError(f"{where}: {error}; {remedy}") from error
+        raise DataError(f"{where}: {error}; {_remedy(error) if isinstance(error, Bomb) else remedy}") from error
     return (bytes(value), ids) if grey else (_png(ids), ids)
 
 
@@ -240,32 +208,11 @@ def _from_array(where: str, ids: np.ndarray, largest: int) -> tuple[bytes, np.nd
     return _png(ids), ids
 
 
-def _png_header(data: Any) -> tuple[int, int]:
-    """Bit depth and colour type (0 grey, 2 RGB, 3 palette, 4 and 6 with alpha)."""
-    if not isinstance(data, bytes) or data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 26:
-        what = f"bytes that start with {data[:8]!r}" if isinstance(data, bytes) else type(data).__name__
-        raise DataError(f"the label is no PNG but {what}")
-    return data[24], data[25]
-
-
-def _png_pixels(data: bytes, *, verify: bool) -> np.ndarray:
-    try:
-        if verify:
-            _check_png(data)
-        with Image.open(io.BytesIO(data)) as picture:
-            ids = np.array(picture)
-    except Exception as error:  # as for images
-        raise DataError(f"the label is truncated or broken ({error})") from error
-    return ids.astype(np.uint16 if ids.dtype.itemsize > 1 else np.uint8, copy=False)
-
-
-def _check_png(data: bytes) -> None:
-    """The checksums of all chunks of a PNG and its end, which decoding alone does not look at; nothing for a JPEG."""
-    if data.startswith(b"\x89PNG"):
-        if _PNG_END not in data:
-            raise ValueError("its end is missing")
-        with Image.open(io.BytesIO(data)) as probe:
-            probe.verify()
+def _remedy(error: DataError) -> str:
+    """What to do about an image that is refused."""
+    if isinstance(error, Bomb):
+        return "a small file of so many is likely made to exhaust memory: leave it out; cut a true one into tiles"
+    return "replace the file with a whole copy, or leave it out"
 
 
 def _png(ids: np.ndarray) -> bytes:

@@ -7,19 +7,21 @@ while they are being written, so that a second call either continues the same wo
 import hashlib
 import json
 import re
-import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from semiseg.data.adapter import Adapter, RawSample
-from semiseg.data.encode import TAGS, Contents, describe, fetch, image_kind
+from semiseg.data.convert import Conversion, parse_resize
+from semiseg.data.decode import check_kind, image_kind
+from semiseg.data.encode import TAGS, Contents, describe, fetch
 from semiseg.data.errors import DataError, unknown
-from semiseg.data.manifest import FORMAT, MANIFEST, PLAN, Manifest, canonical, members
+from semiseg.data.manifest import FORMAT, MANIFEST, PLAN, Manifest, canonical
 from semiseg.data.storage import atomic
 from semiseg.data.taxonomy import Taxonomy
 
+LONGEST_KEY = 200  # characters: with its extension below 255, the longest name of a file
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.@-]*")
 
@@ -40,9 +42,14 @@ class Layout:
         return sum(len(shard) for shard in self.shards)
 
     @property
-    def bytes(self) -> int:
-        """About what the tars will take on disk."""
-        return sum(sample.size for shard in self.shards for sample in shard) + 3 * 1024 * self.samples
+    def settings(self) -> dict[str, int | str]:
+        """What the writer was told, as manifests have it."""
+        return {"size": self.size, **self.contents.conversion.settings()}
+
+    def packed(self, ratio: float = 1.0) -> float:
+        """About the bytes that the tars will take on disk, if members take `ratio` of what the adapter estimates."""
+        members = sum(sample.size for shard in self.shards for sample in shard)
+        return ratio * members + 2 * 1024 * self.samples + 16 * 1024 * len(self.shards)  # headers, padding; indexes
 
     def folder(self, to: Path) -> Path:
         """Where the set lies below the folder of all shards."""
@@ -60,21 +67,30 @@ class Layout:
             "raw_ids": {str(number): name for number, name in sorted(contents.raw_ids.items())},
             "labeled": contents.labeled,
             "image": contents.image,
-            "settings": {"size": self.size},
+            "settings": self.settings,
             "samples": self.samples,
             "listing": self.listing,
             "shards": [{"name": shard_name(n), "samples": len(shard)} for n, shard in enumerate(self.shards)],
         }
 
 
-def lay_out(adapter: Adapter, split: str, *, size: int | str = "256MB") -> Layout:
-    """Plan the shards of a split: greedy by `RawSample.size`, in the adapter's order.
+def lay_out(
+    adapter: Adapter,
+    split: str,
+    *,
+    size: int | str = "256MB",
+    resize: int | str | tuple[int, int] | None = None,
+    format: str = "keep",
+) -> Layout:
+    """Plan the shards of a split: greedy by `RawSample.size`, in the adapter's order; `resize` and `format` as in `shard`.
 
-    Reads the first image, for its kind. Raises DataError for a split that is unknown, missing or empty, keys that are
-    malformed or not unique, labels on a part of the samples only, meta that differs in its keys.
+    Reads the first image, for its kind, and one more where the names tell of another kind. Raises DataError for a split that
+    is unknown, missing or empty, keys that are malformed or not unique, labels on a part of the samples only, meta that
+    differs in its keys.
     """
     where = f"{adapter.name}/{split}"
     limit = parse_size(size)
+    conversion = Conversion(resize=parse_resize(resize), format=format)
     known = adapter.splits()
     if split not in known:
         raise DataError(f"{adapter.name}: {unknown('split', split, known)}")
@@ -91,7 +107,8 @@ def lay_out(adapter: Adapter, split: str, *, size: int | str = "256MB") -> Layou
         dataset=adapter.name,
         split=split,
         labeled=known[split].labeled,
-        image=image_kind(f"{where}: {describe(first)}", fetch(f"{where}: {describe(first)}", "image", first.image)),
+        image=conversion.kind or _only_kind(where, samples),
+        conversion=conversion,
         first=describe(first),
         raw_space=adapter.raw_space.name,
         raw_ids=dict(adapter.raw_space.names),
@@ -163,6 +180,22 @@ def _greedy(samples: Iterable[RawSample], limit: int) -> Iterator[tuple[RawSampl
         yield tuple(shard)
 
 
+def _only_kind(where: str, samples: list[RawSample]) -> str:
+    """The kind of all images, as far as the first one and the names of the publisher's files tell."""
+
+    def kind(sample: RawSample) -> str:
+        place = f"{where}: {describe(sample)}"
+        return image_kind(place, fetch(place, "image", sample.image))
+
+    first = kind(samples[0])
+    others = {".jpg", ".jpeg"} if first == "png" else {".png"}
+    for sample in samples:
+        if PurePosixPath(str(sample.meta.get("source"))).suffix.lower() in others:
+            check_kind(f"{where}: {describe(sample)}", kind(sample), describe(samples[0]), first)
+            break  # a name that lies: the writer looks at each file anyway
+    return first
+
+
 def _check(where: str, samples: list[RawSample], *, labeled: bool) -> None:
     """Everything that a list of samples shows without reading one."""
     strangers = [sample for sample in samples if (sample.label is not None) != labeled]
@@ -196,14 +229,11 @@ def _check_key(where: str, sample: RawSample) -> None:
         raise DataError(
             f"{where}: {describe(sample)}: plain readers skip keys that start with '__'; choose another key"
         )
-    longest = max(members("png", True), key=len)
-    try:
-        tarfile.TarInfo(f"{sample.key}.{longest}").tobuf(tarfile.USTAR_FORMAT)
-    except ValueError as error:
+    if len(sample.key) > LONGEST_KEY:
         raise DataError(
-            f"{where}: {describe(sample)}: a key of {len(sample.key)} characters is too long for plain tar readers; "
-            "keep each part between slashes below 80"
-        ) from error
+            f"{where}: {describe(sample)}: a key of {len(sample.key)} characters is too long for the file systems that "
+            f"others unpack tars to; keep it within {LONGEST_KEY}"
+        )
     reserved = {"key", "tags"} & set(sample.meta)
     if reserved:
         raise DataError(
@@ -244,6 +274,17 @@ def _described(manifest: Manifest) -> dict[str, Any]:
     return {name: fields[name] for name in fields if name not in left_out} | {"shards": shards}
 
 
+def _differing_settings(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+    words = {"size": "size of shards", "resize": "size of images", "format": "format of images"}
+    for name in words:
+        old, new = found.get(name), wanted.get(name)
+        if old == new:
+            continue
+        if name == "size":
+            old, new = (f"{value or 0:,} bytes" for value in (old, new))
+        yield f"{words[name]}: {old or 'kept'} there, {new or 'kept'} now"
+
+
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
     words = {"listing": "keys and sizes of the source's samples", "raw_ids": "ids and names of the raw space"}
     for name in wanted:
@@ -255,7 +296,8 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]
             if old == new:
                 continue  # follows from another difference
         elif name == "settings":
-            name, old, new = "size of shards", *(f"{(value or {}).get('size', 0):,} bytes" for value in (old, new))
+            yield from _differing_settings(old or {}, new)
+            continue
         elif name == "listing":
             old, new = (f"listing {str(value)[:12]}" for value in (old, new))
         yield f"{words.get(name, name)}: {old} there, {new} now"

@@ -6,7 +6,6 @@ is a function of its samples alone, so any number of processes writes the same b
 
 import hashlib
 import os
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from semiseg.data.adapter import Adapter, RawSample
 from semiseg.data.encode import Contents, Encoded, crc32, encode
 from semiseg.data.errors import DataError
+from semiseg.data.headers import header, padded, tar_format
 from semiseg.data.index import Index, pack
 from semiseg.data.layout import Layout, check_folder, lay_out, shard_name, write_plan
 from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, sha256, shard_content
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, int], None]
 """Called with samples done, samples in all, bytes done."""
-_BLOCK = 512  # of a tar
 
 
 def shard(
@@ -37,6 +36,8 @@ def shard(
     size: int | str = "256MB",
     workers: int = 1,
     progress: Progress | None = None,
+    resize: int | str | tuple[int, int] | None = None,
+    format: str = "keep",
 ) -> Manifest:
     """Write `<to>/<adapter.name>/<split>/`, or finish writing it, and return its manifest.
 
@@ -44,8 +45,16 @@ def shard(
     the usual `if __name__ == "__main__":`). A set that is complete is left as it is. Raises DataError for bad samples,
     a folder that holds another configuration, a disk that is full; shards that are finished stay, and the same call
     continues.
+
+    Images are stored as the publisher made them unless `resize` or `format` say otherwise: `resize` is (width, height) or
+    "640x480" exactly, or one number, to which a longer side is shrunk; labels follow by the nearest id. `format` is "keep",
+    "jpeg" (quality 95, 4:4:4) or "png", for sets of several kinds, or of kinds that shards do not hold. Both are settings
+    in the manifest, hence in the digest. Converted files are of this machine's Pillow, so another version may give a set of
+    another digest.
     """
-    return write(lay_out(adapter, split, size=size), to, workers=workers, progress=progress)
+    return write(
+        lay_out(adapter, split, size=size, resize=resize, format=format), to, workers=workers, progress=progress
+    )
 
 
 def write(
@@ -137,7 +146,6 @@ def finish_shard(job: Job, tick: Tick) -> ShardEntry:
     with atomic(tar) as file:
         stream = _Hashing(file)
         with TarWriter(cast(Any, stream), user="", group="", mode=0o644, mtime=0, encoder=False) as writer:
-            writer.tarstream.format = tarfile.USTAR_FORMAT  # a header a member; TarWriter's own setting has no effect
             for sample in job.samples:
                 start = writer.tarstream.offset
                 rows.append(_add(writer, encode(sample, job.contents)))
@@ -158,10 +166,13 @@ def _add(writer: "TarWriter", sample: Encoded) -> dict[str, Any]:
     """Append a sample to the tar; its row of the index, with the places of its members."""
     row = dict(sample.row)
     offset = writer.tarstream.offset
+    names = {extension: f"{sample.key}.{extension}" for extension in sample.members}
+    form = writer.tarstream.format = tar_format([*names.values()])  # TarWriter's own setting has no effect
     for extension, data in sample.members.items():
         member = extension.split(".")[0]
-        row |= {f"{member}_offset": offset + _BLOCK, f"{member}_size": len(data), f"{member}_crc32": crc32(data)}
-        offset += _BLOCK + -(-len(data) // _BLOCK) * _BLOCK
+        offset += len(header(names[extension], len(data), form))
+        row |= {f"{member}_offset": offset, f"{member}_size": len(data), f"{member}_crc32": crc32(data)}
+        offset += padded(len(data))
     writer.write({"__key__": sample.key, **sample.members})  # it sorts them by name: image, label, meta
     if writer.tarstream.offset != offset:
         raise DataError(
@@ -232,7 +243,7 @@ def _manifest(layout: Layout, entries: list[ShardEntry]) -> Manifest:
         raw_ids=layout.contents.raw_ids,
         labeled=layout.contents.labeled,
         image=layout.contents.image,
-        settings={"size": layout.size},
+        settings=layout.settings,
         listing=layout.listing,
         shards=tuple(entries),
         taxonomies=layout.taxonomies,

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from semiseg.data.encode import TAGS, crc32, decode_image, decode_label
+from semiseg.data.convert import rgb
+from semiseg.data.decode import decode_image, decode_label
+from semiseg.data.encode import TAGS, crc32
 from semiseg.data.errors import DataError
 from semiseg.data.index import Index, read_index
 from semiseg.data.manifest import MANIFEST, PLAN, Manifest, canonical, sha256
@@ -101,7 +103,7 @@ class ShardSet:
             tags = tuple(filter(None, meta["tags"].split(TAGS)))
         except (DataError, ValueError, KeyError) as error:  # its checksum holds: it was broken when it was written
             raise self._damaged(*self._locate(number), str(error)) from error
-        return Sample(members.key, _rgb(image), ids, tags, meta)
+        return Sample(members.key, rgb(image), ids, tags, meta)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))
@@ -140,6 +142,10 @@ class ShardSet:
     def flags(self) -> list[tuple[str, ...]]:
         """What the writer marked each sample with, such as "constant-image". Reads every index."""
         return [tuple(found) for index in self._all() for found in index.table["flags"].to_pylist()]
+
+    def tags(self) -> list[tuple[str, ...]]:
+        """Every sample's image-level labels. Reads every index."""
+        return [tuple(found) for index in self._all() for found in index.table["tags"].to_pylist()]
 
     def class_pixels(self, taxonomy: Taxonomy) -> np.ndarray:
         """Pixels of each class in each sample, int64 [n, classes]; ignored pixels count nowhere. Reads every index."""
@@ -271,6 +277,9 @@ class Pool:
     def flags(self) -> list[tuple[str, ...]]:
         return [found for each in self.sets for found in each.flags()]
 
+    def tags(self) -> list[tuple[str, ...]]:
+        return [found for each in self.sets for found in each.tags()]
+
     def class_pixels(self, taxonomy: Taxonomy) -> np.ndarray:
         return np.concatenate([each.class_pixels(taxonomy) for each in self.sets])
 
@@ -300,13 +309,6 @@ def read_manifest(storage: Storage) -> Manifest:
     if storage.exists(PLAN):
         raise DataError(f"{storage.url}: the writing was cut off; the same command continues it: {command}")
     raise DataError(f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}")
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    # Pillow warns about palettes with transparency unless they pass through RGBA.
-    return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 
 def remedy(url: str, manifest: Manifest) -> str:

@@ -78,9 +78,14 @@ def choose_taxonomy(stored: ShardSet, name: str | None) -> Taxonomy | None:
 
 
 def statistics(stored: ShardSet, taxonomy: Taxonomy | None) -> dict[str, Any]:
-    """Sizes, flags and class shares of one set. Shares are of all pixels, so that classes and void add up to one."""
+    """Sizes, tags, flags and class shares of one set. Shares are of all pixels: classes and void add up to one.
+
+    "size" holds the smallest, the middle and the largest image by area, "tags" the samples of each tag, most first.
+    """
     sizes = stored.sizes()
-    total = int(sizes.prod(axis=1).sum())
+    areas = sizes.prod(axis=1)
+    total, order = int(areas.sum()), np.argsort(areas, kind="stable")
+    tags = Counter(tag for found in stored.tags() for tag in found)
     flags = Counter(flag for found in stored.flags() for flag in found)
     facts: dict[str, Any] = {
         "url": stored.url,
@@ -88,10 +93,16 @@ def statistics(stored: ShardSet, taxonomy: Taxonomy | None) -> dict[str, Any]:
         "split": stored.manifest.split,
         "version": stored.manifest.version,
         "samples": len(stored),
+        "labeled": stored.labeled,
         "shards": len(stored.shard_sizes),
         "bytes": stored.manifest.bytes,
         "digest": stored.digest,
         "sizes": {f"{w}x{h}": n for (h, w), n in sorted(Counter(map(tuple, sizes.tolist())).items())},
+        "size": {
+            name: "{1}x{0}".format(*sizes[order[place]])
+            for name, place in (("min", 0), ("median", (len(order) - 1) // 2), ("max", -1))
+        },
+        "tags": dict(sorted(tags.items(), key=lambda each: (-each[1], each[0]))),
         "flags": dict(sorted(flags.items())),
         "pixels": total,
     }

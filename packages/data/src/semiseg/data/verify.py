@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from semiseg.data import encode
+from semiseg.data.decode import decode_image, decode_label, image_kind
 from semiseg.data.errors import DataError
+from semiseg.data.headers import BLOCK, header, padded, tar_format
 from semiseg.data.index import Index, read_index
 from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, shard_content
 from semiseg.data.shards import read_manifest, remedy
 from semiseg.data.storage import TEMP, Storage
 
-_BLOCK, _END = tarfile.BLOCKSIZE, 2 * tarfile.BLOCKSIZE  # a tar ends in two blocks of zeros
+_END = 2 * BLOCK  # a tar ends in two blocks of zeros
 _CHUNK = 1 << 24  # bytes
 
 
@@ -108,7 +110,7 @@ class _Check:
         contents: list[str] = []
         for row in range(len(index.keys) if index else 0):
             assert index is not None
-            stop = index.places[row][-1][1] + _padded(index.places[row][-1][2])
+            stop = index.places[row][-1][1] + padded(index.places[row][-1][2])
             span = self._read(entry.tar, end, stop)
             digest.update(span)
             if len(span) < stop - end:
@@ -149,16 +151,19 @@ class _Check:
         self.seen[key] = entry.tar
         found: dict[str, bytes] = {}
         expected = start
+        form = tar_format([f"{key}.{extension}" for extension in self.manifest.members])
         for extension, (member, offset, size, crc) in zip(self.manifest.members, index.places[row], strict=False):
-            if offset != expected + _BLOCK:
-                self._add(entry.index, f"places it at {offset}, not at {expected + _BLOCK}", key=key, member=member)
+            name = f"{key}.{extension}"
+            right = header(name, size, form)
+            if offset != expected + len(right):
+                self._add(entry.index, f"places it at {offset}, not at {expected + len(right)}", key=key, member=member)
                 return ""
-            header, data = span[offset - _BLOCK - start : offset - start], span[offset - start : offset - start + size]
-            padding = span[offset - start + size : offset - start + _padded(size)]
-            for what, at in _member_faults(f"{key}.{extension}", header, data, padding, size, crc):
+            told, data = span[expected - start : offset - start], span[offset - start : offset - start + size]
+            padding = span[offset - start + size : offset - start + padded(size)]
+            for what, at in _member_faults(name, told, right, data, padding, size, crc):
                 self._add(entry.tar, what, key=key, member=member, offset=offset + at)
             found[member] = data
-            expected = offset + _padded(size)
+            expected = offset + padded(size)
         if tuple(found) != tuple(name.split(".")[0] for name in self.manifest.members):
             self._add(
                 entry.index, f"has members {', '.join(found)}; expected {', '.join(self.manifest.members)}", key=key
@@ -175,13 +180,13 @@ class _Check:
         faults: list[tuple[str, str]] = []
         label = picture = None
         try:
-            picture = encode.decode_image(found["image"], verify=True)
-            if (kind := encode.image_kind(key, found["image"])) != self.manifest.image:
+            picture = decode_image(found["image"], verify=True)
+            if (kind := image_kind(key, found["image"])) != self.manifest.image:
                 faults.append(("image", f"is a {kind}, the manifest says {self.manifest.image}"))
         except DataError as error:
             faults.append(("image", str(error)))
         try:
-            label = encode.decode_label(found["label"], verify=True) if "label" in found else None
+            label = decode_label(found["label"], verify=True) if "label" in found else None
         except DataError as error:
             faults.append(("label", str(error)))
         tags, fault = _tags(key, found["meta"])
@@ -236,20 +241,23 @@ class _Check:
 
 
 def _member_faults(
-    name: str, header: bytes, data: bytes, padding: bytes, size: int, crc: int
+    name: str, told: bytes, right: bytes, data: bytes, padding: bytes, size: int, crc: int
 ) -> Iterator[tuple[str, int]]:
     """What is wrong with a member's bytes, and where, counted from its payload."""
-    try:
-        told = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-        if (told.name, told.size, told.isreg()) != (name, size, True):
-            yield f"its header says {told.name!r} of {told.size} bytes, expected {name!r} of {size}", -_BLOCK
-    except tarfile.HeaderError as error:
-        yield f"its header is damaged ({error})", -_BLOCK
+    if told != right:
+        what = "is not the one that the writer makes"
+        try:
+            found = tarfile.TarInfo.frombuf(told[-BLOCK:], "utf-8", "surrogateescape")
+            if len(right) == BLOCK and (found.name, found.size, found.isreg()) != (name, size, True):
+                what = f"says {found.name!r} of {found.size} bytes, expected {name!r} of {size}"
+        except tarfile.HeaderError as error:
+            what = f"is damaged ({error})"
+        yield f"its header {what}", -len(right)
     if len(data) < size:
         yield f"ends after {len(data)} of {size} bytes", len(data)
     elif encode.crc32(data) != crc:
         yield f"has crc32 {encode.crc32(data):08x}, the index says {crc:08x}", 0
-    if padding.strip(b"\0") or (len(data) == size and len(padding) < _padded(size) - size):
+    if padding.strip(b"\0") or (len(data) == size and len(padding) < padded(size) - size):
         yield "its padding is damaged", size
 
 
@@ -261,7 +269,3 @@ def _tags(key: str, meta: bytes) -> tuple[list[str], str | None]:
         return tags, None if told["key"] == key else f"is of key {told['key']!r}"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return [], f"is no JSON with key and tags ({type(error).__name__}: {error})"
-
-
-def _padded(size: int) -> int:
-    return -(-size // _BLOCK) * _BLOCK

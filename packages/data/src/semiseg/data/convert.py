@@ -1,0 +1,105 @@
+"""Images as a set is to hold them: the publisher's files, or, where it is asked for, of another size or format."""
+
+import io
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from semiseg.data.errors import DataError, unknown
+
+FORMATS = {"keep": None, "jpeg": "jpg", "png": "png"}
+_SIGNS = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}  # how such a file begins
+_QUALITY = 95  # of JPEG, without subsampling of colours: differences that one hardly finds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What the writer makes of images and labels; the default changes nothing.
+
+    resize  (width, height) exactly, or what the longer side becomes where it is longer; None leaves sizes alone
+    format  "keep", "jpeg" (quality 95, 4:4:4) or "png"
+
+    A file that has the size and the format asked for already stays as it is, byte for byte. Images are resized by Lanczos
+    filtering (which smooths before it shrinks), labels by the nearest id.
+    """
+
+    resize: tuple[int, int] | int | None = None
+    format: str = "keep"
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise DataError(unknown("image format", self.format, FORMATS))
+
+    @property
+    def kind(self) -> str | None:
+        """The extension that every image of the set gets; None: that of the publisher's first."""
+        return FORMATS[self.format]
+
+    def settings(self) -> dict[str, str]:
+        """What a manifest says of it: nothing where nothing is asked for, so that digests of such sets stay."""
+        told = {} if self.format == "keep" else {"format": self.format}
+        if self.resize is not None:
+            told["resize"] = str(self.resize) if isinstance(self.resize, int) else "x".join(map(str, self.resize))
+        return told
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """The size that an image of a size gets."""
+        if self.resize is None:
+            return width, height
+        if isinstance(self.resize, tuple):
+            return self.resize
+        longer = max(width, height)
+        if longer <= self.resize:
+            return width, height
+        return tuple(max(1, (side * self.resize * 2 + longer) // (2 * longer)) for side in (width, height))  # type: ignore[return-value]
+
+    def image(self, data: bytes, picture: Image.Image, kind: str) -> tuple[bytes, Image.Image]:
+        """The file of a kind ("jpg" or "png") that a set holds, and its pixels; `picture` is what `data` decodes to."""
+        size = self.size(*picture.size)
+        if size == picture.size and data.startswith(_SIGNS[kind]):
+            return data, picture
+        plain = picture if picture.mode in ("L", "RGB") and "transparency" not in picture.info else rgb(picture)
+        if size != plain.size:
+            plain = plain.resize(size, Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        if kind == "jpg":
+            plain.save(stream, "JPEG", quality=_QUALITY, subsampling=0, exif=b"")
+        else:
+            plain.save(stream, "PNG", exif=b"")
+        with Image.open(io.BytesIO(stream.getvalue())) as stored:
+            stored.load()
+        return stream.getvalue(), stored
+
+    def label(self, ids: np.ndarray) -> np.ndarray:
+        """Raw ids [h, w] of the size that their image gets: of each new pixel, the id below its centre."""
+        height, width = ids.shape
+        new_width, new_height = self.size(width, height)
+        if (new_width, new_height) == (width, height):
+            return ids
+        rows, columns = (
+            (2 * np.arange(new) + 1) * old // (2 * new) for new, old in ((new_height, height), (new_width, width))
+        )
+        return np.ascontiguousarray(ids[rows[:, None], columns])
+
+
+def parse_resize(size: str | int | tuple[int, int] | None) -> tuple[int, int] | int | None:
+    """Pixels of "640x480" (width, height), "512" (the longer side), or as `Conversion` has them."""
+    if size is None:
+        return None
+    text = "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
+    match = re.fullmatch(r"\s*([1-9]\d{0,5})(?:\s*[xX]\s*([1-9]\d{0,5}))?\s*", text)
+    if match is None:
+        hint = "; the size of shards is --shard-size" if re.search(r"\d\s*[kKmMgGtT]i?[bB]?\s*$", text) else ""
+        raise DataError(
+            f"size of images {text!r} is not understood; write WIDTHxHEIGHT as in 640x480, or the longer side as in 512{hint}"
+        )
+    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Any image in three bands. Pillow warns about palettes with transparency unless they pass through RGBA."""
+    if image.mode == "RGB":
+        return image
+    return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
