@@ -112,6 +112,18 @@ def test_few_descriptors_stay_open(adapt, draw, tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads where Linux lists them")
+def test_reading_starts_no_threads(folder):
+    """A thread of pyarrow that outlives the interpreter aborts the process at its end."""
+    code = (
+        "import sys, pyarrow.parquet, pyarrow.compute; from pathlib import Path; from semiseg.data import ShardSet, verify\n"
+        "count = lambda: len(list(Path('/proc/self/task').iterdir()))\n"
+        "before = count(); s = ShardSet(sys.argv[1]); s.keys(); s.sizes(); list(s); assert verify(sys.argv[1]).ok\n"
+        "assert count() == before, (before, count())"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+
+
 def test_damage_is_an_error_with_its_place(copy, stored):
     with tar_place(copy, stored, 4, "label") as (name, offset, data):
         flip(copy / name, offset + 9)

@@ -67,7 +67,10 @@ class Index:
     def __init__(self, data: bytes) -> None:
         import pyarrow.parquet as pq
 
-        self.table = pq.read_table(io.BytesIO(data))
+        # Without threads of its own: where torch is loaded too, one that still holds a Python object when the interpreter
+        # ends aborts it ("terminate called without an active exception", apache/arrow #34314), in 1 of 3 runs.
+        with pq.ParquetFile(io.BytesIO(data), pre_buffer=False) as file:
+            self.table = file.read(use_threads=False)
         metadata = self.table.schema.metadata or {}
         self.facts = {name: metadata[f"{_PREFIX}{name}".encode()].decode() for name in _FACTS}
         self.keys: list[str] = self.table["key"].to_pylist()
