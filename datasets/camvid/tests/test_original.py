@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,7 @@ def test_an_unknown_colour_names_file_pixel_and_colour(root: Path, original: Any
         ("jpeg", "the label is no PNG but a JPEG"),
         ("empty", "the label is empty"),
         ("cut off", "truncated or broken"),
+        ("bomb", "the image has more than [0-9,]+ pixels"),
         ("ids", "the label is a grey PNG; expected one in the colours of label_colors.txt"),
     ],
 )
@@ -174,6 +176,10 @@ def test_a_damaged_label_is_named(root: Path, original: Any, tmp_path: Path, dam
         Image.open(path).convert("L").save(stream, "PNG")
     elif damage == "cut off":
         stream.write(path.read_bytes()[:-100])
+    elif damage == "bomb":  # a header that promises 100 megapixels
+        data = path.read_bytes()
+        header = b"IHDR" + (10_000).to_bytes(4, "big") * 2 + data[24:29]
+        stream.write(data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:])
     path.write_bytes(stream.getvalue())
     with pytest.raises(DataError, match=message) as raised:
         shard(CamVid(root), "all", tmp_path / "shards")
