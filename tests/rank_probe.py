@@ -21,7 +21,8 @@ def main(recipe_file: str, out: Path, steps: list[int], overrides: list[str]) ->
     torch.manual_seed(key64(recipe.seed, "initialisation"))
     model = build_model(recipe.model, classes_of(recipe))
     sources = build_sources(recipe, fill=(0, 0, 0))
-    learner = accelerator.prepare(build_learner(recipe, model, sources.taxonomies))
+    # in float64: in float32 an activation at a ReLU's kink can fall on either side, by the order of a sum
+    learner = accelerator.prepare(build_learner(recipe, model, sources.taxonomies).double())
     data = StepData(sources.streams, alternate=recipe.data.domains_per_step == "one", rank=rank, world=world)
     learner.train()
     seen: dict[str, list[int]] = {}
@@ -44,6 +45,7 @@ def main(recipe_file: str, out: Path, steps: list[int], overrides: list[str]) ->
         bare = accelerator.unwrap_model(learner)
         found[f"{step}.losses"] = reduced(values, world)
         found[f"{step}.gradients"] = {n: p.grad.clone() for n, p in bare.named_parameters() if p.grad is not None}
+        found[f"{step}.buffers"] = {n: b.clone() for n, b in bare.named_buffers()}
         learner.zero_grad(set_to_none=True)
     (out / f"seen.{world}.{rank}.json").write_text(json.dumps(seen))
     if rank == 0:

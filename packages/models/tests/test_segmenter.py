@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from semiseg.models import Segmenter, create_segmenter
+from semiseg.models.norm import SyncBatchNorm2d
 from semiseg.models.testing import images
 
 
@@ -94,19 +95,21 @@ def test_batch_norm_follows_the_batch() -> None:
     assert not torch.equal(before, model.state_dict()["context.fuse.1.running_mean"])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
-def test_synchronised_norm_without_a_gpu_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match=r"norm=\"sync\" needs a GPU.*use norm=\"batch\""):
-        small(norm="sync")
-
-
-def test_synchronised_norm_keeps_the_activations_that_timm_fuses_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semiseg.models.segmenter.check_sync_possible", lambda: None)  # evaluation needs no GPU
-    batch, sync = small().train(), small(norm="sync")
-    batch(images(2, 64, 64))
-    sync.load_state_dict(batch.state_dict())
-    assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in sync.context.modules())
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in sync.modules())
+def test_synchronised_norm_on_one_process_is_batch_norm_with_its_fused_activations() -> None:
+    torch.manual_seed(0)
+    batch = small().train()
+    torch.manual_seed(0)
+    sync = small(norm="sync").train()
+    assert batch.state_dict().keys() == sync.state_dict().keys()
+    if not torch.cuda.is_available():
+        assert any(isinstance(m, SyncBatchNorm2d) and not isinstance(m.act, torch.nn.Identity) for m in sync.modules())
+    for _ in range(2):  # the second time with moved running statistics
+        for model in (batch, sync):
+            model(images(2, 64, 64)).square().mean().backward()
+    for (name, one), two in zip(batch.named_parameters(), sync.parameters(), strict=True):
+        assert one.grad is not None and two.grad is not None and torch.equal(one.grad, two.grad), name
+    for (name, one), two in zip(batch.named_buffers(), sync.buffers(), strict=True):
+        assert torch.equal(one, two), name
     assert torch.equal(batch.eval()(images(1, 33, 40)), sync.eval()(images(1, 33, 40)))
 
 

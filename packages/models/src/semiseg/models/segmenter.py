@@ -5,15 +5,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-import torch
 import torch.nn.functional as F
-from timm.layers import convert_sync_batchnorm  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from semiseg.models.context import PSP, Projection
 from semiseg.models.decoder import LinearDecoder, SubpixelDecoder
 from semiseg.models.encoder import Encoder, Features
+from semiseg.models.norm import synchronised
 
 ContextKind = Literal["psp", "none"]
 DecoderKind = Literal["subpixel", "linear"]
@@ -30,8 +29,8 @@ class Segmenter(nn.Module):
         context_channels: channels of z, the features that decoders see.
         decoder: "subpixel" (CCT's) or "linear" (1x1 convolution and bilinear upsampling).
         last_relu: the sub-pixel decoder ends in a ReLU, as in CCT's released code.
-        norm: "batch" normalises by the batch of this process in training; "sync" by the batch of all processes (needs
-            a GPU); "frozen" always by the running statistics of encoder and context, also in training mode, while
+        norm: "batch" normalises by the batch of this process in training; "sync" by the batch of all processes;
+            "frozen" always by the running statistics of encoder and context, also in training mode, while
             scale and shift go on learning: for small batches and pretrained weights. A context that starts from
             random weights then has BN that starts as the identity.
 
@@ -75,9 +74,7 @@ class Segmenter(nn.Module):
         self.metadata: dict[str, Any] = {}  # what save_pretrained was given, after from_pretrained
         self._kinds = {"context": context, "decoder": decoder, "last_relu": last_relu}
         if norm == "sync":
-            check_sync_possible()
-            # timm's own converter: torch's drops the activation that timm fuses into its batch norm
-            convert_sync_batchnorm(self)  # in place: this module is no batch norm itself
+            synchronised(self)  # in place: this module is no batch norm itself
         self.train(self.training)
 
     @property
@@ -145,15 +142,6 @@ class Segmenter(nn.Module):
         if domain is None:
             raise ValueError(f"this model has {len(self.classes)} domains: say which one of {known}")
         raise ValueError(f"unknown domain {domain!r}{_near(domain, self.classes)}; this model has {known}")
-
-
-def check_sync_possible() -> None:
-    """Raise ValueError where synchronised batch norm can't run."""
-    if not torch.cuda.is_available():
-        raise ValueError(
-            'norm="sync" needs a GPU: torch\'s SyncBatchNorm raises on the CPU, even with one process; '
-            'use norm="batch", or norm="frozen" for equal gradients on any number of processes'
-        )
 
 
 def _check_kind(what: str, value: str, known: tuple[str, ...]) -> None:
