@@ -51,7 +51,9 @@ def inspect(tree: Tree, name: str) -> Picture:
                 raise DataError(
                     "pixels are floating point numbers, which have no agreed range: convert it to 8 or 16 bits"
                 )
-            orientation = picture.getexif().get(ORIENTATION, 1)
+            # A PNG would be decoded for what may come after its pixels, which no camera writes.
+            exif = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}
+            orientation = exif.get(ORIENTATION, 1)
             orientation = orientation if orientation in range(2, 9) else 1
             why = ""
             if picture.format not in ("JPEG", "PNG", "MPO"):

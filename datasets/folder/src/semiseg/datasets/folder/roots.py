@@ -37,13 +37,16 @@ def _holds_images(place: Path) -> Path | None:
 
 
 def inside(tree: Tree) -> Tree:
-    """Past folders that hold nothing but one folder, as archives do."""
+    """Past folders that hold nothing but the one folder with images/ or the like in it, as archives do."""
     roles = " ".join((*FOLDERS.values(), *SPLITS.values())).split()
-    while len(tops := {name.partition("/")[0] for name in tree.names() if "/" in name}) == 1:
-        top = next(iter(tops))
-        if top.lower() in roles or any("/" not in name for name in tree.names()):
+    while names := tree.names():
+        top = names[0].partition("/")[0]
+        if top.lower() in roles or not all(name.startswith(f"{top}/") for name in names):
             break
-        tree = tree.sub(top)
+        below = tree.sub(top)
+        if not any(folder.lower() in roles for folder in below.folders()) and len(below.folders()) != 1:
+            break
+        tree = below
     return tree
 
 

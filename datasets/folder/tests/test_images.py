@@ -1,0 +1,188 @@
+"""Images as cameras and scanners write them: kept where they can be, else upright PNGs; and files made to harm."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from semiseg.data import DataError, RawSample, shard
+from semiseg.datasets.folder import Folder
+from semiseg.datasets.folder.pictures import turn
+
+Put = Callable[..., Path]
+
+
+def images(folder: Folder, split: str = "train") -> dict[str, bytes]:
+    return {sample.key: data(sample) for sample in folder.samples(split)}
+
+
+def data(sample: RawSample) -> bytes:
+    assert callable(sample.image)
+    return sample.image()
+
+
+def pixels(encoded: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(encoded)))
+
+
+def test_jpegs_and_pngs_are_kept_byte_for_byte(put: Put, ids: Callable) -> None:
+    for name, suffix in (("train/a", "jpg"), ("train/b", "JPEG"), ("val/c", "png")):
+        put(f"images/{name}.{suffix}")
+        root = put(f"masks/{name}.png", ids(0))
+    folder = Folder(root)
+    assert images(folder) == {name: next((root / "images/train").glob(f"{name}.*")).read_bytes() for name in "ab"}
+    assert images(folder, "val") == {"c": (root / "images/val/c.png").read_bytes()}
+    assert not any("stored as PNG" in note for note in folder.notes())
+
+
+def test_what_cannot_be_kept_becomes_png_for_the_whole_split(put: Put, photo: Callable) -> None:
+    grey, rgba = photo(1)[..., 0], np.dstack([photo(2), photo(3)[..., :1]])
+    put("images/tiff.tif", photo(0))
+    put("images/bmp.bmp", photo(4))
+    put("images/grey.png", grey)
+    put("images/rgba.png", rgba)
+    put("images/palette.gif", Image.fromarray(grey))
+    put("images/cmyk.jpg", Image.fromarray(photo(5)).convert("CMYK"), quality=100, subsampling=0)
+    root = put("images/jpeg.jpg", photo(6))
+    folder = Folder(root)
+    found = images(folder, "unlabeled")
+    assert all(encoded.startswith(b"\x89PNG") for encoded in found.values())
+    arrays = {name: pixels(encoded) for name, encoded in found.items()}
+    assert np.array_equal(arrays["tiff"], photo(0)) and np.array_equal(arrays["bmp"], photo(4))
+    assert np.array_equal(arrays["grey"], np.dstack([grey] * 3)) and np.array_equal(arrays["palette"], arrays["grey"])
+    assert np.array_equal(arrays["rgba"], photo(2))
+    assert np.array_equal(arrays["jpeg"], pixels((root / "images/jpeg.jpg").read_bytes()))
+    assert abs(arrays["cmyk"].astype(int) - photo(5)).mean() < 12  # inverted inks would be off by 85 on average
+    (note,) = [note for note in folder.notes() if "stored as PNG" in note]
+    assert "1 TIFF" in note and "1 CMYK" in note and "1 JPEG among them" in note
+
+
+def test_sixteen_bits_are_scaled_by_the_bits_in_use_of_all_images(put: Put) -> None:
+    low, high = (
+        np.random.default_rng(i).integers(0, top, (9, 12)).astype(np.uint16) for i, top in enumerate((900, 4000))
+    )
+    high[0, 0] = 3999
+    put("images/low.png", low)
+    root = put("images/high.tif", high)
+    folder = Folder(root)
+    found = {name: pixels(encoded)[..., 0] for name, encoded in images(folder, "unlabeled").items()}
+    assert np.array_equal(found["low"], low // 16) and np.array_equal(found["high"], high // 16)
+    assert folder.version == "ids-12bit"
+    assert any("values up to 3999: scaled to 8 bits as of 12 bits" in note for note in folder.notes())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turning_is_what_exif_says(orientation: int, photo: Callable) -> None:
+    image = Image.fromarray(photo(0))
+    image.getexif()[0x0112] = orientation
+    assert np.array_equal(turn(photo(0), orientation), np.asarray(ImageOps.exif_transpose(image)))
+
+
+@pytest.mark.parametrize("orientation", [3, 5, 6, 8])
+@pytest.mark.parametrize("drawn", ["upright", "as stored", "with EXIF"])
+def test_image_and_mask_are_turned_together(
+    put: Put, photo: Callable, ids: Callable, orientation: int, drawn: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.kron(photo(0), np.ones((8, 8, 1), np.uint8))
+    upright = turn(np.kron(ids(0), np.ones((8, 8), np.uint8)), orientation)
+    put("images/x.jpg", Image.fromarray(stored), exif=exif, quality=95)
+    as_stored = np.kron(ids(0), np.ones((8, 8), np.uint8))
+    if drawn == "with EXIF":
+        root = put("masks/x.png", Image.fromarray(as_stored), exif=exif)
+    else:
+        root = put("masks/x.png", upright if drawn == "upright" else as_stored)
+    folder = Folder(root, val=0)
+    (sample,) = folder.samples("train")
+    picture = pixels(data(sample))
+    assert abs(picture.astype(int) - turn(stored, orientation)).mean() < 10
+    label = sample.label() if callable(sample.label) else sample.label
+    label = pixels(label) if isinstance(label, bytes) else label
+    unsure = orientation == 3 and drawn != "with EXIF"
+    assert isinstance(label, np.ndarray)
+    if not unsure:
+        assert np.array_equal(label, upright)
+    assert any("could lie either way" in note for note in folder.notes()) == unsure
+
+
+def test_masks_that_could_lie_either_way_follow_the_others(put: Put, photo: Callable, ids: Callable) -> None:
+    for name, orientation in (("sure", 6), ("unsure", 3)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        put(f"images/{name}.jpg", Image.fromarray(photo(0)), exif=exif)
+        put(f"masks/{name}.png", ids(0))
+    folder = Folder(put("read me", ""), val=0)
+    labels = {s.key: s.label() for s in folder.samples("train") if callable(s.label)}
+    assert np.array_equal(labels["unsure"], turn(ids(0), 3)) and np.array_equal(labels["sure"], turn(ids(0), 6))
+
+
+def test_harmful_and_broken_files_are_named_all_at_once(
+    pairs: Callable[..., Path], put: Put, photo: Callable, ids: Callable
+) -> None:
+    pairs(2)
+    whole = io.BytesIO()
+    Image.fromarray(photo(0, 90, 120)).save(whole, "PNG")
+    put("images/bomb.png", bomb(10_000, 10_000))
+    put("images/huge.png", bomb(60_000, 60_000))
+    put("images/empty.jpg", b"")
+    put("images/text.jpg", b"<html>not found</html>")
+    put("images/float.tif", np.zeros((9, 12), np.float32))
+    put("images/cut.tif", photo(0))
+    put("images/jm.png")
+    put("masks/jm.jpg", ids(0))
+    put("images/cm.png", whole.getvalue())
+    put("masks/cm.png", whole.getvalue()[: len(whole.getvalue()) // 2])
+    put("images/em.png")
+    put("masks/em.png", b"")
+    root = put("images/bm.png")
+    put("masks/bm.png", bomb(10_000, 10_000, grey=True))
+    with pytest.raises(DataError) as raised:
+        Folder(root)
+    told = {
+        line.split()[5]: line
+        for line in str(raised.value).splitlines()
+        if "that can't be used" in line and "/" in line.split()[5]
+    }
+    for name, what in {
+        "images/bomb.png": "10000x10000: more than 89 million pixels; cut it into tiles",
+        "images/huge.png": "more than 89 million pixels",
+        "images/empty.jpg": "an empty file",
+        "images/text.jpg": "no picture that Pillow can read, whatever its name says",
+        "images/float.tif": "floating point numbers",
+        "masks/jm.jpg": "a mask as JPEG, whose compression changes ids",
+        "masks/cm.png": "truncated or broken",
+        "masks/em.png": "an empty file",
+        "masks/bm.png": "10000x10000: more than 89 million pixels",
+    }.items():
+        assert what in told[name], name
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp"])  # kept as it is, and converted
+def test_an_image_cut_off_in_its_pixels_is_named_while_sharding(
+    put: Put, photo: Callable, ids: Callable, tmp_path: Path, suffix: str
+) -> None:
+    whole = io.BytesIO()
+    Image.fromarray(photo(0, 90, 120)).save(whole, suffix.upper())
+    put(f"images/x.{suffix}", whole.getvalue()[: len(whole.getvalue()) // 2])
+    root = put("masks/x.png", ids(0, 90, 120))
+    with pytest.raises(DataError, match=rf"source images/x\.{suffix}\): .*image.*truncated"):
+        shard(Folder(root, val=0), "train", tmp_path)
+
+
+def bomb(width: int, height: int, grey: bool = False) -> bytes:
+    """A small PNG file of many black pixels: its rows compress to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    row = bytes(1 + width * (1 if grey else 3))
+    packer = zlib.compressobj(1)
+    rows = b"".join(packer.compress(row) for _ in range(min(height, 50))) + packer.flush()  # as much as a header needs
+    head = struct.pack(">IIBBBBB", width, height, 8, 0 if grey else 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

@@ -1,0 +1,258 @@
+"""Which mask is whose, what keys are made of names, and which split an image goes to."""
+
+import itertools
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from semiseg.data import DataError, open_dataset
+from semiseg.datasets.folder import Folder
+
+Put = Callable[..., Path]
+
+
+def sources(folder: Folder) -> dict[str, set[str]]:
+    return {split: {str(sample.meta["source"]) for sample in folder.samples(split)} for split in folder.splits()}
+
+
+def masks_of(folder: Folder) -> dict[str, str]:
+    labeled = [split.name for split in folder.splits().values() if split.labeled]
+    return {str(s.meta["source"]): str(s.meta["mask"]) for split in labeled for s in folder.samples(split)}
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/x.jpg", "masks/x.png"),
+        ("Images/X.JPG", "MASKS/x.PNG"),
+        ("img/x.jpg", "labels/x_mask.png"),
+        ("photos/x.jpg", "annotations/x_label.png"),
+        ("images/x.jpg", "gt/x-gt.png"),
+        ("images/x_rgb.png", "masks/x_seg.png"),
+        ("images/img_001.jpg", "masks/mask_001.png"),
+        ("images/0001TP.png", "LabeledApproved/labels/0001TP_L.png"),
+        ("images/Süd 1/Dach.jpg", "masks/Su\u0308d 1/Dach.png"),  # a mac's umlaut
+        ("images/a b/c.jpg", "masks/c.png"),  # folders differ, the name decides
+        ("train/images/x.jpg", "train/masks/x.png"),
+        ("images/train/x.jpg", "masks/x.png"),
+        ("x.jpg", "x_mask.png"),
+        ("x.jpg", "x.png"),
+        ("x.jpg", "masks/x.png"),
+        ("images/x.jpg", "images/x_mask.png"),
+    ],
+)
+def test_people_name_masks_like_this(put: Put, ids: Callable, image: str, mask: str) -> None:
+    put(image)
+    root = put(mask, ids(0))
+    assert {re.sub("u\u0308", "ü", k): v.replace("u\u0308", "ü") for k, v in masks_of(Folder(root, val=0)).items()} == {
+        image: mask.replace("u\u0308", "ü")
+    }
+
+
+def test_folders_of_any_name_can_be_told(put: Put, ids: Callable) -> None:
+    put("Fotos/x.jpg")
+    root = put("Etiketten/alt/x.png", ids(0))
+    folder = open_dataset("folder", root, images="Fotos", masks="Etiketten/alt", val=0)
+    assert [sample.meta["mask"] for sample in folder.samples("train")] == ["Etiketten/alt/x.png"]
+
+
+def test_junk_is_ignored_and_other_pictures_are_told(pairs: Callable[..., Path], put: Put) -> None:
+    pairs(2)
+    for junk in ("images/._a0.png", "images/Thumbs.db", "images/.DS_Store", "__MACOSX/images/a9.png", "notes.docx"):
+        put(junk, b"junk")
+    put("images/IMG_1.HEIC", b"ftypheic")
+    folder = Folder(put("sheet.png"), val=0)
+    assert sources(folder) == {"train": {"images/a0.png", "images/a1.png"}}
+    told = "\n".join(folder.notes())
+    assert "left out: 1 .heic files" in told
+    assert "left out: 1 pictures outside the folders" in told
+
+
+def test_everything_that_does_not_fit_is_told_at_once(pairs: Callable[..., Path], put: Put, ids: Callable) -> None:
+    pairs(2)
+    put("images/roof 12.png")
+    put("masks/roof 13.png", ids(0))
+    put("images/sub/twice.png")
+    put("images/other/twice.png")
+    put("masks/twice.png", ids(0))
+    put("masks/a0.bmp", ids(0))
+    put("images/wide.png")
+    put("masks/wide.png", ids(0, 9, 13))
+    root = put("train.txt", "a0\nnobody\n")
+    with pytest.raises(DataError) as raised:
+        Folder(root)
+    told = str(raised.value)
+    assert told.startswith(f"roofs at {root}: 6 problems: several masks for an image (2)")  # neither of two wins
+    for row in (
+        r"mask without image +masks/roof 13.png +no image of this name; nearest: images/roof 12.png",
+        r"several images for a mask +masks/twice.png +images/(sub|other)/twice.png, images/(sub|other)/twice.png",
+        r"several masks for an image +masks/a0.png +images/a0.png has masks/a0.bmp too; keep one",
+        r"size of a mask +masks/wide.png +13x9 pixels, its image images/wide.png 12x9",
+        r"name of no image +train.txt:2 +nobody",
+    ):
+        assert re.search(row, told), row
+
+
+def test_the_table_is_capped_with_counts(pairs: Callable[..., Path], put: Put, ids: Callable) -> None:
+    pairs(1)
+    for number in range(60):
+        put(f"masks/lost{number}.png", ids(0))
+    root = put("masks/lost.png", ids(0))
+    with pytest.raises(DataError) as raised:
+        Folder(root)
+    lines = str(raised.value).splitlines()
+    assert "61 problems: mask without image (61)" in lines[0]
+    assert len(lines) == 2 + 25 + 1 and lines[-1] == "  and 36 more"
+
+
+def test_keys_are_plain_unique_and_do_not_depend_on_other_files(put: Put, ids: Callable) -> None:
+    names = ["Übersicht (1)", "屋根", "屋根2", "a.b", "a b", "x" * 150, "__p__", "sub/dir ä/y"]
+    for name in names:
+        put(f"images/{name}.png")
+    root = put("masks/a b.png", ids(0))
+    folder = Folder(root, val=0)
+    keys = {str(s.meta["source"]): s.key for split in folder.splits() for s in folder.samples(split)}
+    assert len(set(keys.values())) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", key) and len(key) < 80 for key in keys.values())
+    assert keys["images/Übersicht (1).png"] == "Ubersicht_1"
+    assert keys["images/sub/dir ä/y.png"] == "sub/dir_a/y"
+    assert keys["images/a b.png"].startswith("a_b-") and keys["images/a.b.png"].startswith("a_b-")
+    put("images/0.png")
+    after = {str(s.meta["source"]): s.key for split in Folder(root, val=0).splits() for s in folder.samples(split)}
+    assert after == keys
+
+
+def test_a_share_is_held_out_and_new_images_move_no_old_one(pairs: Callable[..., Path]) -> None:
+    root = pairs(40)
+    before = sources(Folder(root))
+    assert before == sources(Folder(root))
+    assert 2 <= len(before["val"]) <= 16 and len(before["val"]) + len(before["train"]) == 40
+    pairs(60)
+    after = sources(Folder(root))
+    assert before["val"] <= after["val"] and before["train"] <= after["train"]
+    assert sources(Folder(root, seed=1))["val"] != after["val"]
+    assert set(sources(Folder(root, val=0))) == {"train"}
+    assert len(sources(Folder(root, val=0.5))["val"]) in range(20, 41)
+
+
+def test_even_two_masks_give_one_to_each_side(pairs: Callable[..., Path]) -> None:
+    for seed in range(8):
+        assert {name: len(found) for name, found in sources(Folder(pairs(2), seed=seed)).items()} == {
+            "train": 1,
+            "val": 1,
+        }
+
+
+def test_frames_of_one_film_stay_together(put: Put, ids: Callable) -> None:
+    root = put("notes.txt", "")
+    for film, frame in itertools.product(range(6), range(6)):
+        put(f"images/film{film}_{frame:03}.png")
+        if frame % 2:
+            put(f"masks/film{film}_{frame:03}.png", ids(frame))
+    found = sources(Folder(root, val=0.4, group=r"(film\d+)_"))
+    films = {name: {re.findall(r"film\d", each)[0] for each in listed} for name, listed in found.items()}
+    assert films["train"] | films["val"] == {f"film{i}" for i in range(6)} and not films["train"] & films["val"]
+    assert films["unlabeled"] == films["train"], "unlabeled frames of films that are held out stay out of training"
+    assert films["unlabeled_val"] == films["val"]
+    splits = Folder(root, val=0.4, group=r"(film\d+)_").splits()
+    assert [name for name, split in splits.items() if split.default] == ["train", "val", "unlabeled"]
+    put("val.txt", "film0_001\n")
+    with pytest.raises(DataError, match=r"group in two splits \(2\)[\s\S]*film0_003"):
+        Folder(root, group=r"(film\d+)_")
+
+
+def test_sub_folders_split(put: Put, ids: Callable) -> None:
+    for place in ("train", "Validation", "test/city 1"):
+        put(f"images/{place}/1.png")
+        put(f"masks/{place}/1.png", ids(0))
+    root = put("images/train/2.png")
+    put("images/test/3.png")
+    put("unlabeled/4.png")
+    folder = Folder(root)
+    assert sources(folder) == {
+        "train": {"images/train/1.png"},
+        "val": {"images/Validation/1.png"},
+        "test": {"images/test/city 1/1.png"},
+        "unlabeled": {"images/train/2.png", "unlabeled/4.png"},
+        "unlabeled_test": {"images/test/3.png"},
+    }
+    assert masks_of(folder)["images/Validation/1.png"] == "masks/Validation/1.png"
+    with pytest.raises(DataError, match=r"option val=0\.3 is for folders without a val split"):
+        Folder(root, val=0.3)
+
+
+def test_lists_split_whatever_they_hold_of_names(pairs: Callable[..., Path], put: Put) -> None:
+    pairs(6)
+    put("train.txt", "a0\nimages/a1.png masks/a1.png\n/home/x/roofs/images/a2.png\n\n")
+    root = put("splits/val.txt", "\ufeffA3.PNG\r\n..\\images\\a4\r\n")
+    assert sources(Folder(root)) == {
+        "train": {f"images/a{i}.png" for i in (0, 1, 2)},
+        "val": {f"images/a{i}.png" for i in (3, 4)},
+        "unlisted": {"images/a5.png"},
+    }
+    assert not Folder(root).splits()["unlisted"].default
+    put("test.txt", "a0\n")
+    with pytest.raises(DataError, match=r"in two splits +train.txt:1|in two splits +test.txt:1"):
+        Folder(root)
+
+
+def test_tags(pairs: Callable[..., Path], put: Put) -> None:
+    pairs(2)
+    put("unlabeled/u 1.png")
+    root = put("tags.csv", "file;tag;tag\na0.png;class_1;class_2\nu 1;class_1;\na0;class_1\n")
+    folder = Folder(root, val=0)
+    assert {s.key: s.tags for s in folder.samples("train")} == {"a0": ("class_1", "class_2"), "a1": ()}
+    assert next(folder.samples("unlabeled")).tags == ("class_1",)
+    put("tags.csv", "a0,class_1\nzz,class_1\n")
+    with pytest.raises(DataError, match=r"name of no image +tags.csv:2 +zz"):
+        Folder(root)
+
+
+def test_names_of_data_sets(pairs: Callable[..., Path], tmp_path: Path) -> None:
+    root = pairs(2)
+    assert Folder(root).name == "roofs" == Folder(root).taxonomies[0].name
+    assert Folder(root.rename(tmp_path / "Dächer & Höfe 2")).name == "dacher-hofe-2"
+    root = pairs(2)
+    assert Folder(root, name="tiles_1").raw_space.name == "tiles_1"
+    with pytest.raises(DataError, match=r"option name=My Tiles: .* as in name=my-tiles"):
+        Folder(root, name="My Tiles")
+    with pytest.raises(DataError, match="'camvid' is the name of an installed data set"):
+        Folder(root, name="camvid")
+
+
+def test_roots(pairs: Callable[..., Path], put: Put, tmp_path: Path) -> None:
+    root = pairs(2)
+    assert Folder(root / "images").root == root
+    with pytest.raises(DataError, match=r"nowhere does not exist; expected[\s\S]*classes.toml"):
+        Folder(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no image in it; expected"):
+        Folder(tmp_path / "empty")
+    with zipfile.ZipFile(tmp_path / "my roofs.zip", "w") as archive:
+        for path in root.rglob("*.png"):
+            archive.write(path, f"export/roofs/{path.relative_to(root)}")
+        archive.writestr("export/roofs/../../evil.png", b"x")
+    packed = Folder(tmp_path / "my roofs.zip", val=0)
+    assert packed.name == "my-roofs"
+    assert [s.key for s in packed.samples("train")] == ["a0", "a1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"val": 1.5}, "option val=1.5: expected a share"), ({"group": "("}, r"option group=\(: no regular expression")],
+)
+def test_options(pairs: Callable[..., Path], options: dict, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        Folder(pairs(2), **options)
+    with pytest.raises(DataError, match="unknown option 'vall'; did you mean 'val'"):
+        open_dataset("folder", pairs(2), vall=0.2)
+
+
+def test_images_alone(put: Put) -> None:
+    folder = Folder(put("2019/a.png"))
+    assert [(s.key, s.meta["source"]) for s in folder.samples("unlabeled")] == [("2019/a", "2019/a.png")]
+    assert "no masks" in folder.notes()[-1]
+    assert folder.next_steps(["unlabeled"], "shards/") == []
