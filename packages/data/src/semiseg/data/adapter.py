@@ -122,7 +122,7 @@ class Guide(Protocol):
         ...
 
 
-def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> Adapter:
+def open_dataset(name: str, /, root: str | Path | None = None, **options: Any) -> Adapter:
     """Find an installed data set by name and the publisher's files by looking (see `find_root`).
 
     Raises DataError for an unknown name or option, with the nearest, and where no usable files are found.

@@ -177,4 +177,4 @@ def _print_scores(found: "dict[str, Scores]") -> None:
 def _next_steps(folder: Path) -> None:
     typer.echo(f"done: {folder}/results.json", err=True)
     typer.echo(f"next: semiseg eval {folder}", err=True)
-    typer.echo(f"      semiseg predict {folder} IMAGES --out masks/ --overlay", err=True)
+    typer.echo(f"      semiseg predict {folder} IMAGES --out predictions/ --overlay", err=True)

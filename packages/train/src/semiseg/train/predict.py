@@ -22,7 +22,8 @@ def find_images(places: Sequence[Path]) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for place in places:
         if place.is_dir():
-            files = sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES)
+            # A Mac leaves "._x.jpg" beside each x.jpg that it copies, which is no image.
+            files = sorted(f for f in place.rglob("[!.]*") if f.suffix.lower() in SUFFIXES and f.is_file())
             found += [(file, file.relative_to(place)) for file in files]
         elif place.is_file():
             found.append((place, Path(place.name)))
