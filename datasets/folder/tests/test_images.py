@@ -59,7 +59,7 @@ def test_what_cannot_be_kept_becomes_png_for_the_whole_split(put: Put, photo: Ca
     assert np.array_equal(arrays["jpeg"], pixels((root / "images/jpeg.jpg").read_bytes()))
     assert abs(arrays["cmyk"].astype(int) - photo(5)).mean() < 12  # inverted inks would be off by 85 on average
     (note,) = [note for note in folder.notes() if "stored as PNG" in note]
-    assert "1 TIFF" in note and "1 CMYK" in note and "1 JPEG among them" in note
+    assert "1 TIFF" in note and "1 CMYK" in note and "1 JPEG grow" in note
 
 
 def test_sixteen_bits_are_scaled_by_the_bits_in_use_of_all_images(put: Put) -> None:

@@ -67,8 +67,8 @@ def test_junk_is_ignored_and_other_pictures_are_told(pairs: Callable[..., Path],
     folder = Folder(put("sheet.png"), val=0)
     assert sources(folder) == {"train": {"images/a0.png", "images/a1.png"}}
     told = "\n".join(folder.notes())
-    assert "left out: 1 .heic files" in told
-    assert "left out: 1 pictures outside the folders" in told
+    assert "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG): 1" in told
+    assert "left out: pictures outside the folders of images and masks: 1" in told
 
 
 def test_everything_that_does_not_fit_is_told_at_once(pairs: Callable[..., Path], put: Put, ids: Callable) -> None:
@@ -180,7 +180,7 @@ def test_sub_folders_split(put: Put, ids: Callable) -> None:
         "unlabeled_test": {"images/test/3.png"},
     }
     assert masks_of(folder)["images/Validation/1.png"] == "masks/Validation/1.png"
-    with pytest.raises(DataError, match=r"option val=0\.3 is for folders without a val split"):
+    with pytest.raises(DataError, match=r"option +val=0\.3 +is for folders without a val split"):
         Folder(root, val=0.3)
 
 
@@ -217,6 +217,8 @@ def test_names_of_data_sets(pairs: Callable[..., Path], tmp_path: Path) -> None:
     assert Folder(root.rename(tmp_path / "Dächer & Höfe 2")).name == "dacher-hofe-2"
     root = pairs(2)
     assert Folder(root, name="tiles_1").raw_space.name == "tiles_1"
+    assert Folder(root, name=2024).name == "2024"  # type: ignore[arg-type] (as the command line reads it)
+    assert Folder(root, name=2024).name == "2024"  # type: ignore[arg-type] (as the command line reads it)
     with pytest.raises(DataError, match=r"option name=My Tiles: .* as in name=my-tiles"):
         Folder(root, name="My Tiles")
     with pytest.raises(DataError, match="'camvid' is the name of an installed data set"):

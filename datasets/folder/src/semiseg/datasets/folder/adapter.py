@@ -15,11 +15,11 @@ from semiseg.data.progress import Bar
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 from semiseg.data.tree import Tree
 from semiseg.datasets.folder.classes import read_class_file
-from semiseg.datasets.folder.files import SPLITS, File, list_files, pair, plain
+from semiseg.datasets.folder.files import SPLITS, File, list_files, pair
 from semiseg.datasets.folder.labels import interpret
 from semiseg.datasets.folder.masks import Seen, look, read_ids
 from semiseg.datasets.folder.pictures import Picture, as_png, highest, inspect
-from semiseg.datasets.folder.problems import Problems
+from semiseg.datasets.folder.problems import Problems, plain
 from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside
 from semiseg.datasets.folder.splits import Assigned, assign, keys_of, read_tags
 
@@ -69,24 +69,32 @@ class Folder:
         seed: int = 0,
     ) -> None:
         self.root = find(root)
-        own = dataset_name(name, self.root)
+        own = dataset_name(_text(name), self.root)
         self._where = f"{own} at {self.root}"
         self._tree = tree = inside(Tree.open(self.root))
         self._notes: list[str] = []
         problems = Problems()
-        listing = list_files(tree.names(), {"unlabeled": unlabeled, "mask": masks, "image": images})
+        listing = list_files(
+            tree.names(), {"unlabeled": _text(unlabeled), "mask": _text(masks), "image": _text(images)}
+        )
         if not listing.images:
             raise DataError(f"{self._where}: no image in it; expected:{TREE}")
         found, afar = pair(listing, problems)
         pictures = dict(self._look("images", [each.name for each in listing.images], inspect, problems))
         seen = dict(self._look("masks", [each.name for each in listing.masks], look, problems))
         turns = self._turns(found, pictures, seen, problems)
-        given = read_class_file(tree, classes, problems)
+        given = read_class_file(tree, _text(classes), problems)
         labels = None
         if given is not None or not any(kind == "class file" for kind, _, _ in problems.rows):
             labels = interpret(own, tree, [seen[name] for name in sorted(seen)], given, problems)
         assigned = assign(
-            tree, listing.images, set(found), val=_share(val), seed=seed, group=_pattern(group), problems=problems
+            tree,
+            listing.images,
+            set(found),
+            val=_share(val),
+            seed=seed,
+            group=_pattern(_text(group)),
+            problems=problems,
         )
         tags = read_tags(tree, listing.images, problems)
         problems.raise_any(self._where)
@@ -229,7 +237,7 @@ class Folder:
         """Notes on what was decided."""
         if any(not name.startswith("unlabeled") for name in self._splits):
             self._notes.append(f"splits: {assigned.how}")
-        self._notes += [f"left out: {count} {why}" for why, count in sorted(ignored.items())]
+        self._notes += [f"left out: {why}: {count}" for why, count in sorted(ignored.items())]
         if afar:
             self._notes.append(
                 f"{_count(afar, 'mask')} found by the file's name alone, in another folder than the image's"
@@ -241,11 +249,16 @@ class Folder:
             if self._kind(samples) is None:
                 some = ", ".join(f"{count} {why}" for why, count in kinds.most_common())
                 kept = kinds["jpg"]
-                cost = f"; {_count(kept, 'JPEG')} among them, which grow several times" if kept else ""
+                cost = f"; {_count(kept, 'JPEG')} grow several times, which --format jpeg prevents" if kept else ""
                 self._notes.append(f"{split}: all images are stored as PNG ({some}){cost}")
         strange = sorted({tag for found in tags.values() for tag in found} - set(taxonomy.names))
         if strange:
             self._notes.append(f"tags.csv: tags that are no classes: {', '.join(strange[:10])}")
+
+
+def _text(option: object) -> str | None:
+    """An option as text: on the command line, name=2024 is read as a number."""
+    return None if option is None else str(option)
 
 
 def _share(val: float | None) -> float | None:
@@ -259,7 +272,7 @@ def _share(val: float | None) -> float | None:
 def _pattern(group: str | None) -> re.Pattern[str] | None:
     try:
         return None if group is None else re.compile(group)
-    except (re.error, TypeError) as error:
+    except re.error as error:
         raise DataError(f"option group={group}: no regular expression ({error}); such as group=(.*)_frame") from error
 
 

@@ -2,14 +2,13 @@
 
 import difflib
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import PurePosixPath
 
-from semiseg.datasets.folder.problems import Problems
+from semiseg.datasets.folder.problems import Problems, plain
 
 FOLDERS = {
     "unlabeled": "unlabeled unlabelled unlabeled_images unlabelled_images without_masks",
@@ -74,7 +73,7 @@ def list_files(names: Iterable[str], told: Mapping[str, str | None]) -> Listing:
         if any(part.startswith(".") or part == "__MACOSX" for part in parts):
             continue
         if suffix in CAMERA:
-            ignored[f"{suffix} files, which Pillow does not read: convert them to JPEG or PNG"] += 1
+            ignored[f"{suffix} files, which Pillow does not read (convert them to JPEG or PNG)"] += 1
         elif suffix in SUFFIXES:
             files.append(_file(name, parts, told))
     if any(file.role == "image" for file in files):
@@ -110,12 +109,6 @@ def pair(listing: Listing, problems: Problems) -> tuple[dict[str, File], int]:
     if masks:
         _tell(listing, masks, found, problems)
     return found, afar
-
-
-def plain(text: str) -> str:
-    """A name in one spelling, whatever the file system made of its accents; bytes that are no text become "?" marks."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return unicodedata.normalize("NFC", text)
 
 
 def _file(name: str, parts: tuple[str, ...], told: Mapping[str, str | None]) -> File:

@@ -1,5 +1,6 @@
 """Everything that is wrong with a folder, told at once."""
 
+import unicodedata
 from collections import Counter
 
 from semiseg.data.errors import DataError
@@ -15,7 +16,7 @@ class Problems:
 
     def add(self, kind: str, file: str, what: str) -> None:
         """One row: a kind of problem in a few words, the file, what was found and what to do."""
-        self.rows.append((kind, file, what))
+        self.rows.append((kind, plain(file), what))
 
     def raise_any(self, where: str) -> None:
         """DataError whose text is the table, if there is a row: counts of each kind, then the first rows of every kind."""
@@ -42,3 +43,9 @@ class Problems:
             if seen[row[0]] <= share or len(self.rows) <= SHOWN:
                 chosen.append(row)
         return sorted(chosen, key=lambda row: list(seen).index(row[0]))
+
+
+def plain(text: str) -> str:
+    """A name in one spelling, whatever the file system made of its accents; bytes that are no text become "?" marks."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unicodedata.normalize("NFC", text)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from semiseg.data.adapter import clean_key
-from semiseg.data.errors import DataError
 from semiseg.data.keyed import key64
 from semiseg.data.tree import Tree
-from semiseg.datasets.folder.files import SPLITS, SUFFIXES, File, plain
-from semiseg.datasets.folder.problems import Problems
+from semiseg.datasets.folder.files import SPLITS, SUFFIXES, File
+from semiseg.datasets.folder.problems import Problems, plain
 
 LIST_FOLDERS = ("", "splits/", "lists/", "ImageSets/Segmentation/")
 UNLISTED = "unlisted"
@@ -27,7 +26,6 @@ class Assigned:
 
     splits: dict[str, str]
     how: str
-    groups: int = 0
 
 
 def assign(
@@ -54,28 +52,25 @@ def assign(
         )
     if splits:
         used = {splits[name] for name in splits if name in masked}
-        if used == {"val"} or used == {"val", "test"}:
-            splits = {name: "train" for name in groups if name in masked} | splits
         if val and "val" in used:
-            raise DataError(f"the option val={val} is for folders without a val split, and this one has one ({how})")
-        splits |= dict.fromkeys(masked - splits.keys(), UNLISTED)
+            problems.add("option", f"val={val}", f"is for folders without a val split, and this one has one ({how})")
+        splits |= dict.fromkeys(masked - splits.keys(), UNLISTED if "train" in used else "train")
     else:
-        splits, how = dict.fromkeys(masked, "train"), "all for training"
+        splits, how = dict.fromkeys(masked, "train"), ""
     train = sorted(name for name in masked if splits[name] == "train")
     if "val" not in splits.values() and val != 0 and len({groups[name] for name in train}) > 1:
         share = 0.2 if val is None else val
         held = _share({groups[name] for name in train}, share, seed)
         splits |= {name: "val" for name in train if groups[name] in held}
-        how = f"{share:.0%} of the masks{' by group' if group else ''} for val" + (
-            "" if how[0] == "a" else f", others {how}"
-        )
+        others = f", the others {how}" if how else ""
+        how = f"{share:.0%} of the masks{' by group' if group else ''} for val{others}"
     _check_groups(splits, groups, masked, group, problems)
     of_group = {groups[name]: splits[name] for name in masked}
     for image in images:
         if image.name not in masked:
             home = splits.get(image.name) or (of_group.get(groups[image.name]) if group else None)
             splits[image.name] = "unlabeled" if home in (None, "train", UNLISTED) else f"unlabeled_{home}"
-    return Assigned(splits, how, len(set(groups.values())))
+    return Assigned(splits, how or "all masks for training")
 
 
 def keys_of(images: Iterable[File]) -> tuple[dict[str, str], int]:
@@ -121,7 +116,7 @@ def _by_lists(tree: Tree, images: list[File], masked: set[str], problems: Proble
     wanted = {f"{folder}{word}.txt".lower(): split for folder in LIST_FOLDERS for split, words in SPLITS.items()
               for word in words.split()}  # fmt: skip
     lists = {name: wanted[name.lower()] for name in tree.names() if name.lower() in wanted}
-    finder = _Finder(images)
+    finder = _Finder(images if lists else [])
     found: dict[str, str] = {}
     said: dict[str, str] = {}
     for name, split in lists.items():
