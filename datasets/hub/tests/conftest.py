@@ -25,7 +25,7 @@ import datasets
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the library's own for each test."""
     folder = tmp_path / "cache"
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
     return folder
 
 

@@ -40,13 +40,12 @@ class Hub:
     for what can't be opened, columns that can't be told, names that can't be read.
     """
 
-    # Each of these but the summary is set anew for what is opened.
-    name: str = "hub"
+    name: ClassVar[str] = "hub"
     summary: ClassVar[str] = (
         "any Hugging Face data set with an image and a mask column: hub id, disk, parquet, imagefolder"
     )
-    home: str = "https://huggingface.co/datasets"
-    taxonomies: tuple[Taxonomy, ...] = ()
+    home: ClassVar[str] = "https://huggingface.co/datasets"
+    taxonomies: ClassVar[tuple[Taxonomy, ...]] = ()
 
     def __init__(
         self,
@@ -71,8 +70,9 @@ class Hub:
             root, dataset, config=config, revision=revision, streaming=bool(streaming), only=_words(splits)
         )
         self.root = opened.folder
-        self.home = opened.home or type(self).home
-        self.name = _name(str(name) if name is not None else opened.name)
+        # Of every other data set these belong to the class; of this one they are known when it is open.
+        own = vars(self)
+        own.update(name=_name(str(name) if name is not None else opened.name), home=opened.home or type(self).home)
         self.where = f"data set '{self.name}'"
         self._revision = revision
         self._rows: dict[str, Rows] = opened.splits
@@ -82,7 +82,7 @@ class Hub:
         found = None
         if not self._given.names and self._columns.mask is not None:
             found = set[int]().union(*(self._listing(each).ids for each in self._rows))
-        self.raw_space, self.taxonomies = describe_classes(
+        self.raw_space, own["taxonomies"] = describe_classes(
             self.name, self._given, found, void=_several(void), foreground=_words(foreground)
         )
 

@@ -60,7 +60,13 @@ class Stream:
         from datasets import Image
 
         if dataset.features is None:
-            dataset = dataset._resolve_features()  # from the first rows
+            try:
+                dataset = dataset._resolve_features()  # from the first rows
+            except Exception as error:  # the library's own, of many kinds
+                raise DataError(
+                    f"the types of the stream's columns are not known ({error}); state them: dataset.cast(features), or "
+                    "features= where it is made or mapped"
+                ) from error
         for name, feature in dataset.features.items():
             if isinstance(feature, Image):
                 dataset = dataset.cast_column(name, Image(decode=False))
