@@ -32,9 +32,11 @@ def list_(shards: str = SHARDS, as_json: bool = JSON) -> None:
     if as_json:
         return typer.echo(json.dumps(found, indent=1))
     for each in found["datasets"]:
-        typer.echo(f"{each['name']}: {each['summary'] or 'not installed: pip install semiseg-' + each['name']}")
+        absent = f"not installed (own data, or pip install semiseg-{each['name']})"
+        typer.echo(f"{each['name']}: {each['summary'] or absent}")
         if each["installed"]:
             typer.echo(f"  publisher   {each['home']}")
+        if each["installed"] or each["taxonomies"]:
             names = ", ".join(
                 f"{name} ({count} class{'es' * (count != 1)})" for name, count in each["taxonomies"].items()
             )

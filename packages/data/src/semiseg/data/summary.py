@@ -121,15 +121,18 @@ def statistics(stored: ShardSet, taxonomy: Taxonomy | None) -> dict[str, Any]:
 
 
 def _dataset(name: str, adapter: Any, shards: str) -> dict[str, Any]:
-    taxonomies = adapter.taxonomies if adapter else ()
+    written = {split: _written(f"{shards}/{name}/{split}") for split in splits(f"{shards}/{name}")}
+    # Shards know their classes where no package does.
+    carried = [taxonomy for facts in written.values() for taxonomy in facts.pop("taxonomies", ())]
+    taxonomies = {taxonomy.name: taxonomy for taxonomy in (adapter.taxonomies if adapter else carried)}
     return {
         "name": name,
         "installed": adapter is not None,
         "summary": adapter.summary if adapter else None,
         "home": adapter.home if adapter else None,
-        "raw_spaces": sorted({taxonomy.raw_space for taxonomy in taxonomies}),
-        "taxonomies": {taxonomy.name: len(taxonomy.names) for taxonomy in taxonomies},
-        "shards": {split: _written(f"{shards}/{name}/{split}") for split in splits(f"{shards}/{name}")},
+        "raw_spaces": sorted({taxonomy.raw_space for taxonomy in taxonomies.values()}),
+        "taxonomies": {taxonomy.name: len(taxonomy.names) for taxonomy in taxonomies.values()},
+        "shards": written,
     }
 
 
@@ -138,4 +141,5 @@ def _written(url: str) -> dict[str, Any]:
         manifest = read_manifest(Storage(url))
     except DataError as error:
         return {"url": url, "problem": str(error)}
-    return {"url": url, "samples": manifest.samples, "bytes": manifest.bytes, "digest": manifest.digest}
+    facts = {"url": url, "samples": manifest.samples, "bytes": manifest.bytes, "digest": manifest.digest}
+    return facts | {"taxonomies": manifest.taxonomies}
