@@ -153,7 +153,7 @@ def test_harmful_and_broken_files_are_named_all_at_once(
         "images/bomb.png": "10000x10000: more than 89 million pixels; cut it into tiles",
         "images/huge.png": "more than 89 million pixels",
         "images/empty.jpg": "an empty file",
-        "images/text.jpg": "no picture that Pillow can read, whatever its name says",
+        "images/text.jpg": "Pillow can't read it: no picture, or of a rare kind",
         "images/float.tif": "floating point numbers",
         "masks/jm.jpg": "a mask as JPEG, whose compression changes ids",
         "masks/cm.png": "truncated or broken",

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -127,6 +128,12 @@ def test_a_data_set_that_only_exists_as_shards_brings_its_classes(
     assert "unknown taxonomy 'rofs'; did you mean 'roofs'?" in taxonomy
     wrong = problems(*change, "data.domains.street.taxonomy=street-8")
     assert len(wrong) == 2 and "holds labels of 'roofs'" in wrong[0] and "taxonomies that fit: roofs" in wrong[0]
+    later = Roofs()
+    vars(later)["taxonomies"] = (replace(later.taxonomies[0], names=("none", "house")),)
+    later.splits = lambda: {"later": Split(name="later", samples=4)}  # type: ignore[method-assign]
+    shard(later, "later", shards)
+    (stale,) = problems(*change, "data.domains.street.taxonomy=roofs", "data.domains.street.val.split=later")
+    assert "val.split=later': roofs/later was written with other classes in taxonomy 'roofs'" in stale
 
 
 def test_labels_must_be_there_and_fit(problems: Callable[..., list[str]]) -> None:

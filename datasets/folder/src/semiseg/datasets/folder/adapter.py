@@ -5,13 +5,13 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from semiseg.data.adapter import RawSample, Split
 from semiseg.data.errors import DataError, unknown
-from semiseg.data.progress import Bar
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 from semiseg.data.tree import Tree
 from semiseg.datasets.folder.classes import read_class_file
@@ -175,13 +175,13 @@ class Folder:
 
     def _look(self, what: str, names: list[str], how: Callable, problems: Problems) -> Iterator[tuple]:
         """(name, what `how` finds in it) of every file that can be read."""
-        with Bar(f"looking at {what}") as bar:
+        with _progress(f"looking at {what}") as tell:
             for number, name in enumerate(names, start=1):
                 try:
                     yield name, how(self._tree, name)
                 except DataError as error:
                     problems.add(f"{what[:-1]} that can't be used", name, str(error))
-                bar(number, len(names))
+                tell(number, len(names))
 
     def _turns(
         self, found: dict[str, File], pictures: dict[str, Picture], seen: dict[str, Seen], problems: Problems
@@ -254,6 +254,14 @@ class Folder:
         strange = sorted({tag for found in tags.values() for tag in found} - set(taxonomy.names))
         if strange:
             self._notes.append(f"tags.csv: tags that are no classes: {', '.join(strange[:10])}")
+
+
+def _progress(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    try:
+        from semiseg.data.progress import Bar
+    except ImportError:  # rich comes with the command line
+        return nullcontext(lambda done, total: None)
+    return Bar(title)
 
 
 def _text(option: object) -> str | None:

@@ -205,7 +205,11 @@ def _tell(listing: Listing, masks: dict[str, File], found: dict[str, File], prob
         elif candidates:
             rivals = [other.name for other in of_masks[key] if other != mask]
             rival = next((name for name in rivals if name in taken), rivals[0] if rivals else "another")
-            problems.add("several masks for an image", mask.name, f"{candidates[0]} has {rival} too; keep one")
+            problems.add(
+                "several masks for an image",
+                mask.name,
+                f"{candidates[0]} has {rival} too; keep one (--option masks=FOLDER)",
+            )
         else:
             near = difflib.get_close_matches(str(key), map(str, names), n=1) if number < 50 else []
             hint = f"; nearest: {by_name[near[0]][0].name}" if near else ""

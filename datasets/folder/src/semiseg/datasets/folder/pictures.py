@@ -57,7 +57,7 @@ def inspect(tree: Tree, name: str) -> Picture:
             orientation = orientation if orientation in range(2, 9) else 1
             why = ""
             if picture.format not in ("JPEG", "PNG", "MPO"):
-                why = str(picture.format)
+                why = f"{picture.format}{' of several pages, the first taken' * (getattr(picture, 'n_frames', 1) > 1)}"
             elif picture.mode != "RGB" or depth > 8:
                 why = "16 bits" if depth > 8 else {"L": "grey", "P": "palette"}.get(picture.mode, picture.mode)
             elif orientation != 1:
@@ -127,7 +127,7 @@ def opened(file: BinaryIO, filled: bool = True) -> Iterator[Any]:
     except Image.DecompressionBombError as error:
         raise _too_large("its header says that") from error
     except Image.UnidentifiedImageError as error:
-        raise DataError("no picture that Pillow can read, whatever its name says") from error
+        raise DataError("Pillow can't read it: no picture, or of a rare kind (many bands); save it as PNG") from error
     except Exception as error:  # decoders fail in many ways; each of them means a broken file
         raise DataError(f"truncated or broken ({error})") from error
 

@@ -1,5 +1,6 @@
 """Where the files are, and what the data set is called."""
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -23,7 +24,7 @@ def find(root: Path | None) -> Path:
     """The folder or archive; the one above where the user points at its images/ itself."""
     if root is None:
         return find_root("folder", None, locate=_holds_images, expected=TREE, home=HOME)
-    place = root.expanduser().absolute()
+    place = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100 (takes ".." out and leaves links: the name is the user's)
     if not place.exists():
         raise DataError(f"{place} does not exist; expected a folder, zip or tar:{TREE}")
     if place.is_dir() and place.name.lower() in FOLDERS["image"].split():
