@@ -121,6 +121,9 @@ def _contents(at: Path, source: Source, pool: "ShardSet | Pool", taxonomy: "Taxo
                 what = f"{place} holds labels of '{each.manifest.raw_space}', taxonomy '{taxonomy.name}' reads"
                 remedy = f"taxonomies that fit: {', '.join(fit) or 'none installed'}"
                 yield Problem((*at, "dataset"), f"{what} '{taxonomy.raw_space}'; {remedy}")
+            elif taxonomy and any(own.name == taxonomy.name and own != taxonomy for own in each.taxonomies):
+                what = f"{place} was written with other classes in taxonomy '{taxonomy.name}' than the labeled source"
+                yield Problem((*at, "split"), f"{what}; run `semiseg data shard` again for both")
     if source.subset and source.subset.count > len(pool):
         what = f"asks for {source.subset.count} of {len(pool)} samples"
         yield Problem((*at, "subset", "count"), f"{what}; ask for {len(pool)} at most")
