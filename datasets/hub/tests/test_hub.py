@@ -243,6 +243,17 @@ def test_what_cannot_be_opened_is_one_error(make, tmp_path):
         open_dataset("hub", tmp_path / "disk", streaming=True)
 
 
+def test_a_parquet_file_named_like_a_split_is_that_split(make, tmp_path):
+    for name, expected in (
+        ("val.parquet", ("yards", "val")),
+        ("test-00000-of-00001.parquet", ("yards", "test")),
+        ("trains.parquet", ("trains", "train")),
+    ):
+        make(2).to_parquet(tmp_path / "yards" / name)
+        hub = Hub(tmp_path / "yards" / name)
+        assert (hub.name, *hub.splits()) == expected
+
+
 def test_the_command_line_from_a_parquet_file_to_statistics(make, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(4).rename_columns({"image": "photo", "label": "ids"}).to_parquet("yards.parquet")

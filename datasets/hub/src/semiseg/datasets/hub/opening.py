@@ -9,8 +9,11 @@ from typing import Any
 from semiseg.data.errors import DataError, unknown
 from semiseg.datasets.hub.rows import Rows, Stream, Table
 
-FORMS = """a hub id (owner/name), a folder written by save_to_disk, a folder of parquet files, one parquet file,
-or an imagefolder (images with a metadata.csv whose columns file_name and mask_file_name name the pairs)"""
+FORMS = (
+    "a hub id (owner/name), a folder written by save_to_disk, a folder of parquet files, one parquet file, or an imagefolder "
+    "(images with a metadata.csv whose columns file_name and mask_file_name name the pairs)"
+)
+_SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])")  # how the file of one split begins
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -60,13 +63,15 @@ def _open_path(path: Path, config: str | None, streaming: bool, only: Sequence[s
     elif path.is_file() and path.suffix != ".parquet":
         raise DataError(f"{path} is a file, but no parquet file; expected {FORMS}")
     else:
+        split = _SPLIT.match(path.stem) if path.is_file() else None
         if path.is_dir() and not any(path.iterdir()):
             raise DataError(f"{path} is an empty folder; expected {FORMS}")
         words: dict[str, Any] = {"path": str(path), "name": config}
         if path.is_file():
-            words = {"path": "parquet", "data_files": str(path)}
+            words = {"path": "parquet", "data_files": {split[1] if split else "train": str(path)}}
         found = _tried(str(path), lambda: datasets.load_dataset(**words, streaming=streaming))
-    return Opened(name=path.stem if path.is_file() else path.name, splits=_rows(found, only, str(path)), folder=folder)
+    named = path.stem if path.is_file() and not _SPLIT.match(path.stem) else folder.name
+    return Opened(name=named, splits=_rows(found, only, str(path)), folder=folder)
 
 
 def _open_id(
@@ -92,6 +97,7 @@ def _tried(what: str, opening: Any) -> Any:
             "config name is missing": "choose one with --option config=NAME",
             "scripts are no longer supported": "convert it to parquet, or try --option revision=refs/convert/parquet",
             "offline": "it is not in the cache; unset HF_HUB_OFFLINE, or copy the data here and name the folder",
+            "couldn't reach": "check the id and the network, or copy the data here and name the folder",
         }
         text = f"{type(error).__name__} {told}".lower()
         remedy = next((remedy for sign, remedy in remedies.items() if sign in text), f"expected {FORMS}")
