@@ -141,3 +141,22 @@ def test_it_can_be_copied_pickled_and_traced_in_another_layout() -> None:
         assert torch.equal(other(x), expected)
     torch.testing.assert_close(model.to(memory_format=torch.channels_last)(x), expected, rtol=1e-4, atol=1e-5)  # pyright: ignore
     model.train()(x).sum().backward()  # inference mode left nothing behind that autograd refuses
+
+
+def test_a_domain_can_be_added_and_taken_out() -> None:
+    model = small().eval()
+    x = images(2, 33, 40)
+    with torch.no_grad():
+        before = model(x)
+        model.add_domain("room", 5)
+        assert torch.equal(model(x, "voc"), before) and model(x, "room").shape == (2, 5, 33, 40)
+        alone = model.only("room")
+        assert torch.equal(alone(x), model(x, "room"))
+    assert alone.config["classes"] == {"room": 5} and not any("voc" in name for name in alone.state_dict())
+    assert model.config["classes"] == {"voc": 21, "room": 5}
+    with pytest.raises(ValueError, match="has a domain 'room' already, of 5 classes"):
+        model.add_domain("room", 7)
+    with pytest.raises(ValueError, match="at least 2"):
+        model.add_domain("one", 1)
+    with pytest.raises(ValueError, match="unknown domain 'rom'; did you mean 'room'"):
+        model.only("rom")

@@ -80,6 +80,52 @@ def test_predict_writes_ids_in_the_classes_colours(trained: Path, tmp_path: Path
     np.testing.assert_array_equal(colours, np.array(taxonomy.colours, np.uint8)[ids])
 
 
+def test_a_domain_can_be_added_with_the_encoder_frozen_and_taken_out(
+    recipe_file: Callable[..., Path], scenes: Path, tmp_path: Path
+):
+    """The old domain's predictions are equal to the bit right after adding and after training."""
+    import torch
+
+    from semiseg.data import ShardSet
+    from semiseg.models import from_pretrained
+    from semiseg.train.build import build_model
+    from semiseg.train.load import load
+    from semiseg.train.run_folder import classes_of
+
+    semiseg("train", recipe_file(), "steps=3")
+    old = tmp_path / "runs" / "tiny"
+    text = recipe_file(domains=2).read_text()
+    street = text[text.index("[data.domains.street]") : text.index("[data.domains.room]")]
+    added = tmp_path / "added.toml"
+    added.write_text(text.replace(street, ""))
+    changes = [f"model.start={old}", "model.norm=frozen", "model.freeze=encoder", "name=added", "steps=3"]
+    picture = np.array(ShardSet(scenes / "street" / "val")[0].image)
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        before = from_pretrained(old)(pixels)
+        recipe = load(added, changes)
+        assert torch.equal(build_model(recipe.model, classes_of(recipe)).eval()(pixels, "street"), before)
+        semiseg("train", added, *changes)
+        after = from_pretrained(tmp_path / "runs" / "added")
+        assert torch.equal(after(pixels, "street"), before)
+        semiseg("export", tmp_path / "runs" / "added", "--domain", "room", "--to", tmp_path / "room")
+        alone = from_pretrained(tmp_path / "room")
+        assert list(alone.classes) == ["room"] and torch.equal(alone(pixels), after(pixels, "room"))
+    assert set(after.metadata["taxonomies"]) == {"street", "room"} and set(alone.metadata["taxonomies"]) == {"room"}
+    out = semiseg("eval", tmp_path / "runs" / "added", "--domain", "street", "--dataset", "street", "--shards", scenes)
+    assert "street: 5 images" in out
+    assert "is not empty" in semiseg("export", old, "--to", tmp_path / "room", expect=1)
+    assert "of 32 channels" in semiseg("train", added, *changes, "name=x", "model.context.channels=16", expect=1)
+
+
+def test_an_encoder_that_is_not_there_is_one_clear_error(recipe_file: Callable[..., Path]):
+    """The second try has another recipe: a folder without a checkpoint is not in its way."""
+    assert "did you mean" in semiseg("train", recipe_file(), "model.encoder.name=resnet5", expect=1)
+    assert "output stride" in semiseg(
+        "train", recipe_file(), "model.encoder.name=swin_tiny_patch4_window7_224", expect=1
+    )
+
+
 def test_predict_names_what_it_cannot_read(trained: Path, tmp_path: Path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     out = semiseg("predict", trained, tmp_path, "--out", tmp_path / "out", "--domain", "room", expect=1)

@@ -1,7 +1,7 @@
 """Put the commands of all installed semiseg packages under one name, and turn their errors into one line."""
 
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
 
 import typer
@@ -14,6 +14,7 @@ ELSEWHERE = {
     "train": "semiseg[train]",
     "eval": "semiseg[train]",
     "predict": "semiseg[train]",
+    "export": "semiseg[train]",
     "recipe": "semiseg[train]",
     "quickstart": "semiseg[all]",
 }
@@ -53,9 +54,12 @@ def build_app() -> typer.Typer:
         if name == "doctor":
             command = doctor
         elif name in found:
-            command = found[name].load()
+            command = _loaded(found[name])
         else:
-            command = _absent(name, ELSEWHERE[name])
+            remedy = f"pip install '{ELSEWHERE[name]}'"
+            command = _unusable(
+                f"'semiseg {name}' is not installed here; add it with: {remedy}", f"not installed: {remedy}"
+            )
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
@@ -69,11 +73,24 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _absent(name: str, distribution: str) -> Any:
-    def command() -> None:
-        raise SemisegError(f"'semiseg {name}' is not installed here; add it with: pip install '{distribution}'")
+def _loaded(entry: EntryPoint) -> Any:
+    """What an entry point names; a package that does not import must not take the other commands with it."""
+    try:
+        return entry.load()
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        return _unusable(
+            f"'semiseg {entry.name}' could not be loaded ({why}); reinstall it", f"could not be loaded: {why}"
+        )
 
-    command.__doc__ = f"(not installed: pip install '{distribution}')"
+
+def _unusable(message: str, short: str) -> Any:
+    """A command that says why it can't be used."""
+
+    def command() -> None:
+        raise SemisegError(message)
+
+    command.__doc__ = f"({short})"
     command.typer_settings = {  # type: ignore[attr-defined]
         "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True}
     }

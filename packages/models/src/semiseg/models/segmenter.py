@@ -1,5 +1,6 @@
 """One encoder and context, shared by all label spaces, and one main decoder for each of them."""
 
+import copy
 import difflib
 import re
 from collections.abc import Mapping
@@ -63,19 +64,38 @@ class Segmenter(nn.Module):
         self.encoder = encoder
         self.context = (PSP if context == "psp" else Projection)(encoder.channels, context_channels)
         self.decoders = nn.ModuleDict()
-        for domain, count in classes.items():
-            if decoder == "subpixel":
-                head = SubpixelDecoder(context_channels, count, encoder.stride, last_relu=last_relu)
-            else:
-                head = LinearDecoder(context_channels, count, encoder.stride)
-            self.decoders[domain] = head
-        self.classes: dict[str, int] = dict(classes)
+        self.classes: dict[str, int] = {}
         self.channels, self.stride, self.norm = context_channels, encoder.stride, norm
         self.metadata: dict[str, Any] = {}  # what save_pretrained was given, after from_pretrained
         self._kinds = {"context": context, "decoder": decoder, "last_relu": last_relu}
+        for domain, count in classes.items():
+            self.add_domain(domain, count)
         if norm == "sync":
             synchronised(self)  # in place: this module is no batch norm itself
         self.train(self.training)
+
+    def add_domain(self, domain: str, classes: int) -> None:
+        """Give the network a new main decoder, with random weights, for another label space; the others stay as they are.
+
+        Raises ValueError for a name that is taken or can't be one, or less than 2 classes.
+        """
+        if domain in self.classes:
+            raise ValueError(f"this model has a domain {domain!r} already, of {self.classes[domain]} classes")
+        _check_classes({domain: classes})
+        if self._kinds["decoder"] == "subpixel":
+            last_relu = bool(self._kinds["last_relu"])
+            head = SubpixelDecoder(self.channels, classes, self.stride, last_relu=last_relu)
+        else:
+            head = LinearDecoder(self.channels, classes, self.stride)
+        self.decoders[domain] = head.to(self.encoder.mean.device)
+        self.classes[domain] = classes
+
+    def only(self, domain: str) -> "Segmenter":
+        """A copy with the decoder of one domain alone: the same logits for it, without the others' weights."""
+        alone = copy.deepcopy(self)
+        for other in set(self.classes) - {self._domain(domain)}:
+            del alone.decoders[other], alone.classes[other]
+        return alone
 
     @property
     def mean(self) -> Tensor:

@@ -69,7 +69,7 @@ class Stream:
 
     def load(self, draw: Draw) -> tuple[Tensor, Tensor | None]:
         """Image uint8 [3, h, w] and class ids uint8 [h, w] of one draw, augmented."""
-        sample = self.shards[draw.sample]
+        sample = self.shards.read(draw.sample, label=self.taxonomy is not None)
         image = torch.from_numpy(np.array(sample.image.convert("RGB"))).permute(2, 0, 1)
         mask = None
         if self.taxonomy is not None:

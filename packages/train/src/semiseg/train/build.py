@@ -10,14 +10,18 @@ import torch
 from torch import nn
 
 from semiseg import methods
-from semiseg.data import Plan, Pool, ShardSet, Taxonomy
+from semiseg.data import Plan, Pool, SemisegError, ShardSet, Taxonomy
 from semiseg.data.keyed import key64
 from semiseg.data.subset import by_keys, digest_of, stratified
-from semiseg.models import Segmenter, create_segmenter
+from semiseg.models import Segmenter, create_segmenter, from_pretrained
 from semiseg.train import recipe as r
 from semiseg.train.augment import Augmentation
 from semiseg.train.batches import Stream
 from semiseg.train.learner import Learner
+
+
+class ModelError(SemisegError):
+    """The network that a recipe describes cannot be built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,19 +125,50 @@ def build_augmentation(augment: r.Augment, fill: tuple[int, int, int]) -> Augmen
     )
 
 
-def build_model(model: r.Model, classes: Mapping[str, int], *, weights: str | None = None) -> Segmenter:
-    """The network of a recipe; `weights` overrides where the encoder's come from ("none" downloads nothing)."""
-    return create_segmenter(
-        encoder=model.encoder.name,
-        classes=dict(classes),
-        output_stride=model.encoder.output_stride,
-        weights=weights or model.encoder.weights,
-        context=model.context.kind,
-        context_channels=model.context.channels,
-        decoder=model.decoder.kind,
-        last_relu=isinstance(model.decoder, r.SubPixel) and model.decoder.last_relu,
-        norm=model.norm,
-    )
+def build_model(model: r.Model, classes: Mapping[str, int], *, download: bool = True) -> Segmenter:
+    """The network of a recipe, in training mode; without `download`, published encoder weights stay random.
+
+    Raises SemisegError where the encoder, its weights or the model to start from are not what the recipe says.
+    """
+    try:
+        if model.start is not None:
+            return _started(model, classes)
+        weights = model.encoder.weights if download or model.encoder.weights != "timm" else "none"
+        return create_segmenter(
+            encoder=model.encoder.name,
+            classes=dict(classes),
+            output_stride=model.encoder.output_stride,
+            weights=weights,
+            context=model.context.kind,
+            context_channels=model.context.channels,
+            decoder=model.decoder.kind,
+            last_relu=isinstance(model.decoder, r.SubPixel) and model.decoder.last_relu,
+            norm=model.norm,
+        )
+    except (ValueError, FileNotFoundError, RuntimeError) as error:  # models know no SemisegError
+        raise ModelError(f"model: {error}") from error
+
+
+def _started(model: r.Model, classes: Mapping[str, int]) -> Segmenter:
+    """A saved model with the recipe's domains added; what contradicts the recipe is a ValueError."""
+    assert model.start is not None
+    segmenter = from_pretrained(model.start, norm=model.norm).train()
+    saved, context = segmenter.config, model.context
+    asked = (model.encoder.name, model.encoder.output_stride, context.kind, context.channels, model.decoder.kind)
+    if asked != tuple(saved[key] for key in ("encoder", "output_stride", "context", "context_channels", "decoder")):
+        raise ValueError(
+            f"{model.start} has encoder {saved['encoder']} at stride {saved['output_stride']}, context {saved['context']} of "
+            f"{saved['context_channels']} channels and {saved['decoder']} decoders; say the same under [model]"
+        )
+    for domain, count in classes.items():
+        if domain not in segmenter.classes:
+            segmenter.add_domain(domain, count)
+        elif segmenter.classes[domain] != count:
+            raise ValueError(
+                f"{model.start} has {segmenter.classes[domain]} classes in domain {domain}, the recipe's taxonomy {count}; "
+                "give the domain another name to add it"
+            )
+    return segmenter
 
 
 def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, Taxonomy]) -> Learner:
@@ -144,6 +179,10 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
         built = [build_objective(each, recipe.model, model, taxonomies[name]) for each in recipe.objectives]
         objectives[name] = [each for each in built if each.needs <= has]
     weights = {name: domain.weight for name, domain in recipe.data.domains.items()}
+    kept = [model.decoders[domain] for domain in model.classes if domain not in recipe.data.domains]
+    frozen = [model.encoder, model.context] if recipe.model.freeze == "encoder" else []
+    for part in (*kept, *frozen):
+        part.requires_grad_(False)
     return Learner(model, objectives, weights=weights, seed=recipe.seed)
 
 
@@ -185,12 +224,10 @@ def build_perturbation(perturbation: r.Perturbation) -> tuple[str, int, dict]:
 def build_optimizer(recipe: r.Recipe, learner: Learner) -> torch.optim.Optimizer:
     """One optimizer; every group keeps its own base rate in "base_lr", which `learning_rate` scales."""
     settings = recipe.optimizer
-    encoder = {id(parameter) for parameter in learner.model.encoder.parameters()}
-    main = [parameter for parameter in learner.model.parameters() if id(parameter) not in encoder]
-    groups = [
-        (list(learner.model.encoder.parameters()), settings.lr * settings.encoder_lr_scale),
-        (main, settings.lr),
-    ]
+    encoder = list(learner.model.encoder.parameters())
+    inside = {id(parameter) for parameter in encoder}
+    others = [parameter for parameter in learner.model.parameters() if id(parameter) not in inside]
+    groups = [(encoder, settings.lr * settings.encoder_lr_scale), (others, settings.lr)]
     for built in learner.objectives.values():
         assert isinstance(built, nn.ModuleList)
         consistency = [each for each in built if isinstance(each, methods.CrossConsistency)]
@@ -199,11 +236,8 @@ def build_optimizer(recipe: r.Recipe, learner: Learner) -> torch.optim.Optimizer
             (list(each.parameters()), settings.lr * config.lr_scale)
             for each, config in zip(consistency, configured, strict=False)
         ]
-    described = [
-        {"params": parameters, "lr": rate, "base_lr": rate}
-        for parameters, rate in groups
-        if any(parameter.requires_grad for parameter in parameters)
-    ]
+    trained = [([parameter for parameter in group if parameter.requires_grad], rate) for group, rate in groups]
+    described = [{"params": group, "lr": rate, "base_lr": rate} for group, rate in trained if group]
     match settings:
         case r.SGD():
             return torch.optim.SGD(

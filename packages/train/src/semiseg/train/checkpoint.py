@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from semiseg.data import SemisegError
-from semiseg.models import Segmenter, save_pretrained
+from semiseg.models import Segmenter, from_pretrained, save_pretrained
+from semiseg.models.segmenter import Norm
 from semiseg.train.learner import Learner
 
 
@@ -75,20 +76,18 @@ def read_state(folder: Path) -> State:
         raise _damaged(folder, error) from error
 
 
-def restore_normalisation(folder: Path, model: Segmenter) -> None:
-    """Have a new model's encoder normalise images as the saved one does; it is no tensor of the checkpoint."""
+def restore_model(folder: Path, *, norm: Norm) -> Segmenter:
+    """The model of a checkpoint, in training mode."""
     try:
-        saved = json.loads((folder / "config.json").read_text())["model"]
-        model.encoder.normalise_by(saved["mean"], saved["std"])
-    except (OSError, ValueError, KeyError) as error:
+        return from_pretrained(folder, norm=norm).train()
+    except (FileNotFoundError, ValueError) as error:
         raise _damaged(folder, error) from error
 
 
 def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) -> None:
-    """Put weights, moments and the loss scale of a checkpoint back, exactly."""
+    """Put all else of a checkpoint back, exactly: auxiliary decoders, moments, the loss scale."""
     try:
         device = next(learner.parameters()).device
-        learner.model.load_state_dict(load_file(folder / "model.safetensors"))
         learner.objectives.load_state_dict(load_file(folder / "learner.safetensors"))
         optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location=device, weights_only=True))
         if scaler is not None and (folder / "scaler.pt").is_file():

@@ -110,6 +110,28 @@ def predict(
     typer.echo(f"{len(found)} masks of {taxonomies[name].name} in {out}", err=True)
 
 
+def export(
+    model: str = typer.Argument(help="A run folder, a saved model's folder, or the id of a model on the hub."),
+    to: Path = typer.Option(..., "--to", help="Folder to write: model.safetensors and config.json."),
+    domain: str = typer.Option(None, "--domain", help="Take out this label space alone; default: all of the model."),
+    best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
+) -> None:
+    """Save a model for use elsewhere, whole or with the decoder of one label space alone."""
+    from semiseg.models import save_pretrained
+
+    if to.exists() and any(to.iterdir()):
+        raise SemisegError(f"{to} is not empty; choose a new folder")
+    segmenter, _ = open_model(model, best=best)
+    described = segmenter.metadata
+    if domain is not None:
+        name = choose_domain(segmenter, domain)
+        described = {**described, "taxonomies": {name: described["taxonomies"][name]}}
+        segmenter = segmenter.only(name)
+    save_pretrained(segmenter, to, metadata=described)
+    typer.echo(f"{to}: {', '.join(segmenter.classes)}", err=True)
+    typer.echo(f"next: semiseg predict {to} IMAGES --out masks/", err=True)
+
+
 def quickstart(
     to: Path = typer.Option(Path("quickstart"), "--to", help="Folder for shards, runs and the contact sheet."),
     steps: int = typer.Option(None, "--steps", min=1, help="Shorter or longer than the recipe says."),

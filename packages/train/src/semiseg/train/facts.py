@@ -26,6 +26,11 @@ def check_facts(recipe: Recipe, *, world: int = 1) -> None:
     if weights not in ("timm", "none") and not File(weights).exists():
         what = f'nothing at \'{weights}\'; the head of the recipe may say how to get it, or use "timm" or "none"'
         problems.append(Problem(("model", "encoder", "weights"), what))
+    start = recipe.model.start
+    if start is not None and not File(start).exists():
+        problems.append(
+            Problem(("model", "start"), f"nothing at '{start}'; expected the folder of a run or a saved model")
+        )
     if problems:
         raise RecipeError(Origin.of(recipe).tell(problems))
 

@@ -57,12 +57,13 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
 
     torch.manual_seed(key64(recipe.seed, "initialisation"))
     newest = checkpoint.latest(folder)
-    classes = run_folder.classes_of(recipe)
-    model = build_model(recipe.model, classes, weights="none" if newest else None)  # a checkpoint overwrites them
-    if newest is not None:
-        checkpoint.restore_normalisation(newest, model)
+    if newest is None:
+        model = build_model(recipe.model, run_folder.classes_of(recipe))
+    else:
+        model = checkpoint.restore_model(newest, norm=recipe.model.norm)
     fill = tuple(round(255 * float(mean)) for mean in model.mean.flatten())
     sources = build_sources(recipe, fill=(fill[0], fill[1], fill[2]))
+    about = run_folder.metadata(sources.taxonomies, model)
     learner = build_learner(recipe, model, sources.taxonomies)
     optimizer = build_optimizer(recipe, learner)
     factor = learning_rate(recipe.schedule, recipe.steps)
@@ -137,13 +138,12 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
                     metrics.write({"step": done, **{f"{name}/miou": last[name]["miou"] for name in scores}})
                     console.scores(done, scores, best=is_best)
                     if is_best:
-                        run_folder.save_best(folder, bare.model, sources.taxonomies)
+                        run_folder.save_best(folder, bare.model, about)
             if done % recipe.checkpoint.every == 0 or at_end:
                 share_buffers(bare, world)
                 if accelerator.is_main_process:
                     spent = time.monotonic() - began
                     state = checkpoint.State(step=done, seconds=spent, digests=sources.digests, last=last, best=best)
-                    about = run_folder.metadata(sources.taxonomies)
                     keep = recipe.checkpoint.keep
                     checkpoint.save(folder, state, bare, optimizer, accelerator.scaler, keep=keep, metadata=about)
                 accelerator.wait_for_everyone()

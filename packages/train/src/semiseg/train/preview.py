@@ -8,7 +8,7 @@ from semiseg.train.run_folder import classes_of
 def preview(recipe: Recipe) -> str:
     """Sources with their sizes and epochs, parameters of the network and its objectives, as lines of text."""
     sources = build_sources(recipe, fill=(0, 0, 0))
-    model = build_model(recipe.model, classes_of(recipe), weights="none")
+    model = build_model(recipe.model, classes_of(recipe), download=False)
     learner = build_learner(recipe, model, sources.taxonomies)
     lines = [f"{recipe.name}: {recipe.steps} steps into {recipe.runs}/{recipe.name}"]
     turns = len(sources.streams) if recipe.data.domains_per_step == "one" else 1

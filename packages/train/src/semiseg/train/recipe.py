@@ -199,13 +199,18 @@ Decoder = Annotated[SubPixel | Linear, ByKind()]
 class Model:
     """One encoder and context for all domains, one main decoder for each.
 
-    norm  "batch"; "sync" (statistics over all processes); "frozen" (the weights' own statistics, never updated)
+    norm    "batch"; "sync" (statistics over all processes); "frozen" (the weights' own statistics, never updated)
+    start   a saved model or run to start from: encoder, context and the decoders of its domains; domains of this recipe
+            that it lacks get new decoders, domains of its own that this recipe lacks stay as they are
+    freeze  "encoder" trains decoders alone: encoder and context keep their weights (needs norm = "frozen")
     """
 
     encoder: Encoder
     context: Context = PSP()
     decoder: Decoder = SubPixel()
     norm: Literal["batch", "sync", "frozen"] = "batch"
+    start: Text | None = None
+    freeze: Literal["none", "encoder"] = "none"
 
 
 # ---- objectives ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ def broken_rules(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(("name",), f"'{recipe.name}' cannot name a folder; use letters, digits, '.', '_' and '-'")
     for name, domain in recipe.data.domains.items():
         yield from _domain(("data", "domains", name), name, domain, recipe)
+    if recipe.model.freeze == "encoder" and recipe.model.norm != "frozen":
+        what = f'"encoder" while norm = "{recipe.model.norm}" goes on moving its statistics'
+        yield Problem(("model", "freeze"), f'{what}; set model.norm = "frozen"')
     yield from _expectations(recipe)
     yield from _objectives(recipe)
     yield from _optimisation(recipe)

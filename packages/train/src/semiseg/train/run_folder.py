@@ -16,7 +16,7 @@ import torch
 from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter, save_pretrained
 from semiseg.train.build import open_source
-from semiseg.train.checkpoint import State
+from semiseg.train.checkpoint import State, latest
 from semiseg.train.load import load
 from semiseg.train.recipe import Recipe
 from semiseg.train.resolved import changes, digest, to_toml
@@ -27,10 +27,13 @@ class RunError(SemisegError):
 
 
 def claim(recipe: Recipe) -> Path:
-    """The run's folder, created with its recipe.toml, or found to hold a run of the same recipe. Every rank calls this."""
+    """The run's folder with its recipe.toml, new or of the same recipe. Every rank calls this.
+
+    A folder of another recipe is refused once it holds a checkpoint; before that there is nothing to lose.
+    """
     folder = Path(recipe.runs) / recipe.name
     written = folder / "recipe.toml"
-    if written.is_file():
+    if written.is_file() and latest(folder) is not None:
         before = load(written)
         if digest(before) != digest(recipe):
             differences = "; ".join(changes(before, recipe))
@@ -57,14 +60,16 @@ def classes_of(recipe: Recipe) -> dict[str, int]:
     }
 
 
-def metadata(taxonomies: Mapping[str, Taxonomy]) -> dict[str, Any]:
-    """What a saved model says about its classes: {"taxonomies": {domain: {name, names, colours}}}."""
-    return {
-        "taxonomies": {
-            domain: {"name": each.name, "names": list(each.names), "colours": [list(colour) for colour in each.colours]}
-            for domain, each in taxonomies.items()
-        }
-    }
+def metadata(taxonomies: Mapping[str, Taxonomy], model: Segmenter) -> dict[str, Any]:
+    """What a saved model says about its classes: {"taxonomies": {domain: {name, names, colours}}}.
+
+    Domains that `model` brings along from an earlier run keep what was said of them.
+    """
+    described = dict(model.metadata.get("taxonomies", {}))
+    for domain, each in taxonomies.items():
+        colours = [list(colour) for colour in each.colours]
+        described[domain] = {"name": each.name, "names": list(each.names), "colours": colours}
+    return {"taxonomies": described}
 
 
 def check_same_data(checkpoint: Path, state: State, digests: Mapping[str, str]) -> None:
@@ -98,11 +103,11 @@ def describe(folder: Path, selected: Mapping[str, list[str]]) -> None:
         _write(subset, "\n".join(keys) + "\n")
 
 
-def save_best(folder: Path, model: Segmenter, taxonomies: Mapping[str, Taxonomy]) -> None:
+def save_best(folder: Path, model: Segmenter, about: Mapping[str, Any]) -> None:
     """Keep the model of the best evaluation in best/, ready for `semiseg predict`."""
     part = folder / ".best.part"
     shutil.rmtree(part, ignore_errors=True)
-    save_pretrained(model, part, metadata=metadata(taxonomies))
+    save_pretrained(model, part, metadata=about)
     shutil.rmtree(folder / "best", ignore_errors=True)
     part.rename(folder / "best")
 
