@@ -3,10 +3,14 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+with suppress(ImportError):  # before a test module under datasets/ makes pytest take that folder for the package
+    import datasets  # noqa: F401
 
 if TYPE_CHECKING:
     from semiseg.train.recipe import Recipe

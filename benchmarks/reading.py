@@ -62,9 +62,9 @@ def ours(shards: ShardSet, *, decode: bool) -> Iterator[object]:
 
 
 def webdataset(tars: list[str], *, decode: bool) -> Iterator[object]:
-    import webdataset as wds
+    from webdataset.compat import WebDataset
 
-    for sample in wds.WebDataset(tars, shardshuffle=False):
+    for sample in WebDataset(tars, shardshuffle=False):
         image = sample.get("image.png") or sample["image.jpg"]
         yield decoded(image, sample["label.png"]) if decode else sample
 
