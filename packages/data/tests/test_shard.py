@@ -3,8 +3,10 @@
 import hashlib
 import io
 import json
+import sys
 import tarfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from semiseg.data import DataError, Manifest, RawSample, RawSpace, ShardSet, shard, verify
+from semiseg.data import DataError, Manifest, RawSample, RawSpace, ShardSet, shard, storage, verify
 from semiseg.data.layout import parse_size
+
+
+OTHER = RawSpace(name="other", names=dict.fromkeys(range(256), ""))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -121,19 +126,18 @@ def test_finished_shards_are_skipped_and_damaged_ones_written_again(adapt, draw,
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "told", "finished"),
     [
-        ({"version": "2"}, "version: 1 there, 2 now"),
-        ({"size": "9KB"}, "size of shards: 2,000 bytes there, 9,000 bytes now"),
-        (
-            {"raw_space": RawSpace(name="other", names=dict.fromkeys(range(256), ""))},
-            "raw_space: pictures there, other now",
-        ),
-        ({"count": 11}, "samples: 12 there, 11 now"),
-        ({"seed": 1, "width": 18}, "keys and sizes of the source's samples"),
+        ({"version": "2"}, "version: 1 there, 2 now", True),
+        ({"version": "2"}, "version: 1 there, 2 now", False),
+        ({"size": "9KB"}, "size of shards: 2,000 bytes there, 9,000 bytes now", True),
+        ({"size": "9KB"}, "size of shards: 2,000 bytes there, 9,000 bytes now", False),
+        ({"raw_space": OTHER}, "raw_space: pictures there, other now", True),
+        ({"raw_space": OTHER}, "raw_space: pictures there, other now", False),
+        ({"count": 11}, "samples: 12 there, 11 now", True),
+        ({"seed": 1, "width": 18}, "keys, sizes, tags and meta of the source's samples", True),
     ],
 )
-@pytest.mark.parametrize("finished", [True, False])
 def test_another_configuration_is_refused(adapt, draw, tmp_path, change, told, finished):
     shard(adapt(draw(12)), "train", tmp_path, size="2KB")
     folder, change = tmp_path / "pictures" / "train", dict(change)
@@ -151,6 +155,93 @@ def test_another_configuration_is_refused(adapt, draw, tmp_path, change, told, f
     assert told in str(caught.value)
     assert "--to" in str(caught.value)
     assert files(folder) == before
+
+
+def test_a_source_that_changed_before_the_end_is_written_anew(adapt, draw, tmp_path):
+    folder, samples = tmp_path / "pictures" / "train", draw(12)
+
+    def broken(at: int) -> list[RawSample]:
+        return [replace(s, image=cast(bytes, s.image)[:-50]) if i == at else s for i, s in enumerate(samples)]
+
+    with pytest.raises(DataError, match=r"'p009'.*truncated or broken"):
+        shard(adapt(broken(9)), "train", tmp_path, size="2KB")
+    assert "000000.tar" in files(folder) and "plan.json" in files(folder)
+    for name, source in (("left out", samples[:9]), ("whole", samples)):
+        again = tmp_path / name
+        (again / "pictures").mkdir(parents=True)
+        (again / "pictures" / "train").mkdir()
+        for path, data in files(folder).items():
+            (again / "pictures" / "train" / path).write_bytes(data)
+        shard(adapt(source), "train", again, size="2KB")
+        shard(adapt(source), "train", tmp_path / "straight" / name, size="2KB")
+        assert files(again / "pictures" / "train") == files(tmp_path / "straight" / name / "pictures" / "train")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_an_error_before_the_first_shard_nothing_is_left(adapt, draw, tmp_path, workers):
+    samples = draw(3)
+    broken = [replace(samples[0], image=cast(bytes, samples[0].image)[:-50]), *samples[1:]]
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(DataError, match="truncated or broken"):
+        shard(adapt(broken), "train", tmp_path / "mine" / "to", size="9KB", workers=workers)
+    assert list((tmp_path / "mine").iterdir()) == []
+    shard(adapt(samples), "train", tmp_path / "mine" / "to", size="9KB", workers=workers)
+
+
+def test_a_tar_of_another_configuration_is_written_again(adapt, draw, tmp_path):
+    samples = draw(6)
+    shard(adapt(samples), "train", tmp_path / "want", size="9KB")
+    changed = [replace(sample, image=cast(bytes, sample.image) + b"\0") for sample in samples]
+    shard(adapt(changed, version="2"), "train", tmp_path / "got", size="9KB")
+    want, got = (tmp_path / name / "pictures" / "train" for name in ("want", "got"))
+    assert want.joinpath("000000.tar").read_bytes() != got.joinpath("000000.tar").read_bytes()
+    (got / "manifest.json").unlink()  # its tar has the same keys and agrees with its own index
+    shard(adapt(samples), "train", tmp_path / "got", size="9KB")
+    assert files(got) == files(want)
+
+
+def test_a_writer_that_finds_the_set_finished_when_its_turn_comes_leaves_it(adapt, draw, tmp_path, monkeypatch):
+    """Between a first look at the folder and the lock, another process may have written another configuration."""
+    folder, late = tmp_path / "pictures" / "train", []
+
+    @contextmanager
+    def overtaken(place: Path):
+        if not late:
+            late.append(place)
+            shard(adapt(draw(6)), "train", tmp_path, size="2KB")
+            late.append(files(folder))
+        with storage.only_writer(place):
+            yield
+
+    monkeypatch.setattr(sys.modules["semiseg.data.shard"], "only_writer", overtaken)
+    with pytest.raises(DataError, match="version: 1 there, 2 now"):
+        shard(adapt(draw(6), version="2"), "train", tmp_path, size="2KB")
+    assert files(folder) == late[1]
+
+
+def test_tags_and_meta_of_a_source_are_a_part_of_its_listing(adapt, draw, tmp_path):
+    samples = draw(3)
+    shard(adapt(samples), "train", tmp_path)
+    for change in ({"tags": ("other",)}, {"meta": {**samples[0].meta, "weight": 9.0}}):
+        with pytest.raises(DataError, match="keys, sizes, tags and meta of the source"):
+            shard(adapt([replace(samples[0], **change), *samples[1:]]), "train", tmp_path)
+
+
+def test_a_complete_set_is_cleared_of_what_a_killed_writer_left(adapt, draw, tmp_path):
+    adapter, folder = adapt(draw(3)), tmp_path / "pictures" / "train"
+    shard(adapter, "train", tmp_path)
+    whole = files(folder)
+    (folder / "plan.json").write_bytes(b"{}")
+    (folder / ".000000.tar.99.tmp").write_bytes(b"left over")
+    shard(adapter, "train", tmp_path)
+    assert files(folder) == whole
+
+
+def test_a_folder_that_cannot_be_read_is_not_to_be_deleted(adapt, draw, tmp_path):
+    (tmp_path / "pictures" / "train" / "manifest.json").mkdir(parents=True)  # reading it is an OSError, for root too
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)") as caught:
+        shard(adapt(draw(3)), "train", tmp_path)
+    assert "delete" not in str(caught.value)
 
 
 def test_the_digest_follows_contents_and_settings_alone(adapt, draw, encoded, tmp_path):

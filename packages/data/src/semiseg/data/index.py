@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MEMBERS = ("image", "label", "meta")  # in their order in the tar
 _FACTS = ("bytes", "sha256", "samples", "content")  # of the tar, kept in the metadata: what a continued writing goes by
+_CONFIGURATION = "configuration"  # of the work that the tar is a part of; readers do without
 _PREFIX = "semiseg."
 
 
@@ -73,6 +74,8 @@ class Index:
             self.table = file.read(use_threads=False)
         metadata = self.table.schema.metadata or {}
         self.facts = {name: metadata[f"{_PREFIX}{name}".encode()].decode() for name in _FACTS}
+        if (told := metadata.get(f"{_PREFIX}{_CONFIGURATION}".encode())) is not None:
+            self.facts[_CONFIGURATION] = told.decode()
         self.keys: list[str] = self.table["key"].to_pylist()
         places = [self._places(member) for member in MEMBERS if self.table[f"{member}_offset"].null_count == 0]
         self.places: list[tuple[tuple[str, int, int, int], ...]] = list(zip(*places, strict=True))

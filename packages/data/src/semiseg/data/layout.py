@@ -4,8 +4,6 @@ A layout is a function of what the adapter lists and of the size of shards. It i
 while they are being written, so that a second call either continues the same work or refuses.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,8 +15,7 @@ from semiseg.data.convert import Conversion, parse_resize
 from semiseg.data.decode import check_kind, image_kind
 from semiseg.data.encode import TAGS, Contents, describe, fetch
 from semiseg.data.errors import DataError, unknown
-from semiseg.data.manifest import FORMAT, MANIFEST, PLAN, Manifest, canonical
-from semiseg.data.storage import atomic
+from semiseg.data.manifest import FORMAT, canonical, sha256
 from semiseg.data.taxonomy import Taxonomy
 
 LONGEST_KEY = 200  # characters: with its extension below 255, the longest name of a file
@@ -54,6 +51,11 @@ class Layout:
     def folder(self, to: Path) -> Path:
         """Where the set lies below the folder of all shards."""
         return to / self.contents.dataset / self.contents.split
+
+    @property
+    def configuration(self) -> str:
+        """Names what a shard was written from; kept in its index, so that no other work is taken for it."""
+        return sha256(canonical(self.describe()))
 
     def describe(self) -> dict[str, Any]:
         """What plan.json says; equal for two calls exactly where the second one may continue the first."""
@@ -117,38 +119,14 @@ def lay_out(
         version=adapter.version,
         contents=contents,
         size=limit,
-        listing=hashlib.sha256(canonical([[sample.key, sample.size] for sample in samples])).hexdigest(),
+        listing=_listing(samples),
         shards=tuple(_greedy(samples, limit)),
         taxonomies=tuple(each for each in adapter.taxonomies if each.raw == adapter.raw_space),
     )
 
 
-def check_folder(folder: Path, layout: Layout) -> Manifest | None:
-    """The manifest that is there, if any; DataError where the folder holds the work of another configuration."""
-    manifest = None
-    found: dict[str, Any] = {}
-    try:
-        if (folder / MANIFEST).exists():
-            manifest = Manifest.from_json((folder / MANIFEST).read_text(errors="replace"), str(folder / MANIFEST))
-            found = _described(manifest)
-        elif (folder / PLAN).exists():
-            found = json.loads((folder / PLAN).read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: its plan can't be read ({error}); delete the folder and write it again") from error
-    wanted = json.loads(canonical(layout.describe()))
-    if found and found != wanted:
-        differences = "\n".join(f"  {line}" for line in _differences(found, wanted))
-        raise DataError(
-            f"{folder} holds shards of another configuration:\n{differences}\n"
-            f"write to another folder (--to), or delete {folder} first"
-        )
-    return manifest
-
-
-def write_plan(folder: Path, layout: Layout) -> None:
-    """Keep the plan beside the shards; it goes when the manifest comes."""
-    with atomic(folder / PLAN) as file:
-        file.write(canonical(layout.describe()) + b"\n")
+def shard_name(number: int) -> str:
+    return f"{number:06d}"
 
 
 def parse_size(size: int | str) -> int:
@@ -162,8 +140,10 @@ def parse_size(size: int | str) -> int:
     return count
 
 
-def shard_name(number: int) -> str:
-    return f"{number:06d}"
+def _listing(samples: list[RawSample]) -> str:
+    """Names all that an adapter lists; tells whether the source has changed since."""
+    rows = [[sample.key, sample.size, list(sample.tags), dict(sample.meta)] for sample in samples]
+    return sha256(canonical(rows))
 
 
 def _greedy(samples: Iterable[RawSample], limit: int) -> Iterator[tuple[RawSample, ...]]:
@@ -264,40 +244,3 @@ def _shape(sample: RawSample) -> dict[str, str]:
 
 def _say(shape: dict[str, str]) -> str:
     return "{" + ", ".join(f"{name}: {kind}" for name, kind in shape.items()) + "}"
-
-
-def _described(manifest: Manifest) -> dict[str, Any]:
-    """A manifest in the words of plan.json."""
-    fields = json.loads(manifest.to_json())
-    shards = [{"name": entry["name"], "samples": entry["samples"]} for entry in fields["shards"]]
-    left_out = ("bytes", "digest", "taxonomies")
-    return {name: fields[name] for name in fields if name not in left_out} | {"shards": shards}
-
-
-def _differing_settings(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
-    words = {"size": "size of shards", "resize": "size of images", "format": "format of images"}
-    for name in words:
-        old, new = found.get(name), wanted.get(name)
-        if old == new:
-            continue
-        if name == "size":
-            old, new = (f"{value or 0:,} bytes" for value in (old, new))
-        yield f"{words[name]}: {old or 'kept'} there, {new or 'kept'} now"
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
-    words = {"listing": "keys and sizes of the source's samples", "raw_ids": "ids and names of the raw space"}
-    for name in wanted:
-        old, new = found.get(name), wanted[name]
-        if old == new:
-            continue
-        if name == "shards":
-            old, new = (f"{len(value or [])} shards" for value in (old, new))
-            if old == new:
-                continue  # follows from another difference
-        elif name == "settings":
-            yield from _differing_settings(old or {}, new)
-            continue
-        elif name == "listing":
-            old, new = (f"listing {str(value)[:12]}" for value in (old, new))
-        yield f"{words.get(name, name)}: {old} there, {new} now"

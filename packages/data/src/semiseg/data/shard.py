@@ -6,20 +6,20 @@ is a function of its samples alone, so any number of processes writes the same b
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from semiseg.data.adapter import Adapter, RawSample
+from semiseg.data.earlier import begin, check_folder, clear, give_up, leftovers
 from semiseg.data.encode import Contents, Encoded, crc32, encode
 from semiseg.data.errors import DataError
 from semiseg.data.headers import header, padded, tar_format
 from semiseg.data.index import Index, pack
-from semiseg.data.layout import Layout, check_folder, lay_out, shard_name, write_plan
-from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, sha256, shard_content
-from semiseg.data.storage import atomic, local_path, remove_stale, unwritable
+from semiseg.data.layout import Layout, lay_out, shard_name
+from semiseg.data.manifest import MANIFEST, Manifest, ShardEntry, sha256, shard_content
+from semiseg.data.storage import atomic, local_path, only_writer, unwritable
 
 if TYPE_CHECKING:
     from webdataset.writer import TarWriter
@@ -63,33 +63,26 @@ def write(
     """`shard` for a layout that is there already."""
     if workers < 1:
         raise DataError(f"workers is {workers}; at least one process has to write")
-    folder = layout.folder(local_folder(to))
+    folder = layout.folder(local_folder(to)).absolute()
     if (manifest := complete(layout, to)) is not None:
         return _renamed(folder, manifest, layout)
+    there = next(place for place in (folder, *folder.parents) if place.exists())
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(error, folder) from error
-    with _only_writer(folder):
-        remove_stale(folder)
-        write_plan(folder, layout)
-        jobs = [Job(str(folder), shard_name(n), samples, layout.contents) for n, samples in enumerate(layout.shards)]
-        tell = progress or (lambda done, total, size: None)
+    with only_writer(folder):
         try:
-            if min(workers, len(jobs)) == 1:
-                entries = _in_turn(jobs, layout.samples, tell)
-            else:
-                from semiseg.data.parallel import finish_all
-
-                entries = finish_all(jobs, workers=workers, samples=layout.samples, progress=tell)
-        finally:
-            with suppress(OSError):
-                remove_stale(folder)
-        manifest = _manifest(layout, entries)
-        with atomic(folder / MANIFEST) as file:
-            file.write(manifest.to_json().encode())
-        (folder / PLAN).unlink()
-    return manifest
+            if (manifest := complete(layout, to)) is None:  # another writer may have come first
+                begin(folder, layout)
+                manifest = _manifest(layout, _finish_all(_jobs(folder, layout), layout.samples, workers, progress))
+                with atomic(folder / MANIFEST) as file:
+                    file.write(manifest.to_json().encode())
+            clear(folder)
+        except BaseException:
+            give_up(folder, there)
+            raise
+    return _renamed(folder, manifest, layout)
 
 
 def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
@@ -110,12 +103,37 @@ def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
     return manifest if there else None
 
 
+def _jobs(folder: Path, layout: Layout) -> list["Job"]:
+    configuration = layout.configuration
+    return [
+        Job(str(folder), shard_name(number), samples, layout.contents, configuration)
+        for number, samples in enumerate(layout.shards)
+    ]
+
+
+def _finish_all(jobs: list["Job"], samples: int, workers: int, progress: Progress | None) -> list[ShardEntry]:
+    tell = progress or (lambda done, total, size: None)
+    if min(workers, len(jobs)) == 1:
+        return _in_turn(jobs, samples, tell)
+    from semiseg.data.parallel import finish_all
+
+    return finish_all(jobs, workers=workers, samples=samples, progress=tell)
+
+
 def _renamed(folder: Path, manifest: Manifest, layout: Layout) -> Manifest:
-    """The manifest of a complete set; where classes have got other names or colours since, it is written anew."""
-    if manifest.taxonomies != layout.taxonomies:
-        manifest = replace(manifest, taxonomies=layout.taxonomies)
-        with atomic(folder / MANIFEST) as file:
-            file.write(manifest.to_json().encode())
+    """The manifest of a complete set; where classes have got other names or colours since, it is written anew.
+
+    What a writer left that was killed at its very end goes too.
+    """
+    renamed = manifest.taxonomies != layout.taxonomies
+    if not renamed and not leftovers(folder):
+        return manifest
+    with only_writer(folder):
+        clear(folder)
+        if renamed:
+            manifest = replace(manifest, taxonomies=layout.taxonomies)
+            with atomic(folder / MANIFEST) as file:
+                file.write(manifest.to_json().encode())
     return manifest
 
 
@@ -127,6 +145,7 @@ class Job:
     name: str
     samples: tuple[RawSample, ...]
     contents: Contents
+    configuration: str  # names the whole work that the shard is a part of
 
 
 Tick = Callable[[int, int], None]
@@ -155,6 +174,7 @@ def finish_shard(job: Job, tick: Tick) -> ShardEntry:
         "sha256": stream.sha256.hexdigest(),
         "samples": str(len(rows)),
         "content": shard_content([row["content"] for row in rows]),
+        "configuration": job.configuration,
     }
     index = pack(rows, facts)
     with atomic(tar.with_name(f"{job.name}.index.parquet")) as file:
@@ -208,12 +228,14 @@ def _entry(name: str, facts: dict[str, str], index: bytes) -> ShardEntry:
 
 
 def _finished(job: Job) -> ShardEntry | None:
-    """The entry of a shard whose index is there and whose tar has the sha256 that the index names."""
+    """The entry of a shard whose index is there, of this configuration, and whose tar has the sha256 that it names."""
     tar = Path(job.folder, f"{job.name}.tar")
     try:
         data = tar.with_name(f"{job.name}.index.parquet").read_bytes()
         index = Index(data)
         if index.keys != [sample.key for sample in job.samples] or tar.stat().st_size != int(index.facts["bytes"]):
+            return None
+        if index.facts["configuration"] != job.configuration:
             return None
         with tar.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -257,25 +279,3 @@ def local_folder(to: str | os.PathLike[str]) -> Path:
             f"{to}: shards are written to local folders only; write them to disk, then copy the folder there"
         )
     return folder
-
-
-@contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second writer, which would take our temp files for leftovers; a kill lets go of it."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise DataError(f"{folder}: another process is writing here; wait for it to end") from error
-    except OSError:
-        pass  # a network file system without locks
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -151,9 +151,47 @@ TEMP = ".tmp"
 
 def remove_stale(folder: Path) -> None:
     """Remove the temp files that a killed writer left."""
-    for path in folder.glob(f".*{TEMP}"):
+    for path in stale(folder):
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def stale(folder: Path) -> Iterator[Path]:
+    """Temp files: of a writer that is at work, or was killed."""
+    return folder.glob(f".*{TEMP}")
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second writer, which would take our temp files for leftovers; a kill lets go of it."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise unwritable(error, folder) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise DataError(f"{folder}: another process is writing here; wait for it to end") from error
+    except OSError:
+        pass  # a network file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_place(folder: Path) -> None:
+    """DataError where a file is in the place of the folder, or of one above it."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        code = errno.EEXIST if there == folder else errno.ENOTDIR
+        raise unwritable(OSError(code, os.strerror(code)), folder)
 
 
 def unwritable(error: OSError, path: Path) -> DataError:
@@ -161,6 +199,7 @@ def unwritable(error: OSError, path: Path) -> DataError:
     remedies = {
         errno.ENOSPC: "the disk is full; free some space or name another folder, then run the same command again",
         errno.EDQUOT: "your disk quota is used up; free some space, then run the same command again",
+        errno.ENOENT: "the folder does not exist; create it, or name another",
         errno.EROFS: "the file system is read-only; name another folder",
         errno.EACCES: "no permission to write there; name another folder or change its owner",
         errno.EPERM: "no permission to write there; name another folder or change its owner",
