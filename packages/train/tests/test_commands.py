@@ -34,7 +34,7 @@ def trained(scenes: Path, taxonomies: dict[str, str], tmp_path_factory: pytest.T
 
 
 def test_a_run_folder_holds_what_it_promises(trained: Path):
-    assert {"recipe.toml", "env.json", "metrics.jsonl", "results.json", "best", "subsets"} <= {
+    assert {"recipe.toml", "env.json", "metrics.jsonl", "results.json", "best-00000004", "subsets"} <= {
         path.name for path in trained.iterdir()
     }
     step = sorted(trained.glob("step-*"))[-1]
@@ -42,7 +42,7 @@ def test_a_run_folder_holds_what_it_promises(trained: Path):
         "config.json", "model.safetensors", "learner.safetensors", "optimizer.pt", "state.json"
     }  # fmt: skip
     results = json.loads((trained / "results.json").read_text())
-    assert results["last"]["step"] == 4 and {"street", "room"} <= results["last"].keys()
+    assert results["last"]["step"] == 4 and results["last"]["domains"].keys() == {"street", "room"}
     assert not [path for path in trained.rglob("*") if path.name.endswith(".part")]
 
 
@@ -50,7 +50,7 @@ def test_eval_gives_the_numbers_of_training(trained: Path):
     scores = json.loads(python("-m", "semiseg.cli", "eval", trained, "--json").stdout)
     results = json.loads((trained / "results.json").read_text())
     for domain in ("street", "room"):
-        assert scores[domain] == results["last"][domain]
+        assert scores[domain] == results["last"]["domains"][domain]
 
 
 def test_eval_of_a_saved_model_needs_data(trained: Path, scenes: Path):
@@ -114,7 +114,7 @@ def test_a_domain_can_be_added_with_the_encoder_frozen_and_taken_out(
     assert set(after.metadata["taxonomies"]) == {"street", "room"} and set(alone.metadata["taxonomies"]) == {"room"}
     out = semiseg("eval", tmp_path / "runs" / "added", "--domain", "street", "--dataset", "street", "--shards", scenes)
     assert "street: 5 images" in out
-    assert "is not empty" in semiseg("export", old, "--to", tmp_path / "room", expect=1)
+    assert "not an empty folder" in semiseg("export", old, "--to", tmp_path / "room", expect=1)
     assert "of 32 channels" in semiseg("train", added, *changes, "name=x", "model.context.channels=16", expect=1)
 
 

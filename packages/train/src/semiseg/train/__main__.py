@@ -39,6 +39,17 @@ def main(arguments: list[str]) -> int:
     except SemisegError as error:
         print(f"error{f' on rank {rank}' if world > 1 else ''}: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(
+            f"error: {error.filename or 'the run folder'}: {error.strerror or error}; mend it, and continue",
+            file=sys.stderr,
+        )
+        return 1
+    except RuntimeError as error:
+        if world > 1 and any(word in str(error) for word in ("closed by peer", "Connection reset", "Broken pipe")):
+            print(f"rank {rank} stops, because another rank did", file=sys.stderr)
+            return 1
+        raise
     except KeyboardInterrupt:
         if rank == 0:
             print("stopped; the same command continues from the last checkpoint", file=sys.stderr)

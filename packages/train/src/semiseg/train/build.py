@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from semiseg.models import Segmenter, create_segmenter, from_pretrained
 from semiseg.train import recipe as r
 from semiseg.train.augment import Augmentation
 from semiseg.train.batches import Stream
+from semiseg.train.facts import read_keys
 from semiseg.train.learner import Learner
 
 
@@ -36,7 +36,7 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """All data of a run. selected: stream name -> keys taken, where a recipe takes less than all."""
+    """All data of a run. selected: source -> keys taken, where a recipe takes less than all; digests: of shard sets."""
 
     streams: dict[str, dict[str, Stream]]
     validation: dict[str, Validation]
@@ -45,7 +45,13 @@ class Sources:
     selected: dict[str, list[str]]
 
     def digest_of_subsets(self) -> dict[str, str]:
+        """Source -> hash of the keys taken."""
         return {name: digest_of(keys) for name, keys in self.selected.items()}
+
+    def identity(self) -> dict[str, str]:
+        """What must be the same for a run to continue: every shard set, every selection."""
+        chosen = {f"{name} (selection)": digest for name, digest in self.digest_of_subsets().items()}
+        return self.digests | chosen
 
 
 def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
@@ -86,6 +92,9 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
             subset = select(shards, domain.val, taxonomy)
             validation[name] = Validation(shards=shards, taxonomy=taxonomy, subset=subset, resize=domain.augment.resize)
             digests[f"{name}/val"] = shards.digest
+            if subset is not None:
+                keys = shards.keys()
+                selected[f"{name}/val"] = [keys[i] for i in subset]
     return Sources(streams=streams, validation=validation, taxonomies=taxonomies, digests=digests, selected=selected)
 
 
@@ -98,7 +107,7 @@ def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Val) -> ShardSet 
 def select(shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, taxonomy: Taxonomy) -> np.ndarray | None:
     """Sorted indices of the samples that a source asks for; None for all."""
     if source.ids is not None:
-        return by_keys(shards, Path(source.ids).read_text().split())
+        return by_keys(shards, read_keys(source.ids))
     if source.subset is not None:
         return stratified(shards, taxonomy, source.subset.count, source.subset.seed)
     return None
@@ -154,11 +163,21 @@ def _started(model: r.Model, classes: Mapping[str, int]) -> Segmenter:
     assert model.start is not None
     segmenter = from_pretrained(model.start, norm=model.norm).train()
     saved, context = segmenter.config, model.context
-    asked = (model.encoder.name, model.encoder.output_stride, context.kind, context.channels, model.decoder.kind)
-    if asked != tuple(saved[key] for key in ("encoder", "output_stride", "context", "context_channels", "decoder")):
+    last_relu = isinstance(model.decoder, r.SubPixel) and model.decoder.last_relu
+    asked = (
+        model.encoder.name,
+        model.encoder.output_stride,
+        context.kind,
+        context.channels,
+        model.decoder.kind,
+        last_relu,
+    )
+    keys = ("encoder", "output_stride", "context", "context_channels", "decoder", "last_relu")
+    if asked != tuple(saved[key] for key in keys):
         raise ValueError(
             f"{model.start} has encoder {saved['encoder']} at stride {saved['output_stride']}, context {saved['context']} of "
-            f"{saved['context_channels']} channels and {saved['decoder']} decoders; say the same under [model]"
+            f"{saved['context_channels']} channels and {saved['decoder']} decoders (last_relu {saved['last_relu']}); "
+            "say the same under [model]"
         )
     for domain, count in classes.items():
         if domain not in segmenter.classes:

@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from semiseg.data import SemisegError
@@ -22,7 +25,7 @@ class CheckpointError(SemisegError):
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where a run stands. `digests` are those of its shard sets; `last` and `best` the scores of two evaluations."""
+    """Where a run stands. `digests` are those of its data; `last` and `best` the scores of two evaluations."""
 
     step: int
     seconds: float
@@ -38,24 +41,56 @@ def save(
 
     Rank 0 alone calls this, after buffers are equal on all ranks. `metadata` goes into the model's config.json.
     """
-    target = run / f"step-{state.step:08d}"
-    part = run / f".{target.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    save_pretrained(learner.model, part, metadata=metadata)
-    own = {name: tensor.contiguous() for name, tensor in learner.objectives.state_dict().items()}
-    save_file(own, part / "learner.safetensors")
-    torch.save(optimizer.state_dict(), part / "optimizer.pt")
-    if scaler is not None:
-        torch.save(scaler.state_dict(), part / "scaler.pt")
-    (part / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
-    for file in part.iterdir():
-        _flush(file)
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
-    _flush(run)
-    for old in all_steps(run)[:-keep]:
+    with _whole(run / f"step-{state.step:08d}") as part:
+        save_pretrained(learner.model, part, metadata=metadata)
+        own = {name: tensor.contiguous() for name, tensor in learner.objectives.state_dict().items()}
+        save_file(own, part / "learner.safetensors")
+        torch.save(optimizer.state_dict(), part / "optimizer.pt")
+        if scaler is not None:
+            torch.save(scaler.state_dict(), part / "scaler.pt")
+        (part / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
+    for old in [*all_steps(run)[:-keep], *all_best(run)[:-1]]:
         shutil.rmtree(old)
-    return target
+    return all_steps(run)[-1]
+
+
+def save_best(run: Path, step: int, model: Segmenter, *, metadata: Mapping[str, Any]) -> None:
+    """Keep the model of the best evaluation so far as best-<step>/; the ones before it go with the next checkpoint."""
+    with _whole(run / f"best-{step:08d}") as part:
+        save_pretrained(model, part, metadata=metadata)
+
+
+def sweep(run: Path, *, after: int) -> None:
+    """Remove what a kill left: unfinished folders, and whatever belongs to steps later than the checkpoint at `after`."""
+    late = [folder for folder in all_best(run) if int(folder.name.removeprefix("best-")) > after]
+    for folder in [*run.glob(".*.part"), *run.glob(".*.tmp"), *late]:
+        shutil.rmtree(folder, ignore_errors=True)
+    if after == 0:
+        (run / "results.json").unlink(missing_ok=True)
+
+
+def all_best(run: Path) -> list[Path]:
+    """The models of the best evaluations that are kept, the best one last."""
+    return sorted(run.glob("best-*"))
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A folder to write into that appears as `target` when all is flushed to disk; CheckpointError where that fails."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        yield part
+        for file in part.iterdir():
+            _flush(file)
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+        _flush(target.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        shutil.rmtree(part, ignore_errors=True)
+        raise CheckpointError(
+            f"{target} cannot be written ({error}); free some space, then the same command continues from the checkpoint before"
+        ) from error
 
 
 def all_steps(run: Path) -> list[Path]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from semiseg.data import Taxonomy
     from semiseg.models import Segmenter
     from semiseg.train.evaluate import Scores
+    from semiseg.train.recipe import Val
 
 
 def train(
@@ -37,6 +38,9 @@ def train(
 
     try:
         finished = run(loaded)
+    except OSError as error:
+        where = error.filename or "the run folder"
+        raise SemisegError(f"{where}: {error.strerror or error}; mend it, then the same command continues") from error
     except KeyboardInterrupt:
         typer.echo("stopped; the same command continues from the last checkpoint", err=True)
         raise typer.Exit(130) from None
@@ -46,40 +50,42 @@ def train(
 def evaluate(
     model: str = typer.Argument(help="A run folder, a saved model's folder, or the id of a model on the hub."),
     dataset: str = typer.Option(None, "--dataset", help="Shards to score on; default: those of the run's recipe."),
-    split: str = typer.Option("val", "--split"),
-    shards: str = typer.Option("shards/", "--shards", help="Folder or URL of the shards (with --dataset)."),
+    split: str = typer.Option(None, "--split", help="Its split; default: that of the run's recipe, or val."),
+    shards: str = typer.Option(
+        None, "--shards", help="Folder or URL of the shards; default: the recipe's, or shards/."
+    ),
     domain: str = typer.Option(None, "--domain", help="Only this label space of the model."),
     best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
     workers: int = typer.Option(2, "--workers", min=0),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Score a model: IoU of every class and their mean."""
+    from dataclasses import replace
+
     from semiseg.data import ShardSet
     from semiseg.data.progress import Bar
+    from semiseg.train.build import open_source, select
     from semiseg.train.evaluate import evaluate as score
 
     segmenter, taxonomies = open_model(model, best=best)
-    domains = [choose_domain(segmenter, domain)] if domain or dataset else list(segmenter.classes)
-    written = Path(model) / "recipe.toml"
+    sizes = segmenter.metadata.get("resize", {})
+    validated = _validation_of(Path(model))
+    if dataset is None and not validated:
+        raise DataError(f"{model} is no run with a val source; name the data with --dataset, --split and --shards")
+    wanted = [choose_domain(segmenter, domain)] if domain or dataset else list(validated)
     found: dict[str, Scores] = {}
-    for name in domains:
-        subset, resize = None, None
+    for name in wanted:
         if dataset is not None:
-            pool = ShardSet(f"{shards.rstrip('/')}/{dataset}/{split}")
-            taxonomy = pool.taxonomy(taxonomies[name].name)
-        elif written.is_file():
-            from semiseg.train.build import open_source, select
-            from semiseg.train.load import load
-
-            recipe = load(written)
-            source = recipe.data.domains[name]
-            if source.val is None:
-                raise DataError(f"{written}: domain {name} has no val source; name one with --dataset and --split")
-            pool = open_source(recipe.data.shards, source.val)
-            taxonomy = pool.taxonomy(taxonomies[name].name)
-            subset, resize = select(pool, source.val, taxonomy), source.augment.resize
+            pool, subset = ShardSet(f"{(shards or 'shards').rstrip('/')}/{dataset}/{split or 'val'}"), None
+        elif name in validated:
+            root, source = validated[name]
+            if split is not None:
+                source = replace(source, split=split, subset=None, ids=None)
+            pool = open_source(shards or root, source)
+            subset = select(pool, source, pool.taxonomy(taxonomies[name].name))
         else:
-            raise DataError(f"{model} is no run, so its validation data is unknown; name it with --dataset and --split")
+            raise DataError(f"the recipe of {model} has no val source for domain {name}; name the data with --dataset")
+        taxonomy, resize = pool.taxonomy(taxonomies[name].name), sizes.get(name)
         with Bar(f"evaluating {name}") as tick:
             found[name] = score(
                 segmenter, pool, taxonomy, domain=name, subset=subset, resize=resize, workers=workers, progress=tick
@@ -105,8 +111,11 @@ def predict(
     segmenter, taxonomies = open_model(model, best=best)
     name = choose_domain(segmenter, domain)
     found = find_images(images)
+    size = segmenter.metadata.get("resize", {}).get(name)
     with Bar("predicting") as tick:
-        predict_files(segmenter, taxonomies[name], found, out, domain=name, overlays=overlay, progress=tick)
+        predict_files(
+            segmenter, taxonomies[name], found, out, domain=name, resize=size, overlays=overlay, progress=tick
+        )
     typer.echo(f"{len(found)} masks of {taxonomies[name].name} in {out}", err=True)
 
 
@@ -119,15 +128,18 @@ def export(
     """Save a model for use elsewhere, whole or with the decoder of one label space alone."""
     from semiseg.models import save_pretrained
 
-    if to.exists() and any(to.iterdir()):
-        raise SemisegError(f"{to} is not empty; choose a new folder")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise SemisegError(f"{to} is not an empty folder; choose a new one")
     segmenter, _ = open_model(model, best=best)
     described = segmenter.metadata
     if domain is not None:
         name = choose_domain(segmenter, domain)
         described = {**described, "taxonomies": {name: described["taxonomies"][name]}}
         segmenter = segmenter.only(name)
-    save_pretrained(segmenter, to, metadata=described)
+    try:
+        save_pretrained(segmenter, to, metadata=described)
+    except OSError as error:
+        raise SemisegError(f"{to} cannot be written ({error.strerror or error}); choose another folder") from error
     typer.echo(f"{to}: {', '.join(segmenter.classes)}", err=True)
     typer.echo(f"next: semiseg predict {to} IMAGES --out masks/", err=True)
 
@@ -147,7 +159,10 @@ def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str,
     from semiseg.data import RawSpace, Taxonomy
     from semiseg.models import from_pretrained
 
-    folder = Path(place) / "best" if best else place
+    kept = sorted(Path(place).glob("best-*"))
+    if best and not kept:
+        raise SemisegError(f"{place} holds no best-*/: it is no run, or was never evaluated; leave --best out")
+    folder = kept[-1] if best else place
     try:
         segmenter = from_pretrained(folder)
     except (FileNotFoundError, ValueError) as error:
@@ -179,6 +194,16 @@ def choose_domain(segmenter: "Segmenter", domain: str | None) -> str:
         what = "has several domains" if domain is None else f"has no domain {domain!r}"
         raise SemisegError(f"the model {what}; choose one with --domain: {', '.join(known)}")
     return domain
+
+
+def _validation_of(run: Path) -> "dict[str, tuple[str, Val]]":
+    """Domain -> root of the shards and val source, of those domains of a run's recipe that have one."""
+    from semiseg.train.load import load
+
+    if not (run / "recipe.toml").is_file():
+        return {}
+    data = load(run / "recipe.toml").data
+    return {name: (data.shards, domain.val) for name, domain in data.domains.items() if domain.val is not None}
 
 
 def _print_scores(found: "dict[str, Scores]") -> None:

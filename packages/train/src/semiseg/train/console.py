@@ -66,7 +66,8 @@ class Console:
 
     def scores(self, step: int, scores: dict[str, Any], *, best: bool) -> None:
         """mIoU of every domain after `step` steps."""
-        text = "  ".join(f"{domain}/miou {each.to_json()['miou']:.2f}" for domain, each in scores.items())
+        named = {domain: each["miou"] for domain, each in scores.items()}
+        text = "  ".join(f"{domain}/miou {'-' if miou is None else f'{miou:.2f}'}" for domain, miou in named.items())
         self.say(f"step {step}/{self.steps}  {text}{'  (best so far)' if best else ''}")
 
     def _left(self, step: int) -> float:

@@ -1,6 +1,6 @@
 """Evaluation: one confusion matrix over every pixel of every image, each image once, at the size of its label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,7 +69,7 @@ def evaluate(
     *,
     domain: str | None = None,
     subset: np.ndarray | None = None,
-    resize: tuple[int, int] | None = None,
+    resize: Sequence[int] | None = None,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
@@ -113,7 +113,7 @@ def predict_ids(model: Segmenter, image: Tensor, *, domain: str | None, size: tu
 class _Labeled(Dataset[tuple[Tensor, Tensor] | SemisegError]):
     """Image uint8 [3, h, w] and class ids uint8 [H, W] of one sample."""
 
-    def __init__(self, shards: ShardSet | Pool, taxonomy: Taxonomy, resize: tuple[int, int] | None) -> None:
+    def __init__(self, shards: ShardSet | Pool, taxonomy: Taxonomy, resize: Sequence[int] | None) -> None:
         self.shards, self.taxonomy, self.resize = shards, taxonomy, resize
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | SemisegError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from semiseg.data.errors import DataError, unknown
 from semiseg.train.lines import Path
 from semiseg.train.problems import Origin, Problem, RecipeError, nearest
-from semiseg.train.recipe import PSP, CrossConsistency, Data, Domain, Labeled, Recipe, Unlabeled, Val
+from semiseg.train.recipe import PSP, CrossConsistency, Data, Domain, Labeled, Recipe, Supervised, Unlabeled, Val
 
 if TYPE_CHECKING:
     from semiseg.data import Pool, ShardSet, Taxonomy
@@ -23,9 +23,15 @@ def check_facts(recipe: Recipe, *, world: int = 1) -> None:
     """
     problems = [problem for name in recipe.data.domains for problem in _domain(name, recipe, world)]
     weights = recipe.model.encoder.weights
-    if weights not in ("timm", "none") and not File(weights).exists():
+    if recipe.model.start is None and weights not in ("timm", "none") and not File(weights).exists():
         what = f'nothing at \'{weights}\'; the head of the recipe may say how to get it, or use "timm" or "none"'
         problems.append(Problem(("model", "encoder", "weights"), what))
+    for index, objective in enumerate(recipe.objectives):
+        parts = world * recipe.accumulate
+        if isinstance(objective, Supervised) and getattr(objective.loss, "pool", "") == "batch" and parts > 1:
+            what = f'"batch" ranks the pixels of one process\'s micro-step, and there are {parts} parts of a batch'
+            at = ("objectives", index, "loss", "pool")
+            problems.append(Problem(at, f'{what}; use pool = "image", or one process without accumulate'))
     start = recipe.model.start
     if start is not None and not File(start).exists():
         problems.append(
@@ -33,6 +39,17 @@ def check_facts(recipe: Recipe, *, world: int = 1) -> None:
         )
     if problems:
         raise RecipeError(Origin.of(recipe).tell(problems))
+
+
+def read_keys(path: str) -> list[str]:
+    """The keys of an `ids` file, one a line; DataError where it can't be read or is empty."""
+    try:
+        keys = [line.strip() for line in File(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read '{path}' ({error}); write one key a line") from error
+    if not keys:
+        raise DataError(f"'{path}' is empty; write one key a line")
+    return keys
 
 
 def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
@@ -134,12 +151,9 @@ def _contents(at: Path, source: Source, pool: "ShardSet | Pool", taxonomy: "Taxo
         yield Problem((*at, "subset", "count"), f"{what}; ask for {len(pool)} at most")
     if source.ids:
         try:
-            if not len(by_keys(pool, File(source.ids).read_text(encoding="utf-8").split())):
-                yield Problem((*at, "ids"), f"'{source.ids}' is empty; write one key a line")
+            by_keys(pool, read_keys(source.ids))
         except DataError as error:
             yield Problem((*at, "ids"), f"'{source.ids}': {_one_line(error)}")
-        except (OSError, UnicodeDecodeError) as error:
-            yield Problem((*at, "ids"), f"cannot read '{source.ids}' ({error}); write one key a line")
 
 
 def _batch(at: Path, source: Labeled | Unlabeled, recipe: Recipe, world: int) -> Iterator[Problem]:

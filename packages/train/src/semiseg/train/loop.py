@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
         model = checkpoint.restore_model(newest, norm=recipe.model.norm)
     fill = tuple(round(255 * float(mean)) for mean in model.mean.flatten())
     sources = build_sources(recipe, fill=(fill[0], fill[1], fill[2]))
-    about = run_folder.metadata(sources.taxonomies, model)
+    about = run_folder.metadata(recipe, sources.taxonomies, model)
     learner = build_learner(recipe, model, sources.taxonomies)
     optimizer = build_optimizer(recipe, learner)
     factor = learning_rate(recipe.schedule, recipe.steps)
@@ -72,7 +73,7 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
     last, best = dict[str, Any](), dict[str, Any]()
     if newest is not None:
         state = checkpoint.read_state(newest)
-        run_folder.check_same_data(newest, state, sources.digests)
+        run_folder.check_same_data(newest, state, sources.identity())
         learner.to(accelerator.device)
         checkpoint.restore(newest, learner, optimizer, accelerator.scaler)
         start, spent, last, best = state.step, state.seconds, state.last, state.best
@@ -82,6 +83,7 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
         console.say(f"continuing {folder} from step {start}")
     metrics = Metrics(folder / "metrics.jsonl", after=start) if accelerator.is_main_process else None
     if accelerator.is_main_process:
+        checkpoint.sweep(folder, after=start)
         run_folder.describe(folder, sources.selected)
     accelerator.wait_for_everyone()
 
@@ -89,6 +91,7 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
     learner, optimizer = accelerator.prepare(learner, optimizer)
     bare = accelerator.unwrap_model(learner)
     data = StepData(sources.streams, alternate=recipe.data.domains_per_step == "one", rank=rank, world=world)
+    turns = len(sources.streams) if data.alternate else 1
     batches = steps_from(data, start, recipe.steps, workers=recipe.data.workers, pin=accelerator.device.type == "cuda")
     began = time.monotonic() - spent
     learner.train()
@@ -120,31 +123,33 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
             done = step + 1
             console.stepped(done)
             at_end = done == recipe.steps
-            if done % recipe.log.every == 0 or at_end or done == 1:
+            logs = (done - 1 + turns) % recipe.log.every < turns or done <= turns or at_end  # a step of every domain
+            evaluates = bool(sources.validation) and (done % recipe.evaluate.every == 0 or at_end)
+            saves = done % recipe.checkpoint.every == 0 or at_end
+            if logs or evaluates or saves:
                 row = {"step": done, "lr": recipe.optimizer.lr * factor(step), **reduced(values, world)}
-                check_finite(row, folder)
-                if metrics:
+                check_finite(row, bare if evaluates or saves else None)
+                if metrics and logs:
                     metrics.write({**row, "seconds": time.monotonic() - began, "waited": waited})
                     console.losses(done, row, losses.terms)
-            if sources.validation and (done % recipe.evaluate.every == 0 or at_end):
+            if evaluates:
                 share_buffers(bare, world)
                 with accelerator.autocast():
                     scores = evaluate_all(bare.model, sources.validation, workers=recipe.data.workers)
-                last = {"step": done, "mean": mean_miou(scores)}
-                last |= {name: each.to_json() for name, each in scores.items()}
-                is_best = not best or last["mean"] > best["mean"]
+                domains = {name: each.to_json() for name, each in scores.items()}
+                last = {"step": done, "miou": mean_miou(domains), "domains": domains}
+                is_best = last["miou"] is not None and (not best or last["miou"] > best["miou"])
                 best = last if is_best else best
                 if metrics:
-                    metrics.write({"step": done, **{f"{name}/miou": last[name]["miou"] for name in scores}})
-                    console.scores(done, scores, best=is_best)
+                    metrics.write({"step": done, **{f"{name}/miou": each["miou"] for name, each in domains.items()}})
+                    console.scores(done, domains, best=is_best)
                     if is_best:
-                        run_folder.save_best(folder, bare.model, about)
-            if done % recipe.checkpoint.every == 0 or at_end:
+                        checkpoint.save_best(folder, done, bare.model, metadata=about)
+            if saves:
                 share_buffers(bare, world)
                 if accelerator.is_main_process:
-                    spent = time.monotonic() - began
-                    state = checkpoint.State(step=done, seconds=spent, digests=sources.digests, last=last, best=best)
-                    keep = recipe.checkpoint.keep
+                    spent, keep = time.monotonic() - began, recipe.checkpoint.keep
+                    state = checkpoint.State(step=done, seconds=spent, digests=sources.identity(), last=last, best=best)
                     checkpoint.save(folder, state, bare, optimizer, accelerator.scaler, keep=keep, metadata=about)
                 accelerator.wait_for_everyone()
 
@@ -156,18 +161,21 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
 
 
 def build_accelerator(recipe: Recipe) -> Accelerator:
-    """accelerate, told what the recipe decides: precision, and whether idle domains leave parameters unused."""
+    """accelerate, told what the recipe decides: the precision; nothing of what it does to loaders, losses or schedules."""
     if recipe.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-    alternate = recipe.data.domains_per_step == "one" and len(recipe.data.domains) > 1
     precision = recipe.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-    return Accelerator(
-        mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=alternate)]
-    )
+    # True also where no domain is idle: DDP then keeps its buckets, which it would otherwise rebuild after a process's
+    # first step, so that a continued run of 3 processes or more would add gradients up in another order for one step
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
+    accelerator.gradient_accumulation_steps = 1  # a launcher's setting would divide the loss again
+    return accelerator
 
 
 def reduced(named: dict[str, Tensor], world: int) -> dict[str, float]:
@@ -196,15 +204,20 @@ def evaluate_all(model: Segmenter, validation: Mapping[str, Validation], *, work
     }
 
 
-def mean_miou(scores: dict[str, Scores]) -> float:
-    """What "best" is judged by: the mean over domains."""
-    return sum(each.miou for each in scores.values()) / len(scores)
+def mean_miou(domains: dict[str, dict[str, Any]]) -> float | None:
+    """What "best" is judged by: the mean over domains, in percent; None where no domain has any labeled pixel."""
+    known = [each["miou"] for each in domains.values() if each["miou"] is not None]
+    return sum(known) / len(known) if known else None
 
 
-def check_finite(row: dict[str, float], folder: Path) -> None:
-    for name, value in row.items():
-        if not isfinite(value):
-            raise TrainingError(
-                f'{name} is {value} at step {row["step"]}: lower optimizer.lr, set clip = 1.0, or precision = "no"; '
-                f"{folder} continues from its last checkpoint under the same recipe only"
-            )
+def check_finite(row: dict[str, float], learner: torch.nn.Module | None) -> None:
+    """Stop before a value or a weight that is no number is logged or saved. All ranks meet the same."""
+    broken = [f"{name} is {value}" for name, value in row.items() if not isfinite(value)]
+    if learner is not None and not broken:
+        weights = [name for name, weight in learner.named_parameters() if not bool(weight.isfinite().all())]
+        broken = [f"the weights of {name} are no numbers" for name in weights]
+    if broken:
+        raise TrainingError(
+            f"at step {row['step']} {broken[0]}; checkpoints up to here are kept. Lower optimizer.lr, set clip=1.0 or "
+            "precision=no, and give that run a name of its own (name=...)"
+        )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms.v2 import functional as tv
 
 from semiseg.data import DataError, Taxonomy, overlay
 from semiseg.models import Segmenter
@@ -48,12 +49,14 @@ def predict_files(
     out: Path,
     *,
     domain: str | None = None,
+    resize: Sequence[int] | None = None,
     overlays: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write `out/<name>.png`, 8-bit palette images of class ids at the image's size, each whole or not at all.
 
-    `images`: what `find_images` gives. `overlays`: also write `out/<name>.overlay.jpg`. EXIF orientation is applied.
+    `images`: what `find_images` gives. `resize`: (height, width) that images are brought to before the network, as in the
+    model's training; masks have the image's size all the same. `overlays`: also write `out/<name>.overlay.jpg`. EXIF orientation is applied.
     Raises DataError naming the file for an image that can't be read or a mask that can't be written.
     """
     palette = np.zeros((256, 3), dtype=np.uint8)
@@ -62,9 +65,9 @@ def predict_files(
         try:
             with Image.open(file) as opened:
                 image = ImageOps.exif_transpose(opened).convert("RGB")
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"{file}: not an image that can be read ({error}); {done - 1} masks are written") from None
-        ids = _predict(model, image, domain)
+        ids = _predict(model, image, domain, resize)
         mask = Image.fromarray(ids).convert("P")
         mask.putpalette(palette.tobytes())
         target = out / name.with_suffix(".png")
@@ -80,9 +83,11 @@ def predict_files(
 
 
 @torch.inference_mode()
-def _predict(model: Segmenter, image: Image.Image, domain: str | None) -> np.ndarray:
+def _predict(model: Segmenter, image: Image.Image, domain: str | None, resize: Sequence[int] | None) -> np.ndarray:
     device = next(model.parameters()).device
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(device)
+    if resize is not None:
+        pixels = tv.resize(pixels, list(resize), antialias=True)
     return predict_ids(model, pixels, domain=domain, size=(image.height, image.width)).cpu().numpy()
 
 

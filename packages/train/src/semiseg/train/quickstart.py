@@ -69,7 +69,7 @@ def supervised_twin(recipe: Recipe) -> Recipe:
 
 def print_comparison(runs: dict[str, Run]) -> None:
     """IoU of every class, a column for each run, at the last step."""
-    scores = {name: run.results["last"][DOMAIN] for name, run in runs.items()}
+    scores = {name: run.results["last"]["domains"][DOMAIN] for name, run in runs.items()}
     table = Table("class", *(f"{name} %" for name in scores), title="IoU on validation scenes, last step")
     for column in table.columns[1:]:
         column.justify = "right"

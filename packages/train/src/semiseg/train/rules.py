@@ -17,6 +17,9 @@ def broken_rules(recipe: Recipe) -> Iterator[Problem]:
     if recipe.model.freeze == "encoder" and recipe.model.norm != "frozen":
         what = f'"encoder" while norm = "{recipe.model.norm}" goes on moving its statistics'
         yield Problem(("model", "freeze"), f'{what}; set model.norm = "frozen"')
+    if recipe.model.freeze == "encoder" and recipe.model.start is None:
+        what = '"encoder" with no model to start from would keep random weights'
+        yield Problem(("model", "freeze"), f"{what}; set model.start to a run or a saved model")
     yield from _expectations(recipe)
     yield from _objectives(recipe)
     yield from _optimisation(recipe)

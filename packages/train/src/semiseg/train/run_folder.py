@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import resource
-import shutil
 import sys
 from collections.abc import Mapping
 from importlib.metadata import distributions
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from semiseg.data import SemisegError, Taxonomy
-from semiseg.models import Segmenter, save_pretrained
+from semiseg.models import Segmenter
 from semiseg.train.build import open_source
 from semiseg.train.checkpoint import State, latest
 from semiseg.train.load import load
@@ -60,25 +59,28 @@ def classes_of(recipe: Recipe) -> dict[str, int]:
     }
 
 
-def metadata(taxonomies: Mapping[str, Taxonomy], model: Segmenter) -> dict[str, Any]:
-    """What a saved model says about its classes: {"taxonomies": {domain: {name, names, colours}}}.
+def metadata(recipe: Recipe, taxonomies: Mapping[str, Taxonomy], model: Segmenter) -> dict[str, Any]:
+    """What a saved model says of itself: {"taxonomies": {domain: {name, names, colours}}, "resize": {domain: [h, w]}}.
 
     Domains that `model` brings along from an earlier run keep what was said of them.
     """
     described = dict(model.metadata.get("taxonomies", {}))
+    sizes = dict(model.metadata.get("resize", {}))
     for domain, each in taxonomies.items():
         colours = [list(colour) for colour in each.colours]
         described[domain] = {"name": each.name, "names": list(each.names), "colours": colours}
-    return {"taxonomies": described}
+        size = recipe.data.domains[domain].augment.resize
+        sizes[domain] = None if size is None else list(size)
+    return {"taxonomies": described, "resize": sizes}
 
 
 def check_same_data(checkpoint: Path, state: State, digests: Mapping[str, str]) -> None:
-    """Refuse to continue on shards that differ from those the checkpoint was trained on."""
+    """Refuse to continue on other shards, or another selection of them, than the checkpoint was trained on."""
     changed = [name for name, digest in digests.items() if state.digests.get(name) != digest]
     if changed:
         raise RunError(
-            f"{checkpoint} was trained on other shards of {', '.join(changed)} (their digests differ): "
-            "the order of samples would change; put the old shards back, or start a run with another name"
+            f"{checkpoint} was trained on other data: {', '.join(changed)} (digests differ), so the order of samples would "
+            "change; put the old shards or key files back, or start a run with another name"
         )
 
 
@@ -101,15 +103,6 @@ def describe(folder: Path, selected: Mapping[str, list[str]]) -> None:
         subset = folder / "subsets" / f"{stream.replace('/', '.')}.txt"
         subset.parent.mkdir(exist_ok=True)
         _write(subset, "\n".join(keys) + "\n")
-
-
-def save_best(folder: Path, model: Segmenter, about: Mapping[str, Any]) -> None:
-    """Keep the model of the best evaluation in best/, ready for `semiseg predict`."""
-    part = folder / ".best.part"
-    shutil.rmtree(part, ignore_errors=True)
-    save_pretrained(model, part, metadata=about)
-    shutil.rmtree(folder / "best", ignore_errors=True)
-    part.rename(folder / "best")
 
 
 def results(
