@@ -81,13 +81,9 @@ def test_cs_sun_trains_evaluates_both_domains_and_continues(shards: Path, tmp_pa
     python("-m", "semiseg.train", *common, "steps=6", "checkpoint.every=2")
     run = tmp_path / "cs-sun"
     results = json.loads((run / "results.json").read_text())
-    assert (
-        results["last"]["domains"]["cityscapes"]["images"] == 3 and results["last"]["domains"]["sunrgbd"]["images"] == 3
-    )
-    assert (
-        len(results["last"]["domains"]["cityscapes"]["iou"]) == 19
-        and len(results["last"]["domains"]["sunrgbd"]["iou"]) == 13
-    )
+    scores = results["last"]["domains"]
+    assert scores["cityscapes"]["images"] == 3 and scores["sunrgbd"]["images"] == 3
+    assert len(scores["cityscapes"]["iou"]) == 19 and len(scores["sunrgbd"]["iou"]) == 13
     straight = rows(run)
     turns = [{name.split("/")[0] for name in row if name.endswith("/supervised")} for row in straight if "lr" in row]
     assert turns == [{"cityscapes"}, {"sunrgbd"}] * 3  # the paper's alternation

@@ -53,6 +53,12 @@ def test_eval_gives_the_numbers_of_training(trained: Path):
         assert scores[domain] == results["last"]["domains"][domain]
 
 
+def test_eval_takes_another_split_or_other_shards(trained: Path):
+    out = semiseg("eval", trained, "--domain", "street", "--split", "train")
+    assert "street: 18 images" in out
+    assert "nonsense" in semiseg("eval", trained, "--split", "nonsense", expect=1)
+
+
 def test_eval_of_a_saved_model_needs_data(trained: Path, scenes: Path):
     shutil.copytree(sorted(trained.glob("step-*"))[-1], trained.parent / "alone", dirs_exist_ok=True)
     assert "--dataset" in semiseg("eval", trained.parent / "alone", expect=1)

@@ -56,7 +56,8 @@ def predict_files(
     """Write `out/<name>.png`, 8-bit palette images of class ids at the image's size, each whole or not at all.
 
     `images`: what `find_images` gives. `resize`: (height, width) that images are brought to before the network, as in the
-    model's training; masks have the image's size all the same. `overlays`: also write `out/<name>.overlay.jpg`. EXIF orientation is applied.
+    model's training; masks have the image's size all the same. `overlays`: also write `out/<name>.overlay.jpg`. EXIF
+    orientation is applied.
     Raises DataError naming the file for an image that can't be read or a mask that can't be written.
     """
     palette = np.zeros((256, 3), dtype=np.uint8)
