@@ -326,7 +326,8 @@ def test_output_in_a_pipe_is_plain(files):
     command = [sys.executable, "-c", code, "shard", "snaps", str(files), "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "\x1b" not in done.stdout + done.stderr
-    assert all(line.startswith("writing train: ") for line in done.stderr.splitlines())  # one every 10 s
+    first, last = done.stderr.splitlines()  # and one every 10 s
+    assert first == "writing train: begins" and re.fullmatch(r"writing train: done in \d s", last)
     assert "\x1b" not in run("stats", "snaps").stdout
 
 
@@ -335,3 +336,45 @@ def test_the_module_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"numpy", "PIL", "pyarrow", "fsspec", "webdataset", "torch"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_a_bare_word_is_a_name_below_shards_first(files, written):
+    run("shard", "snaps", files, "--split", "extra", "--to", ".")  # ./snaps holds sets too
+    assert run("verify", "snaps").stdout.startswith("shards/snaps/train: 7 samples")
+    assert run("verify", "./snaps").stdout.startswith("./snaps/extra: 2 samples")
+    with pytest.raises(DataError, match="no shards at elsewhere/snaps"):
+        run("verify", "snaps", "--shards", "elsewhere")
+    Path("shards").rename("other")
+    assert run("verify", "snaps").stdout.startswith("snaps/extra: 2 samples"), "nothing there: the folder here"
+
+
+def test_printed_commands_can_be_pasted(files):
+    told = run("shard", "snaps", files, "--to", "my shards").stdout
+    assert told.splitlines()[-1] == "next: semiseg data show snaps --split train --shards 'my shards'"
+    with pytest.raises(DataError, match="semiseg data shard snips --to 'my shards'"):
+        run("stats", "snips", "--shards", "my shards")
+    run("shard", "snaps", files, "--to", "", fails=2)
+
+
+def test_a_set_that_was_cut_off_is_continued_with_its_settings(files):
+    run("shard", "snaps", files, "--shard-size", "4KB", "--size", "10x8", "--format", "png", "--to", "to")
+    folder = Path("to/snaps/train")
+    (folder / "manifest.json").rename(folder / "plan.json")
+    command = "semiseg data shard snaps --split train --to to --shard-size 4000 --size 10x8 --format png"
+    with pytest.raises(DataError, match=command):
+        run("stats", "to/snaps/train")
+    told = run("verify", "to/snaps/train", fails=1).stdout
+    assert ": 1 problem\n" in told
+    assert f"remedy: the same command continues it: {command}" in told
+    plan = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps(plan | {"dataset": "roofs"}))
+    with pytest.raises(DataError, match=r"the command that wrote it continues it$"):
+        run("stats", "to/snaps/train")
+
+
+def test_places_that_cannot_be_written_are_named_before_the_work(files, written, tmp_path):
+    (tmp_path / "afile").write_text("x")
+    with pytest.raises(DataError, match=r"afile/snaps/train: cannot be written \(Not a directory\)"):
+        run("shard", "snaps", files, "--to", "afile")
+    with pytest.raises(DataError, match="the folder does not exist; create it"):
+        run("show", "snaps", "--out", tmp_path / "nope" / "x.png")

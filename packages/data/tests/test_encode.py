@@ -10,20 +10,20 @@ import pytest
 from PIL import Image
 
 from semiseg.data import DataError, RawSample, ShardSet, shard
+from semiseg.data.tree import Tree
 
 
 @pytest.fixture
 def refuse(adapt, tmp_path):
-    """refuse(samples) -> the error of writing them; checks that neither manifest nor temp files are left."""
+    """refuse(samples) -> the error of writing them; checks that nothing is left."""
 
     count = itertools.count()
 
-    def refuse(samples: list[RawSample], *, written: bool = True, **words) -> str:
+    def refuse(samples: list[RawSample], **words) -> str:
         to = tmp_path / str(next(count))
         with pytest.raises(DataError) as caught:
             shard(adapt(samples, **words), "train", to)
-        left = [path.name for path in to.rglob("*") if path.is_file()]
-        assert left == (["plan.json"] if written else [])
+        assert not to.exists(), "no shard was finished: nothing is left"
         return str(caught.value)
 
     return refuse
@@ -62,9 +62,7 @@ def test_a_flipped_byte_of_a_png_is_refused(draw, refuse):
 def test_other_formats_and_mixed_kinds_name_the_files(draw, encoded, refuse):
     gif = encoded(np.zeros((11, 17, 3), np.uint8), "GIF")
     first, second = draw(2)
-    assert "'p000' (source picture 0): the image is neither JPEG nor PNG" in refuse(
-        [replace(first, image=gif)], written=False
-    )
+    assert "'p000' (source picture 0): the image is neither JPEG nor PNG" in refuse([replace(first, image=gif)])
     assert "'p001' (source picture 1): the image is neither JPEG nor PNG" in refuse([first, replace(second, image=gif)])
     told = refuse([first, draw(2, kind="JPEG")[1]])
     assert (
@@ -122,7 +120,7 @@ def test_bad_lists_are_refused_before_anything_is_written(draw, refuse):
     a, b, c = draw(3)
 
     def told(samples: list[RawSample], **words) -> str:
-        return refuse(samples, written=False, **words)
+        return refuse(samples, **words)
 
     assert "the adapter lists no samples" in told([])
     same = told([a, b, replace(c, key="p000")])
@@ -196,3 +194,27 @@ def test_pictures_to_look_at_are_flagged(adapt, encoded, tmp_path):
     shard(adapt(samples), "train", tmp_path)
     flags = ShardSet(tmp_path / "pictures" / "train").flags()
     assert flags == [(), ("constant-image", "constant-label"), ("exif-orientation",)]
+
+
+def test_errors_of_labels_name_their_file(adapt, draw, tmp_path):
+    first, second = draw(2)
+    (tmp_path / "mask.png").write_bytes(b"")
+    masks = Tree.open(tmp_path)
+    cases = [
+        (replace(second, label=masks.member("mask.png")), f"label {tmp_path}/mask.png"),
+        (replace(second, label=b"", meta={**second.meta, "mask": "annot/m.png"}), "label annot/m.png"),
+    ]
+    for number, (sample, told) in enumerate(cases):
+        listed = [replace(first, meta=dict.fromkeys(sample.meta, "") | dict(first.meta)), sample]
+        with pytest.raises(DataError) as caught:
+            shard(adapt(listed), "train", tmp_path / str(number))
+        words = f"{told}): the label is empty; replace the file with a whole copy, or leave it out"
+        assert str(caught.value).endswith(words)
+
+
+def test_a_file_that_went_away_is_one_error(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    read = Tree.open(tmp_path).member("a.png")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match=r"a\.png: cannot be read \(No such file or directory\); restore it"):
+        read()

@@ -20,7 +20,6 @@ from PIL import Image
 from semiseg.data import DataError, Manifest, RawSample, RawSpace, ShardSet, shard, storage, verify
 from semiseg.data.layout import parse_size
 
-
 OTHER = RawSpace(name="other", names=dict.fromkeys(range(256), ""))
 
 

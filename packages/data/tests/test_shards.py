@@ -132,7 +132,7 @@ def test_damage_is_an_error_with_its_place(copy, stored):
         told = str(caught.value)
         assert f"{copy}/{name}: sample 'p004': label at offset {offset} has crc32" in told
         assert f"semiseg data verify {copy}" in told
-        assert f"semiseg data shard pictures --split train --to {copy.parent.parent}" in told
+        assert told.endswith("or delete it and run the command that wrote it"), "no package has that name"
         assert ShardSet(copy)[5].key == "p005", "the others still read"
         os.truncate(copy / name, offset + 3)
         with pytest.raises(DataError, match=rf"label at offset {offset} ends after 3 of {len(data)} bytes"):
@@ -194,9 +194,7 @@ def test_no_manifest_says_what_to_type(tmp_path, copy):
     with pytest.raises(DataError, match=r"semiseg data shard voc --split val --to memory://bucket$"):
         ShardSet("memory://bucket/voc/val")
     (copy / "manifest.json").rename(copy / "plan.json")
-    with pytest.raises(
-        DataError, match="was cut off; the same command continues it: semiseg data shard pictures --split"
-    ):
+    with pytest.raises(DataError, match=r"was cut off; the command that wrote it continues it$"):
         ShardSet(copy)
 
 

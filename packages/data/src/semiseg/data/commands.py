@@ -1,6 +1,7 @@
 """`semiseg data list | shard | verify | show | stats`. Nothing heavy is imported before a command runs."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ def list_(shards: str = SHARDS, as_json: bool = JSON) -> None:
             size = facts.get("problem") or f"{facts['samples']} samples, {readable(facts['bytes'])}"
             typer.echo(f"  shards      {split}: {size}")
         if not each["shards"]:
-            typer.echo(f"  shards      none under {shards}; write them with: semiseg data shard {each['name']}")
+            own = "" if each["taxonomies"] else " ROOT --option name=NAME"
+            typer.echo(f"  shards      none under {shards}; write them with: semiseg data shard {each['name']}{own}")
     for name, why in found["broken"].items():
         typer.echo(f"{name}: could not be loaded: {why}", err=True)
     if not found["datasets"]:
@@ -72,6 +74,8 @@ def shard(
     from semiseg.data.adapter import Guide, open_dataset
     from semiseg.data.layout import lay_out
 
+    if not to.strip():
+        raise typer.BadParameter("it names no folder", param_hint="--to")
     try:
         adapter = open_dataset(name, root, **_options(option or []))
         typer.echo(f"{adapter.name} ({adapter.version})" + (f" at {adapter.root}" if adapter.root else ""))
@@ -84,7 +88,7 @@ def shard(
     except KeyboardInterrupt:
         typer.echo("stopped; finished shards are kept, and the same command continues", err=True)
         raise typer.Exit(130) from None
-    steps = [f"semiseg data show {adapter.name} --split {wanted[0]} --shards {to}"]
+    steps = [f"semiseg data show {adapter.name} --split {wanted[0]} --shards {shlex.quote(to)}"]
     steps += adapter.next_steps(wanted, to) if isinstance(adapter, Guide) else []
     for number, step in enumerate(steps):
         typer.echo(f"{'next:' if number == 0 else '     '} {step}")
@@ -105,7 +109,7 @@ def verify(target: str = TARGET, split: str = SPLIT, shards: str = SHARDS, as_js
             reports.append(prove(url, progress=bar))
         if not as_json:
             report = reports[-1]
-            state = "whole" if report.ok else f"{len(report.problems)} problems"
+            state = "whole" if report.ok else _plural(len(report.problems), "problem")
             typer.echo(f"{url}: {report.samples} samples, {readable(report.bytes)}: {state}")
             for problem in report.problems:
                 typer.echo(f"  {problem}")
@@ -207,7 +211,10 @@ def _write(layouts: list["Layout"], to: str, workers: int) -> None:
     from semiseg.data.forecast import forecast
     from semiseg.data.progress import Bar, readable
     from semiseg.data.shard import complete, local_folder, write
+    from semiseg.data.storage import check_place
 
+    for layout in layouts:
+        check_place(layout.folder(local_folder(to)))
     todo = [layout for layout in layouts if complete(layout, to) is None]
     if todo:
         expected = forecast(todo, local_folder(to))

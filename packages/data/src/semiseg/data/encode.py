@@ -9,12 +9,15 @@ import io
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from semiseg.data.adapter import RawSample
+from semiseg.data.archive import Entry
 from semiseg.data.convert import Conversion
 from semiseg.data.decode import Bomb, check_kind, decode_image, image_kind, png_header, png_pixels
 from semiseg.data.errors import DataError
@@ -66,6 +69,7 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
     payloads = [image, meta]
     label = None
     if sample.label is not None:
+        where = f"{contents.dataset}/{contents.split}: {describe(sample, label=True)}"
         stored, label = _label(where, fetch(where, "label", sample.label), max(contents.raw_ids))
         if label.shape[::-1] != whole:
             label_size, image_size = (f"{width}x{height}" for width, height in (label.shape[::-1], whole))
@@ -95,10 +99,26 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
     return Encoded(sample.key, dict(zip(members(contents.image, label is not None), payloads, strict=True)), row)
 
 
-def describe(sample: RawSample) -> str:
-    """A sample by its key and the publisher's name, for messages."""
-    source = sample.meta.get("source")
-    return f"sample '{sample.key}'" + (f" (source {source})" if source is not None else "")
+def describe(sample: RawSample, *, label: bool = False) -> str:
+    """A sample by its key and the publisher's name, for messages; with the file of its label where that is known."""
+    source, mask = sample.meta.get("source"), sample.meta.get("mask")
+    if label and mask is None:
+        mask = _file(sample.label)
+    named = [f"source {source}"] * (source is not None) + [f"label {mask}"] * (label and mask is not None)
+    return f"sample '{sample.key}'" + (f" ({', '.join(named)})" if named else "")
+
+
+def _file(read: Any) -> str | None:
+    """The file that a member is read from, where it is a partial that was given one, or another partial."""
+    arguments: tuple[Any, ...] = read.args if isinstance(read, partial) else ()
+    for value in arguments:
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, Entry):
+            return f"{arguments[0]}: {value.name}"
+        if isinstance(value, partial) and (found := _file(value)) is not None:
+            return found
+    return None
 
 
 def fetch(where: str, member: str, value: Any) -> Any:
@@ -181,7 +201,9 @@ def _label(where: str, value: Any, largest: int) -> tuple[bytes, np.ndarray]:
     """The stored bytes and raw ids of a label given as a PNG or as an array; `largest` id of the raw space."""
     if isinstance(value, np.ndarray):
         return _from_array(where, value, largest)
-    remedy = "give the ids as an 8 or 16 bit greyscale or palette PNG, or as an array"
+    remedy = "give the ids as an 8 or 16 bit greyscale or palette PNG"
+    if isinstance(value, bytes) and not value:
+        remedy = "replace the file with a whole copy, or leave it out"
     try:
         depth, colour = png_header(value)
         grey, palette = colour == 0, colour == 3

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a plain line now and then in a pipe."""
+"""Progress on stderr: a bar on a terminal, in a pipe a plain line at the start, the end and every ten seconds."""
 
 import time
 from types import TracebackType
@@ -32,11 +32,15 @@ class Bar:
             self.live = Progress(*columns, console=self.console, transient=True)
             self.live.start()
             self.task = self.live.add_task(self.title, total=None, rate="")
+        else:
+            self.console.print(f"{self.title}: begins")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.live:
             self.live.stop()
+        elif kind is None:
+            self.console.print(f"{self.title}: done in {time.monotonic() - self.began:.0f} s")
 
     def __call__(self, done: int, total: int, size: int = 0) -> None:
         now = time.monotonic()

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from semiseg.data.advice import absent, remedy
 from semiseg.data.convert import rgb
 from semiseg.data.decode import decode_image, decode_label
 from semiseg.data.encode import TAGS, crc32
 from semiseg.data.errors import DataError
 from semiseg.data.index import Index, read_index
-from semiseg.data.manifest import MANIFEST, PLAN, Manifest, canonical, sha256
+from semiseg.data.manifest import MANIFEST, Manifest, canonical, sha256
 from semiseg.data.storage import Storage
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 
@@ -305,27 +306,7 @@ def read_manifest(storage: Storage) -> Manifest:
         pass
     except OSError as error:
         raise DataError(f"{storage.where(MANIFEST)}: cannot be read ({error})") from error
-    command = _command(storage.url)
-    if storage.exists(PLAN):
-        raise DataError(f"{storage.url}: the writing was cut off; the same command continues it: {command}")
-    raise DataError(f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}")
-
-
-def remedy(url: str, manifest: Manifest) -> str:
-    """What to do about a damaged shard."""
-    root = url.rstrip("/").removesuffix(f"{manifest.dataset}/{manifest.split}") or "."
-    return (
-        f"see all the damage with `semiseg data verify {url}`, then copy the file again from its source, "
-        f"or delete it and run `semiseg data shard {manifest.dataset} --split {manifest.split} --to {root}`"
-    )
-
-
-def _command(url: str) -> str:
-    """The command that writes a set, from where it would lie: <root>/<dataset>/<split>."""
-    parts = url.rstrip("/").split("/")
-    dataset, split = parts[-2:] if len(parts) > 1 else ("<dataset>", parts[-1])
-    root = "/".join(parts[:-2]) or ("/" if url.startswith("/") else ".")
-    return f"semiseg data shard {dataset} --split {split} --to {root}"
+    raise DataError(absent(storage))
 
 
 def _check_space(url: str, space: RawSpace, taxonomy: Taxonomy) -> None:

@@ -1,6 +1,7 @@
 """What is installed, what is written, and what is in it: the facts behind `semiseg data list` and `stats`."""
 
 from collections import Counter
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,16 @@ def datasets(shards: str) -> dict[str, Any]:
 
 def find_sets(target: str, split: str | None, shards: str) -> list[str]:
     """The URLs of the sets that a command means: a set's own, those of a folder of sets, or NAME's under `shards`."""
-    if Storage(target).exists(MANIFEST) or Storage(target).exists(PLAN):
-        return [target.rstrip("/")]
-    base = target.rstrip("/")
-    if "/" not in base and not splits(base):
-        base = f"{shards.rstrip('/')}/{base}"
+    base = target.rstrip("/") or target
+    if "/" not in base and not base.startswith("."):  # a name: under `shards`, or else what lies here
+        under = f"{shards.rstrip('/')}/{base}"
+        if splits(under) or shards.rstrip("/") != "shards" or not (_is_set(base) or splits(base)):
+            base = under
+    if _is_set(base):
+        return [base]
     found = splits(base)
     name = base.rsplit("/", 1)[-1]
-    command = f"semiseg data shard {name} --to {base.removesuffix(name).rstrip('/') or '.'}"
+    command = f"semiseg data shard {quote(name)} --to {quote(base.removesuffix(name).rstrip('/') or '.')}"
     if split is not None:
         if found and split not in found:
             what = unknown("split", split, found).replace("unknown", "no shards of").replace("known", "written")
@@ -42,6 +45,10 @@ def find_sets(target: str, split: str | None, shards: str) -> list[str]:
     return [f"{base}/{name}" for name in found]
 
 
+def _is_set(url: str) -> bool:
+    return Storage(url).exists(MANIFEST) or Storage(url).exists(PLAN)
+
+
 def folders(url: str) -> list[str]:
     """Names in a folder, or none where there is no folder."""
     try:
@@ -52,8 +59,7 @@ def folders(url: str) -> list[str]:
 
 def splits(url: str) -> list[str]:
     """Names of the shard sets in a data set's folder, unfinished ones too."""
-    found = [(name, Storage(f"{url}/{name}")) for name in folders(url)]
-    return [name for name, storage in found if storage.exists(MANIFEST) or storage.exists(PLAN)]
+    return [name for name in folders(url) if _is_set(f"{url}/{name}")]
 
 
 def choose_taxonomy(stored: ShardSet, name: str | None) -> Taxonomy | None:

@@ -101,7 +101,7 @@ class Tree:
         of what it passes, so masks of a folder come in any order (see `semiseg.data.archive`).
         """
         if self.kind == "folder":
-            return functools.partial(Path.read_bytes, self._file(name))
+            return functools.partial(_read, self._file(name))
         return functools.partial(archive.read, str(self.path), self.kind, self._entry(name))
 
     def sub(self, folder: str) -> "Tree":
@@ -141,6 +141,13 @@ class Tree:
         folder = f"{PurePosixPath(name).parent}/" if "/" in name else ""
         close = difflib.get_close_matches(name, self.under(folder)[:5000], n=1)
         raise DataError(f"{self.where(name)} is not there" + (f"; did you mean '{close[0]}'?" if close else ""))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); restore it, or leave it out") from error
 
 
 def _walk(folder: Path) -> Iterator[str]:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from semiseg.data import encode
+from semiseg.data.advice import remedy
 from semiseg.data.decode import decode_image, decode_label, image_kind
 from semiseg.data.errors import DataError
 from semiseg.data.headers import BLOCK, header, padded, tar_format
 from semiseg.data.index import Index, read_index
 from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, shard_content
-from semiseg.data.shards import read_manifest, remedy
+from semiseg.data.shards import read_manifest
 from semiseg.data.storage import TEMP, Storage
 
 _END = 2 * BLOCK  # a tar ends in two blocks of zeros
@@ -68,7 +69,10 @@ def verify(url: str | os.PathLike[str], *, progress: Callable[[int, int], None] 
         manifest = read_manifest(storage)
     except DataError as error:
         told = str(error).removeprefix(f"{storage.where(MANIFEST)}: ")
-        return Report(str(url), problems=[Problem(shard=MANIFEST, what=told, remedy="write the shards again")])
+        cut = storage.exists(PLAN) and not storage.exists(MANIFEST)
+        advice = told.partition("; ")[2] if cut else "write the shards again"
+        told = told.partition("; ")[0] if cut else told
+        return Report(str(url), problems=[Problem(shard=MANIFEST, what=told, remedy=advice)])
     check = _Check(storage, manifest, progress or (lambda done, total: None))
     check.files()
     for entry in manifest.shards:
