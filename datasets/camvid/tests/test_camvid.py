@@ -185,3 +185,19 @@ def _bytes(member: object) -> bytes:
 def _write(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
+
+
+def test_an_image_listed_twice_is_named_with_both_lines(tree: Path) -> None:
+    listing = tree / "val.txt"
+    lines = listing.read_text().splitlines()
+    listing.write_text("\n".join([*lines, lines[0]]) + "\n")
+    with pytest.raises(DataError, match=rf"is listed twice in .*val\.txt, lines 1 and {len(lines) + 1}; take one"):
+        list(CamVid(tree).samples("val"))
+
+
+def test_next_steps_count_and_train(tree: Path) -> None:
+    assert CamVid(tree).next_steps(["train", "val"], "my shards") == [
+        "semiseg data stats camvid --split train --shards 'my shards'",
+        "semiseg train camvid_cct 'data.shards=my shards'",
+    ]
+    assert len(CamVid(tree).next_steps(["val"], "s")) == 1

@@ -226,6 +226,18 @@ def test_tags_and_meta_of_a_source_are_a_part_of_its_listing(adapt, draw, tmp_pa
             shard(adapt([replace(samples[0], **change), *samples[1:]]), "train", tmp_path)
 
 
+def test_of_a_raw_space_that_changed_only_the_changes_are_told(adapt, draw, tmp_path):
+    samples, names = draw(3), {0: "sky", 1: "road", 2: "car", 9: "sign", 255: "void"}
+    shard(adapt(samples, raw_space=RawSpace(name="own", names=names)), "train", tmp_path)
+    later = RawSpace(name="own", names={0: "sky", 1: "street", 2: "car", 9: "sign", 12: "tree", 255: "void"})
+    with pytest.raises(DataError) as caught:
+        shard(adapt(samples, raw_space=later), "train", tmp_path)
+    assert str(caught.value).splitlines()[1:-1] == [
+        "  id 1 of the raw space: 'road' there, 'street' now",
+        "  id 12 of the raw space: not there, 'tree' now",
+    ]
+
+
 def test_a_complete_set_is_cleared_of_what_a_killed_writer_left(adapt, draw, tmp_path):
     adapter, folder = adapt(draw(3)), tmp_path / "pictures" / "train"
     shard(adapter, "train", tmp_path)
@@ -338,7 +350,7 @@ def test_an_interrupt_leaves_what_the_next_call_continues(adapt, draw, tmp_path)
     left = files(folder)
     assert "manifest.json" not in left and "000000.index.parquet" in left
     assert not [name for name in left if name.endswith(".tmp")]
-    with pytest.raises(DataError, match="the writing was cut off; the same command continues it: semiseg data shard"):
+    with pytest.raises(DataError, match="the writing was cut off; the command that wrote it continues it"):
         ShardSet(folder)
     shard(adapter, "train", tmp_path, size="2KB")
     shard(adapter, "train", tmp_path / "straight", size="2KB")

@@ -101,6 +101,7 @@ def verify(target: str = TARGET, split: str = SPLIT, shards: str = SHARDS, as_js
 
     from semiseg.data.progress import Bar, readable
     from semiseg.data.summary import find_sets
+    from semiseg.data.tables import plural
     from semiseg.data.verify import verify as prove
 
     reports = []
@@ -109,7 +110,7 @@ def verify(target: str = TARGET, split: str = SPLIT, shards: str = SHARDS, as_js
             reports.append(prove(url, progress=bar))
         if not as_json:
             report = reports[-1]
-            state = "whole" if report.ok else _plural(len(report.problems), "problem")
+            state = "whole" if report.ok else plural(len(report.problems), "problem")
             typer.echo(f"{url}: {report.samples} samples, {readable(report.bytes)}: {state}")
             for problem in report.problems:
                 typer.echo(f"  {problem}")
@@ -159,13 +160,14 @@ def stats(
     """Count samples, image sizes, tags, pixels of every class, images that hold it, void. Reads indexes, no pixels."""
     from semiseg.data.shards import ShardSet
     from semiseg.data.summary import choose_taxonomy, find_sets, statistics
+    from semiseg.data.tables import print_statistics
 
     sets = [ShardSet(url) for url in find_sets(target, split, shards)]
     found = [statistics(each, choose_taxonomy(each, taxonomy)) for each in sets]
     if as_json:
         return typer.echo(json.dumps(found, indent=1))
     for facts in found:
-        _print_statistics(facts)
+        print_statistics(facts)
     return None
 
 
@@ -212,6 +214,7 @@ def _write(layouts: list["Layout"], to: str, workers: int) -> None:
     from semiseg.data.progress import Bar, readable
     from semiseg.data.shard import complete, local_folder, write
     from semiseg.data.storage import check_place
+    from semiseg.data.tables import plural
 
     for layout in layouts:
         check_place(layout.folder(local_folder(to)))
@@ -225,9 +228,7 @@ def _write(layouts: list["Layout"], to: str, workers: int) -> None:
         if layout in todo:
             with Bar(f"writing {layout.contents.split}") as bar:
                 manifest = write(layout, to, workers=workers, progress=bar)
-            state = (
-                f"{manifest.samples} samples in {_plural(len(manifest.shards), 'shard')}, {readable(manifest.bytes)}"
-            )
+            state = f"{manifest.samples} samples in {plural(len(manifest.shards), 'shard')}, {readable(manifest.bytes)}"
         else:
             write(layout, to)  # names and colours of classes may have changed, which are in the manifest alone
             state = f"complete already, {layout.samples} samples: nothing to do"
@@ -268,40 +269,3 @@ def _draw(stored: "ShardSet", chosen: list[int], taxonomy: "Taxonomy | None", pa
     sheet = contact_sheet(rows, titles=titles, taxonomy=taxonomy, captions=captions)
     with atomic(path) as file:
         sheet.save(file, "PNG")
-
-
-def _print_statistics(facts: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from semiseg.data.progress import readable
-
-    kind = "labeled" if facts["labeled"] else "unlabeled"
-    shards = _plural(facts["shards"], "shard")
-    typer.echo(f"{facts['url']}: {facts['samples']} samples, {kind}, in {shards}, {readable(facts['bytes'])}")
-    sizes = ", ".join(f"{count} of {size}" for size, count in list(facts["sizes"].items())[:5])
-    if len(facts["sizes"]) > 5:
-        low, middle, high = (facts["size"][name] for name in ("min", "median", "max"))
-        sizes = f"{low} to {high}, median {middle} ({len(facts['sizes'])} sizes)"
-    typer.echo(f"  pixels: {sizes}")
-    if facts["tags"]:
-        listed = ", ".join(f"{tag} {count}" for tag, count in facts["tags"].items())
-        typer.echo(f"  tags: {listed}")
-    for flag, count in facts["flags"].items():
-        typer.echo(f"  {count} marked {flag}")
-    if "classes" not in facts:
-        return
-    table = Table(
-        "id", "class", "pixels", "images", title=f"{facts['taxonomy']}, shares of all pixels", title_justify="left"
-    )
-    for column in (0, 2, 3):
-        table.columns[column].justify = "right"
-    for each in facts["classes"]:
-        table.add_row(str(each["id"]), each["name"], f"{each['share']:.2%}", str(each["images"]))
-    table.add_section()
-    table.add_row("", "void", f"{facts['void']:.2%}", "")
-    Console(highlight=False).print(table)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"

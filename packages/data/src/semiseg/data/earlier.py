@@ -115,10 +115,18 @@ def _differing_settings(found: dict[str, Any], wanted: dict[str, Any]) -> Iterat
         yield f"{words[name]}: {old or 'kept'} there, {new or 'kept'} now"
 
 
+def _differing_ids(found: dict[str, str], wanted: dict[str, str]) -> Iterator[str]:
+    """Ids and names of the raw space that came, went or changed; the others would bury them."""
+    for number in sorted(found.keys() | wanted.keys(), key=int):
+        old, new = found.get(number), wanted.get(number)
+        if old != new:
+            told = ["not" if name is None else f"'{name}'" for name in (old, new)]
+            yield f"id {number} of the raw space: {told[0]} there, {told[1]} now"
+
+
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
     words = {
         "listing": "keys, sizes, tags and meta of the source's samples",
-        "raw_ids": "ids and names of the raw space",
     }
     for name in wanted:
         old, new = found.get(name), wanted[name]
@@ -130,6 +138,9 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]
                 continue  # follows from another difference
         elif name == "settings":
             yield from _differing_settings(old or {}, new)
+            continue
+        elif name == "raw_ids":
+            yield from _differing_ids(old or {}, new)
             continue
         elif name == "listing":
             old, new = (f"listing {str(value)[:12]}" for value in (old, new))

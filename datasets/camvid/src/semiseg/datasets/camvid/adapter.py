@@ -1,6 +1,7 @@
 """The adapter: finds CamVid in SegNet's layout or the original's, unpacked or not, and says what is missing."""
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -87,7 +88,11 @@ class CamVid:
         return [*([both] if self._others else []), *self._layout.notes()]
 
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
-        return [f"semiseg data stats {self.name} --split {splits[0]} --shards {to}"]
+        """Counting its classes; training, where this is what the recipe takes."""
+        steps = [f"semiseg data stats {self.name} --split {splits[0]} --shards {shlex.quote(to)}"]
+        if isinstance(self._layout, SegNetLayout) and {"train", "val"} <= set(splits):
+            steps.append(f"semiseg train camvid_cct {shlex.quote(f'data.shards={to}')}")
+        return steps
 
     def _locate(self, candidate: Path) -> Path | None:
         """The folder or archive with files in a layout that is wanted, at the candidate or where its archive puts it."""

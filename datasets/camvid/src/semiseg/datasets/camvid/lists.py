@@ -14,3 +14,9 @@ def read_list(data: bytes, where: str) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines, start=1):
         if words := line.replace("\\", "/").split():
             yield number, words
+
+
+def check_once(lines: dict[str, int], name: str, number: int, where: str) -> None:
+    """Note the line of a name; DataError for a second one."""
+    if (first := lines.setdefault(name, number)) != number:
+        raise DataError(f"{name} is listed twice in {where}, lines {first} and {number}; take one of them out")

@@ -14,7 +14,7 @@ from semiseg.data.taxonomy import RawSpace
 from semiseg.data.tree import Tree
 from semiseg.datasets.camvid.colours import read_label
 from semiseg.datasets.camvid.labels import ORIGINAL, TABLE
-from semiseg.datasets.camvid.lists import read_list
+from semiseg.datasets.camvid.lists import check_once, read_list
 
 HOME = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
 EXPECTED = 701
@@ -195,7 +195,10 @@ def _by_stem(tree: Tree | None, pattern: str) -> dict[str, tuple[Tree, str]]:
 
 def _stems(data: bytes, where: str) -> list[str]:
     """Of each line the first word's, with or without folders and extension: SegNet's "/a/X.png /b/X.png", or "X"."""
-    return [words[0].rpartition("/")[2].removesuffix(".png") for _, words in read_list(data, where)]
+    lines: dict[str, int] = {}
+    for number, words in read_list(data, where):
+        check_once(lines, words[0].rpartition("/")[2].removesuffix(".png"), number, where)
+    return list(lines)
 
 
 def _some(names: list[str]) -> str:

