@@ -72,7 +72,7 @@ def test_one_command_to_a_trained_model_where_the_package_is_not_installed(
     assert (here / "sheet.png").stat().st_size > 10_000
     results = json.loads((here / run / "results.json").read_text())
     scores = json.loads(said[f"eval {run} --json --workers 0"])["own"]
-    assert scores["miou"] == pytest.approx(results["last"]["own"]["miou"], abs=1e-3)
+    assert scores["miou"] == pytest.approx(results["last"]["domains"]["own"]["miou"], abs=1e-3)
     lines = [json.loads(line) for line in (here / run / "metrics.jsonl").read_text().splitlines()]
     assert any("own/consistency" in line for line in lines), "the images without masks were used"
     predictions = list((here / "predictions").rglob("*.png"))
