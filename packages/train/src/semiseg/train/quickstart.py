@@ -26,7 +26,7 @@ def quickstart(to: Path, *, steps: int | None = None) -> Path:
 
     The twin sees the same labeled images, in the same order and with the same crops, and starts from the same weights.
     """
-    say = Console(stderr=True, highlight=False).print
+    say = Console(stderr=True, highlight=False, soft_wrap=True).print
     say("[bold]1/3[/bold] generating street scenes")
     adapter = open_dataset(DATASET)
     shards = to / "shards"
