@@ -185,7 +185,8 @@ def test_a_disk_without_room_is_refused_before_writing(files, small_disk):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_says_how_to_continue(files, workers):
-    code = "from semiseg.data.commands import app; app()"
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a background job ignores it
+    code = f"{heard}; from semiseg.data.commands import app; app()"
     words = ["shard", "snaps", str(files), "--shard-size", "4KB", "--workers", str(workers), "--option", "delay=0.15"]
     command = [sys.executable, "-c", code, *words]
     started = subprocess.Popen(
