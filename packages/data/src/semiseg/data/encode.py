@@ -22,6 +22,7 @@ from semiseg.data.convert import Conversion
 from semiseg.data.decode import Bomb, check_kind, decode_image, image_kind, png_header, png_pixels
 from semiseg.data.errors import DataError
 from semiseg.data.manifest import canonical, members
+from semiseg.data.taxonomy import ranges
 
 TILE = 1024  # label statistics are kept for tiles of this many pixels a side
 TAGS = ","  # between the tags in meta.json: a list would be of null to readers whose first samples have no tags
@@ -80,7 +81,7 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
         strange = unknown_id(label, contents.raw_ids)
         if strange is not None:
             raise DataError(
-                f"{where}: the label {strange}; ids of raw space '{contents.raw_space}': {_ranges(contents.raw_ids)}; "
+                f"{where}: the label {strange}; ids of raw space '{contents.raw_space}': {ranges(contents.raw_ids)}; "
                 "correct the label, or add the id to the adapter's raw space if it belongs there"
             )
         resized = contents.conversion.label(label)
@@ -241,14 +242,3 @@ def _png(ids: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(ids).save(stream, "PNG")
     return stream.getvalue()
-
-
-def _ranges(ids: Mapping[int, str]) -> str:
-    """Ids as a reader would say them: "0..11, 255"."""
-    runs: list[list[int]] = []
-    for number in sorted(ids):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}..{last}" for first, last in runs)

@@ -161,12 +161,12 @@ class Taxonomy:
         pixel = f"row {place[0]}, column {place[1]}" if len(place) == 2 else f"index {place}"
         raise DataError(
             f"label id {found} ({count} pixel{'s' * (count > 1)}, first at {pixel}) is not in raw space "
-            f"'{self.raw.name}', whose ids are {_ranges(self.raw.names)}; the label is damaged, or of another data set "
+            f"'{self.raw.name}', whose ids are {ranges(self.raw.names)}; the label is damaged, or of another data set "
             f"than taxonomy '{self.name}' is for"
         )
 
 
-def _ranges(ids: Mapping[int, str]) -> str:
+def ranges(ids: Mapping[int, str]) -> str:
     """Ids as a reader would say them: "0..11, 255"."""
     runs: list[list[int]] = []
     for number in sorted(ids):
