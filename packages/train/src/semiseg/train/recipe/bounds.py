@@ -1,0 +1,28 @@
+"""Bounds of values, and how unions are told apart."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+
+class ByKind:
+    """Marks a union whose members are told apart by `kind`, for pydantic (which only `semiseg.train.load` imports)."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic import Field
+
+        return handler.generate_schema(Annotated[source, Field(discriminator="kind")])
+
+
+Count = Annotated[int, Ge(1)]
+Whole = Annotated[int, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+Rate = Annotated[float, Ge(0), Lt(1)]
+Size = tuple[Count, Count]
+Range = tuple[Positive, Positive]
+Text = Annotated[str, MinLen(1)]
+Splits = Text | Annotated[tuple[Text, ...], MinLen(1)]

@@ -1,0 +1,70 @@
+"""The network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from semiseg.train.recipe.bounds import ByKind, Count, Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """A timm encoder. `weights`: "timm" (those it publishes), "none" (random), or the path of a file or run."""
+
+    name: Text
+    output_stride: Literal[8, 16, 32] = 8
+    weights: Text = "timm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PSP:
+    """Pyramid pooling on bins 1, 2, 3, 6; `channels` is what the decoders get."""
+
+    kind: Literal["psp"] = "psp"
+    channels: Count = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoContext:
+    """A 1x1 convolution to `channels`, batch norm and ReLU."""
+
+    kind: Literal["none"] = "none"
+    channels: Count = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubPixel:
+    """CCT's decoder: 1x1 convolutions and pixel shuffles to the input's size; `last_relu` as in the released code."""
+
+    kind: Literal["subpixel"] = "subpixel"
+    last_relu: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """A 1x1 convolution, then bilinear upsampling."""
+
+    kind: Literal["linear"] = "linear"
+
+
+Context = Annotated[PSP | NoContext, ByKind()]
+Decoder = Annotated[SubPixel | Linear, ByKind()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One encoder and context for all domains, one main decoder for each.
+
+    norm    "batch"; "sync" (statistics over all processes); "frozen" (the weights' own statistics, never updated)
+    start   a saved model or run to start from: encoder, context and the decoders of its domains; domains of this recipe
+            that it lacks get new decoders, domains of its own that this recipe lacks stay as they are
+    freeze  "encoder" trains decoders alone: encoder and context keep their weights (needs norm = "frozen")
+    """
+
+    encoder: Encoder
+    context: Context = PSP()
+    decoder: Decoder = SubPixel()
+    norm: Literal["batch", "sync", "frozen"] = "batch"
+    start: Text | None = None
+    freeze: Literal["none", "encoder"] = "none"

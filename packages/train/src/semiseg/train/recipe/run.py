@@ -1,0 +1,76 @@
+"""The recipe whole, and what a run does besides training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import MinLen
+
+from semiseg.train.recipe.bounds import Count, Positive, Text, Whole
+from semiseg.train.recipe.data import Data
+from semiseg.train.recipe.model import Model
+from semiseg.train.recipe.objectives import Objective
+from semiseg.train.recipe.optimisation import Optimizer, Poly, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """A line of metrics `every` so many steps."""
+
+    every: Count = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Validation `every` so many steps, and always at the end."""
+
+    every: Count = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint `every` so many steps and at the end; the last `keep` stay on disk."""
+
+    every: Count = 1000
+    keep: Count = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training run, whole.
+
+    name           names the run's folder
+    paper          address of the paper whose numbers are `expect`ed
+    expect         "<domain>/miou" -> mean IoU in percent
+    steps          optimizer updates
+    precision      "auto" takes bf16 where it is faster; wins over accelerate's configuration
+    accumulate     micro-steps a step is cut into, to save memory; batch sizes stay what they are
+    deterministic  bit-equal runs on a GPU as well, slower
+    clip           largest gradient norm
+    runs           folder where run folders go
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "allow_inf_nan": False,
+    }  # reaches all of the above
+
+    name: Text
+    paper: str = ""
+    expect: dict[str, float] = field(default_factory=dict)
+    seed: Whole = 0
+    steps: Count
+    precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
+    accumulate: Count = 1
+    deterministic: bool = False
+    clip: Positive | None = None
+    runs: Text = "runs"
+    data: Data
+    model: Model
+    objectives: Annotated[tuple[Objective, ...], MinLen(1)]
+    optimizer: Optimizer
+    schedule: Schedule = field(default_factory=Poly)
+    log: Log = Log()
+    evaluate: Evaluate = Evaluate()
+    checkpoint: Checkpoint = Checkpoint()
