@@ -24,8 +24,19 @@ from semiseg.train.recipe.objectives import (
     Supervised,
     Vat,
 )
-from semiseg.train.recipe.optimisation import SGD, AdamW, Constant, Cosine, Optimizer, Poly, Schedule
-from semiseg.train.recipe.run import Checkpoint, Evaluate, Log, Recipe
+from semiseg.train.recipe.run import (
+    SGD,
+    AdamW,
+    Checkpoint,
+    Constant,
+    Cosine,
+    Evaluate,
+    Log,
+    Optimizer,
+    Poly,
+    Recipe,
+    Schedule,
+)
 
 __all__ = [
     "PSP",

@@ -1,4 +1,4 @@
-"""The recipe whole, and what a run does besides training."""
+"""The recipe whole: optimisation, and what a run does besides training."""
 
 from __future__ import annotations
 
@@ -7,11 +7,62 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
 
-from semiseg.train.recipe.bounds import Count, Positive, Text, Whole
+from semiseg.train.recipe.bounds import Count, NotNegative, Positive, Rate, Text, Whole
 from semiseg.train.recipe.data import Data
 from semiseg.train.recipe.model import Model
 from semiseg.train.recipe.objectives import Objective
-from semiseg.train.recipe.optimisation import Optimizer, Poly, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """Learning rate, weight decay; `encoder_lr_scale` is the encoder's learning rate relative to `lr`."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: Positive
+    momentum: Rate = 0.9
+    weight_decay: NotNegative = 1e-4
+    nesterov: bool = False
+    encoder_lr_scale: NotNegative = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Learning rate, decoupled weight decay; `encoder_lr_scale` is the encoder's learning rate relative to `lr`."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: Positive
+    weight_decay: NotNegative = 1e-2
+    betas: tuple[Rate, Rate] = (0.9, 0.999)
+    encoder_lr_scale: NotNegative = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poly:
+    """lr * (1 - step / steps) ** power, after `warmup` steps of linear rise."""
+
+    kind: Literal["poly"] = "poly"
+    power: Positive = 0.9
+    warmup: Whole = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """Half a cosine from lr to 0, after `warmup` steps of linear rise."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: Whole = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """lr throughout, after `warmup` steps of linear rise."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: Whole = 0
+
+
+Optimizer = Annotated[SGD | AdamW, ByKind()]
+Schedule = Annotated[Poly | Cosine | Constant, ByKind()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +121,7 @@ class Recipe:
     model: Model
     objectives: Annotated[tuple[Objective, ...], MinLen(1)]
     optimizer: Optimizer
-    schedule: Schedule = field(default_factory=Poly)
+    schedule: Schedule = Poly()
     log: Log = Log()
     evaluate: Evaluate = Evaluate()
     checkpoint: Checkpoint = Checkpoint()
