@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
 
-from semiseg.train.recipe.bounds import Count, NotNegative, Positive, Rate, Text, Whole
+from semiseg.train.recipe.bounds import ByKind, Count, NotNegative, Positive, Rate, Text, Whole
 from semiseg.train.recipe.data import Data
 from semiseg.train.recipe.model import Model
 from semiseg.train.recipe.objectives import Objective
