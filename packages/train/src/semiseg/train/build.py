@@ -195,7 +195,7 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
     objectives: dict[str, list[methods.Objective]] = {}
     for name, domain in recipe.data.domains.items():
         has = {"labeled"} | ({"unlabeled"} if domain.unlabeled is not None else set())
-        built = [build_objective(each, recipe.model, model, taxonomies[name]) for each in recipe.objectives]
+        built = [build_objective(each, recipe.model, model, taxonomies[name]) for each in objectives_of(recipe, name)]
         objectives[name] = [each for each in built if each.needs <= has]
     weights = {name: domain.weight for name, domain in recipe.data.domains.items()}
     kept = [model.decoders[domain] for domain in model.classes if domain not in recipe.data.domains]
@@ -203,6 +203,11 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
     for part in (*kept, *frozen):
         part.requires_grad_(False)
     return Learner(model, objectives, weights=weights, seed=recipe.seed)
+
+
+def objectives_of(recipe: r.Recipe, domain: str) -> list[r.Objective]:
+    """The objectives that train a domain: those that name it or no domain at all."""
+    return [each for each in recipe.objectives if each.domains is None or domain in each.domains]
 
 
 def build_objective(
@@ -247,10 +252,10 @@ def build_optimizer(recipe: r.Recipe, learner: Learner) -> torch.optim.Optimizer
     inside = {id(parameter) for parameter in encoder}
     others = [parameter for parameter in learner.model.parameters() if id(parameter) not in inside]
     groups = [(encoder, settings.lr * settings.encoder_lr_scale), (others, settings.lr)]
-    for built in learner.objectives.values():
+    for domain, built in learner.objectives.items():
         assert isinstance(built, nn.ModuleList)
         consistency = [each for each in built if isinstance(each, methods.CrossConsistency)]
-        configured = [each for each in recipe.objectives if isinstance(each, r.CrossConsistency)]
+        configured = [each for each in objectives_of(recipe, domain) if isinstance(each, r.CrossConsistency)]
         groups += [
             (list(each.parameters()), settings.lr * config.lr_scale)
             for each, config in zip(consistency, configured, strict=False)

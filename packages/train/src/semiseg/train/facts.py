@@ -82,7 +82,7 @@ def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
             yield from _sizes((*at, role), domain, found, -(-source.batch_size // (world * recipe.accumulate)))
     yield from _remainder((*at, "unlabeled", "minus"), domain, pools, taxonomy)
     if taxonomy and not taxonomy.foreground:
-        yield from _foreground(recipe, taxonomy.name)
+        yield from _foreground(recipe, name, taxonomy.name)
 
 
 def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":
@@ -201,9 +201,9 @@ def _remainder(
     )
 
 
-def _foreground(recipe: Recipe, taxonomy: str) -> Iterator[Problem]:
+def _foreground(recipe: Recipe, domain: str, taxonomy: str) -> Iterator[Problem]:
     for index, objective in enumerate(recipe.objectives):
-        if isinstance(objective, CrossConsistency):
+        if isinstance(objective, CrossConsistency) and domain in (objective.domains or {domain}):
             for number, perturbation in enumerate(objective.perturbations):
                 if perturbation.kind in OBJECTS:
                     what = f"taxonomy '{taxonomy}' says of no class that it is foreground, and '{perturbation.kind}'"

@@ -67,12 +67,20 @@ def _expectations(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _objectives(recipe: Recipe) -> Iterator[Problem]:
-    kinds = [objective.kind for objective in recipe.objectives]
-    for index, kind in enumerate(kinds):
-        if kind in kinds[:index]:
-            yield Problem(("objectives", index, "kind"), f"a second '{kind}'; keep one")
-    if "supervised" not in kinds:
-        yield Problem(("objectives",), "nothing trains the main decoder; add one of kind 'supervised'")
+    known, trained = list(recipe.data.domains), set[tuple[str, str]]()
+    for index, objective in enumerate(recipe.objectives):
+        for place, name in enumerate(objective.domains or ()):
+            if name not in known:
+                yield Problem(("objectives", index, "domains", place), f"no domain '{name}'; known: {', '.join(known)}")
+        pairs = {(objective.kind, name) for name in objective.domains or known}
+        if twice := sorted(name for kind, name in pairs & trained):
+            what = f"a second '{objective.kind}' for domain {', '.join(twice)}"
+            yield Problem(("objectives", index, "kind"), f"{what}; keep one, or give each domains = [...] of its own")
+        trained |= pairs
+    for name in known:
+        if ("supervised", name) not in trained:
+            what = f"nothing trains the main decoder of domain {name}; add one of kind 'supervised'"
+            yield Problem(("objectives",), what)
     for index, objective in enumerate(recipe.objectives):
         if isinstance(objective, CrossConsistency):
             yield from _cross_consistency(("objectives", index), objective, recipe)
@@ -87,9 +95,12 @@ def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) ->
         if isinstance(perturbation, FeatureDrop) and (perturbation.low or 0) > (perturbation.high or 1):
             what = f"{perturbation.low:g} is above high = {perturbation.high:g}; swap them"
             yield Problem((*at, "perturbations", index, "low"), what)
-    if any(domain.unlabeled for domain in recipe.data.domains.values()):
-        return  # a domain without unlabeled images trains on its labeled ones alone
-    for name, domain in recipe.data.domains.items():
+    domains = {name: each for name, each in recipe.data.domains.items() if name in (objective.domains or {name})}
+    if not objective.domains and any(domain.unlabeled for domain in domains.values()):
+        return  # a domain that nobody names and that has no unlabeled images trains on its labeled ones alone
+    for name, domain in domains.items():
+        if domain.unlabeled:
+            continue
         what = f"missing, and objectives.{at[1]} (cross_consistency) needs it"
         remedy = f'add unlabeled = {{ dataset = "{domain.labeled.dataset}", split = ..., batch_size = ... }}'
         yield Problem(("data", "domains", name, "unlabeled"), f"{what}; {remedy} or remove that objective")

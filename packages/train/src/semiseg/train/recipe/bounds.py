@@ -25,4 +25,5 @@ Rate = Annotated[float, Ge(0), Lt(1)]
 Size = tuple[Count, Count]
 Range = tuple[Positive, Positive]
 Text = Annotated[str, MinLen(1)]
+Domains = Annotated[tuple[Text, ...], MinLen(1)] | None
 Splits = Text | Annotated[tuple[Text, ...], MinLen(1)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Le, MinLen
 
-from semiseg.train.recipe.bounds import ByKind, Count, NotNegative, Positive, Rate, Share
+from semiseg.train.recipe.bounds import ByKind, Count, Domains, NotNegative, Positive, Rate, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,13 @@ Loss = Annotated[CrossEntropy | Bootstrapped, ByKind()]
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised:
-    """The loss of the main decoder on labeled images."""
+    """The loss of the main decoder on labeled images.
+
+    domains  those that it trains; all of them where this is left out
+    """
 
     kind: Literal["supervised"] = "supervised"
+    domains: Domains = None
     loss: Loss = CrossEntropy()
 
 
@@ -157,9 +161,12 @@ class CrossConsistency:
     pairwise       weight of the disagreement among auxiliary decoders
     lr_scale       learning rate of the auxiliary decoders relative to the optimizer's
     decoder        kind of the auxiliary decoders; "same" as the main one
+    domains        those that it trains; all of them where this is left out. One objective for each domain gives each a
+                   weight, a ramp and perturbations of its own
     """
 
     kind: Literal["cross_consistency"] = "cross_consistency"
+    domains: Domains = None
     preset: Literal["paper", "released"] = "paper"
     distance: Literal["mse", "kl", "js"] = "mse"
     reduction: Literal["mean", "sum"] = "mean"
