@@ -90,6 +90,13 @@ class Index:
         values = stats.flatten()
         return rows, np.asarray(values.field("id"), np.int64), np.asarray(values.field("pixels"), np.int64)
 
+    def sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, tiles and raw ids, int64 [n], and sums int64 [n, 3] of pixels, x and y, for each row, tile and id."""
+        values = self.table["stats"].combine_chunks().flatten()
+        rows, ids, pixels = self.statistics()
+        tile, x, y = (np.asarray(values.field(name), np.int64) for name in ("tile", "sum_x", "sum_y"))
+        return rows, tile, ids, np.stack([pixels, x, y], axis=1)
+
     def _places(self, member: str) -> list[tuple[str, int, int, int]]:
         offset, size, crc = (self.table[f"{member}_{what}"].to_pylist() for what in ("offset", "size", "crc32"))
         return [(member, *place) for place in zip(offset, size, crc, strict=True)]

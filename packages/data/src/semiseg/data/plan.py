@@ -81,6 +81,11 @@ class Plan:
         self._epochs: dict[int, _Epoch] = {}
         self._orders: dict[tuple[int, int], np.ndarray] = {}
 
+    @property
+    def digest(self) -> str:
+        """That of the shards."""
+        return self._digest
+
     def __len__(self) -> int:
         return self._samples
 

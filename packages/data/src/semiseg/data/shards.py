@@ -25,6 +25,7 @@ from semiseg.data.index import Index, read_index
 from semiseg.data.manifest import MANIFEST, Manifest, canonical, sha256
 from semiseg.data.storage import Storage
 from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data.uniform import Anchors
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,20 @@ class ShardSet:
             first += len(index.keys)
         return pixels
 
+    def anchors(self, taxonomy: Taxonomy) -> Anchors:
+        """The centroid of each class in each tile of each sample, for class-uniform crops. Reads every index."""
+        self.check(taxonomy)
+        columns: list[tuple[np.ndarray, ...]] = []
+        first = 0
+        for index in self._all():
+            rows, tiles, ids, sums = index.sums()
+            classes = taxonomy.lookup[ids].astype(np.int64)
+            kept = classes != taxonomy.ignore
+            columns.append((rows[kept] + first, tiles[kept], classes[kept], sums[kept]))
+            first += len(index.keys)
+        sample, tile, label, sums = (np.concatenate(column) for column in zip(*columns, strict=True))
+        return Anchors.merged(sample, tile, label, sums)
+
     def check(self, taxonomy: Taxonomy) -> None:
         """DataError unless this set has labels of the taxonomy's raw space."""
         _check_space(self.url, self.raw_space, taxonomy)
@@ -283,6 +298,14 @@ class Pool:
 
     def class_pixels(self, taxonomy: Taxonomy) -> np.ndarray:
         return np.concatenate([each.class_pixels(taxonomy) for each in self.sets])
+
+    def anchors(self, taxonomy: Taxonomy) -> Anchors:
+        """As `ShardSet.anchors`."""
+        first, found = 0, []
+        for each in self.sets:
+            found.append(each.anchors(taxonomy).of_next_set(first))
+            first += len(each)
+        return sum(found[1:], found[0])
 
     def check(self, taxonomy: Taxonomy) -> None:
         for each in self.sets:
