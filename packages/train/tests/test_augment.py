@@ -70,3 +70,39 @@ def test_crops_reach_every_place_evenly():
     assert counts.shape == (4,)
     chi_square = float(((counts - 200) ** 2 / 200).sum())
     assert chi_square < 16.3  # 0.1 % of fair draws with 3 degrees of freedom exceed it; the keys are fixed
+
+
+def test_an_anchor_is_inside_its_crop():
+    """2,000 draws over scales, crops, images smaller than the crop, and flips; the anchor's pixel has its own colour."""
+    random = np.random.default_rng(0)
+    for draw in range(2000):
+        height, width = random.integers(40, 90, 2).tolist()
+        row, column = int(random.integers(height)), int(random.integers(width))
+        mask = torch.zeros(height, width, dtype=torch.uint8)
+        mask[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = 7  # survives a halving by nearest neighbour
+        image = torch.zeros(3, height, width, dtype=torch.uint8)
+        augmentation = Augmentation(scale=(0.5, 2.0), crop=(32, 48), flip=0.5)
+        _, cropped = augmentation(image, mask, key=("anchor", draw), anchor=(row, column))
+        assert cropped is not None and bool((cropped == 7).any())
+
+
+def test_a_crop_lies_anywhere_around_its_anchor():
+    image, mask = torch.zeros(3, 40, 40, dtype=torch.uint8), torch.zeros(40, 40, dtype=torch.uint8)
+    mask[20, 5] = 9
+    places = set()
+    for draw in range(600):
+        _, cropped = Augmentation(crop=(8, 8))(image, mask, key=("around", draw), anchor=(20, 5))
+        assert cropped is not None
+        ((row, column),) = (cropped == 9).nonzero().tolist()
+        places.add((row, column))
+    assert places == {(row, column) for row in range(8) for column in range(6)}  # the image's edge is 5 columns away
+
+
+def test_blur_keeps_the_mean_and_takes_the_detail():
+    random = np.random.default_rng(0)
+    image = torch.from_numpy(random.integers(0, 256, (3, 64, 64), dtype=np.uint8))
+    mask = torch.zeros(64, 64, dtype=torch.uint8)
+    blurred, same = Augmentation(blur=(1.0, 1.3))(image, mask, key=("blur", 0))
+    assert same is not None and torch.equal(same, mask)
+    assert float(blurred.float().std()) < 0.5 * float(image.float().std())
+    assert abs(float(blurred.float().mean()) - float(image.float().mean())) < 1

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
+from semiseg.data import ClassUniformPlan
 from semiseg.methods import CrossConsistency
 from semiseg.train.build import build_learner, build_model, build_optimizer, build_sources
 from semiseg.train.recipe import Recipe
@@ -44,3 +46,40 @@ def test_an_objective_trains_only_the_domains_that_it_names(tiny: Callable[..., 
     learner = build_learner(recipe, build_model(recipe.model, classes_of(recipe)), sources.taxonomies)
     kinds = {name: [type(each).__name__ for each in learner.objectives[name]] for name in ("street", "room")}  # type: ignore[misc]
     assert kinds == {"street": ["Supervised"], "room": ["Supervised", "CrossConsistency"]}
+
+
+def test_class_uniform_crops_hold_their_classes_equally_often(tiny: Callable[..., Recipe]) -> None:
+    """Of the labeled source alone, then of another split's masks for two classes until half of the training."""
+    crop = ("steps=40", "data.domains.street.augment.crop=[24, 24]", "data.domains.street.labeled.subset={count=6}")
+    recipe = tiny(*crop, "data.domains.street.labeled.class_uniform={share=0.5}")
+    stream = build_sources(recipe, fill=(0, 0, 0)).streams["street"]["labeled"]
+    assert isinstance(stream.plan, ClassUniformPlan) and stream.taxonomy is not None
+    counts = dict.fromkeys(stream.plan.classes, 0)
+    samples = set()
+    for draw in stream.plan.draws(0, 120):
+        samples.add(draw.sample)
+        if draw.anchor is not None:
+            label = stream.shards.read(draw.sample).label
+            assert label is not None
+            _, mask = stream.load(draw)
+            assert mask is not None and mask.shape == (24, 24)
+            anchors = stream.shards.anchors(stream.taxonomy).of_samples(np.array([draw.sample]))
+            here = (anchors.row == draw.anchor[0]) & (anchors.column == draw.anchor[1])
+            counts[int(anchors.label[here][0])] += 1
+    assert len(samples) == 6
+    assert sum(counts.values()) == 60
+
+    names = ["pole", "person"]
+    extra = f"{{dataset='street', split='val', classes={names}, until=0.5}}"
+    own = f"data.domains.street.labeled.class_uniform={{share=1.0, extra={extra}}}"
+    stream = build_sources(tiny(*crop, own), fill=(0, 0, 0)).streams["street"]["labeled"]
+    assert isinstance(stream.plan, ClassUniformPlan) and stream.taxonomy is not None
+    half = 20 * stream.batch_size
+    draws = stream.plan.draws(0, 2 * half)
+    anchors = stream.shards.anchors(stream.taxonomy)
+    for draw in draws[:half]:
+        if draw.sample >= 18:  # the training scenes come first
+            found = anchors.label[(anchors.sample == draw.sample)]
+            assert set(found.tolist()) & {stream.taxonomy.names.index(name) for name in names}
+    assert any(draw.sample >= 18 for draw in draws[:half])
+    assert not any(draw.sample >= 18 for draw in draws[half:])

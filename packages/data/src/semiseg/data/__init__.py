@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from semiseg.data.taxonomy import RawSpace, Taxonomy
     from semiseg.data.testing import AdapterContract as AdapterContract
     from semiseg.data.tree import Tree
+    from semiseg.data.uniform import Anchors, ClassUniformPlan
     from semiseg.data.verify import Problem, Report, verify
 
 _HOMES = {
@@ -52,6 +53,7 @@ _HOMES = {
     "taxonomy": "RawSpace Taxonomy",
     "testing": "AdapterContract",
     "tree": "Tree",
+    "uniform": "Anchors ClassUniformPlan",
     "verify": "Problem Report verify",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -60,6 +62,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names.spli
 __all__ = [
     "JSON",
     "Adapter",
+    "Anchors",
+    "ClassUniformPlan",
     "DataError",
     "Draw",
     "Manifest",

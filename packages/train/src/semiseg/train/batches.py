@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from semiseg.data import DataError, Draw, Plan, Pool, SemisegError, ShardSet, Taxonomy
+from semiseg.data import ClassUniformPlan, DataError, Draw, Plan, Pool, SemisegError, ShardSet, Taxonomy
 from semiseg.data.plan import share
 from semiseg.train.augment import Augmentation
 
@@ -61,7 +61,7 @@ class Stream:
 
     name: str  # "<domain>/<role>", part of every key
     shards: ShardSet | Pool
-    plan: Plan
+    plan: Plan | ClassUniformPlan
     batch_size: int  # global
     augmentation: Augmentation
     taxonomy: Taxonomy | None  # None: unlabeled, masks are not even decoded
@@ -76,7 +76,7 @@ class Stream:
             if sample.label is None:
                 raise DataError(f"{self.shards.url}: sample {sample.key} has no label, and {self.name} needs one")
             mask = torch.from_numpy(self.taxonomy.map(sample.label))
-        return self.augmentation(image, mask, key=(self.seed, "augment", self.name, draw.position))
+        return self.augmentation(image, mask, key=(self.seed, "augment", self.name, draw.position), anchor=draw.anchor)
 
 
 class StepData(Dataset[Batch | SemisegError]):

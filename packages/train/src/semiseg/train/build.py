@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from semiseg import methods
-from semiseg.data import Plan, Pool, SemisegError, ShardSet, Taxonomy
+from semiseg.data import ClassUniformPlan, Plan, Pool, SemisegError, ShardSet, Taxonomy
 from semiseg.data.keyed import key64
 from semiseg.data.subset import by_keys, digest_of, stratified
 from semiseg.models import Segmenter, create_segmenter, from_pretrained
@@ -74,10 +74,13 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
         streams[name] = {}
         for role, (shards, indices) in chosen.items():
             stream = f"{name}/{role}"
+            plan = Plan(shards, key64(recipe.seed, "order", stream), window=recipe.data.window, subset=indices)
+            if role == "labeled" and domain.labeled.class_uniform is not None:
+                shards, plan = class_uniform(recipe, domain.labeled, shards, indices, plan, taxonomy)
             streams[name][role] = Stream(
                 name=stream,
                 shards=shards,
-                plan=Plan(shards, key64(recipe.seed, "order", stream), window=recipe.data.window, subset=indices),
+                plan=plan,
                 batch_size=getattr(domain, role).batch_size,
                 augmentation=build_augmentation(domain.augment, fill),
                 taxonomy=taxonomy if role == "labeled" else None,
@@ -85,7 +88,7 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
             )
             digests[stream] = shards.digest
             if indices is not None:
-                keys = shards.keys()
+                keys = chosen[role][0].keys()
                 selected[stream] = [keys[i] for i in indices]
         if domain.val is not None:
             shards = open_source(recipe.data.shards, domain.val)
@@ -98,7 +101,7 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
     return Sources(streams=streams, validation=validation, taxonomies=taxonomies, digests=digests, selected=selected)
 
 
-def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Val) -> ShardSet | Pool:
+def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Val | r.Extra) -> ShardSet | Pool:
     """The shard set of a source, or the pool of several splits."""
     sets = [ShardSet(f"{root.rstrip('/')}/{source.dataset}/{split}") for split in source.splits]
     return sets[0] if len(sets) == 1 else Pool(sets)
@@ -111,6 +114,32 @@ def select(shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, tax
     if source.subset is not None:
         return stratified(shards, taxonomy, source.subset.count, source.subset.seed)
     return None
+
+
+def class_uniform(
+    recipe: r.Recipe,
+    source: r.Labeled,
+    shards: ShardSet | Pool,
+    indices: np.ndarray | None,
+    plan: Plan,
+    taxonomy: Taxonomy,
+) -> tuple[ShardSet | Pool, ClassUniformPlan]:
+    """The labeled source with crops drawn class by class, and what it draws from: with `extra`, a pool of both."""
+    settings = source.class_uniform
+    assert settings is not None
+    own = shards.anchors(taxonomy)
+    if indices is not None:
+        own = own.of_samples(indices)
+    if settings.extra is None:
+        return shards, ClassUniformPlan(plan, own, share=settings.share)
+    more = open_source(recipe.data.shards, settings.extra)
+    anchors = more.anchors(taxonomy).of_next_set(len(shards))
+    if settings.extra.classes is not None:
+        anchors = anchors.of_classes([taxonomy.names.index(name) for name in settings.extra.classes])
+    sets = [part for each in (shards, more) for part in (each.sets if isinstance(each, Pool) else (each,))]
+    turns = len(recipe.data.domains) if recipe.data.domains_per_step == "one" else 1
+    until = round(settings.extra.until * recipe.steps / turns) * source.batch_size
+    return Pool(sets), ClassUniformPlan(plan, own + anchors, share=settings.share, until=until, later=own)
 
 
 def without(
@@ -130,6 +159,7 @@ def build_augmentation(augment: r.Augment, fill: tuple[int, int, int]) -> Augmen
         crop=augment.crop,
         flip=augment.flip,
         jitter=augment.jitter,
+        blur=augment.blur,
         fill=fill,
     )
 

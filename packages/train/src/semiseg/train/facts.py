@@ -80,9 +80,23 @@ def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
         yield from _contents((*at, role), source, found, taxonomy)
         if not isinstance(source, Val):
             yield from _sizes((*at, role), domain, found, -(-source.batch_size // (world * recipe.accumulate)))
+    yield from _extra((*at, "labeled", "class_uniform", "extra"), domain, recipe.data, taxonomy)
     yield from _remainder((*at, "unlabeled", "minus"), domain, pools, taxonomy)
     if taxonomy and not taxonomy.foreground:
         yield from _foreground(recipe, name, taxonomy.name)
+
+
+def _extra(at: Path, domain: Domain, data: Data, taxonomy: "Taxonomy | None") -> Iterator[Problem]:
+    """The further source of class-uniform crops, and the classes that it is asked for."""
+    extra = domain.labeled.class_uniform.extra if domain.labeled.class_uniform else None
+    if extra is None:
+        return
+    source = Val(dataset=extra.dataset, split=extra.split)
+    found = _open(at, source, data)
+    yield from [found] if isinstance(found, Problem) else _contents(at, source, found, taxonomy)
+    for place, name in enumerate(extra.classes or ()):
+        if taxonomy and name not in taxonomy.names:
+            yield Problem((*at, "classes", place), unknown("class", name, taxonomy.names))
 
 
 def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":

@@ -48,6 +48,11 @@ def _domain(at: Path, name: str, domain: Domain, recipe: Recipe) -> Iterator[Pro
         if scale and not domain.augment.crop and source.batch_size > 1:
             what = f"batch_size = {source.batch_size} needs images of one size, and augment.scale makes many"
             yield Problem((*at, role, "batch_size"), f"{what}; add augment.crop = [height, width]")
+    if domain.augment.blur and domain.augment.blur[0] > domain.augment.blur[1]:
+        yield Problem((*at, "augment", "blur"), _ordered(domain.augment.blur))
+    if domain.labeled.class_uniform and not domain.augment.crop:
+        what = "crops around the places of classes need augment.crop"
+        yield Problem((*at, "labeled", "class_uniform"), f"{what}; add augment.crop = [height, width] or remove this")
     if domain.unlabeled and domain.unlabeled.minus and domain.unlabeled.dataset != domain.labeled.dataset:
         what = f"nothing to leave out: labeled images come from '{domain.labeled.dataset}'"
         yield Problem((*at, "unlabeled", "minus"), f"{what}, these from '{domain.unlabeled.dataset}'; remove minus")

@@ -5,7 +5,7 @@ Every number has its unit or its range in the docstring of its class; every defa
 beyond it sees a recipe.
 """
 
-from semiseg.train.recipe.data import Augment, Data, Domain, Labeled, Subset, Unlabeled, Val
+from semiseg.train.recipe.data import Augment, ClassUniform, Data, Domain, Extra, Labeled, Subset, Unlabeled, Val
 from semiseg.train.recipe.model import PSP, Context, Decoder, Encoder, Linear, Model, NoContext, SubPixel
 from semiseg.train.recipe.objectives import (
     Bootstrapped,
@@ -45,6 +45,7 @@ __all__ = [
     "Augment",
     "Bootstrapped",
     "Checkpoint",
+    "ClassUniform",
     "Constant",
     "Context",
     "ContextMask",
@@ -57,6 +58,7 @@ __all__ = [
     "Dropout",
     "Encoder",
     "Evaluate",
+    "Extra",
     "FeatureDrop",
     "FeatureNoise",
     "GuidedCutout",

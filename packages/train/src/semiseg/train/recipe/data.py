@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import MinLen
+from annotated_types import Gt, Le, MinLen
 
 from semiseg.train.recipe.bounds import Count, NotNegative, Range, Share, Size, Splits, Text, Whole
 
@@ -19,6 +19,7 @@ class Augment:
     crop    (height, width) in pixels of a random crop; smaller images are padded, and padding is ignored by every loss
     flip    probability of a horizontal flip
     jitter  strength of brightness, contrast and saturation jitter: each factor is drawn from 1 - jitter .. 1 + jitter
+    blur    (lowest, highest) standard deviation in pixels of a Gaussian blur
     """
 
     resize: Size | None = None
@@ -26,6 +27,7 @@ class Augment:
     crop: Size | None = None
     flip: Share = 0.0
     jitter: Share = 0.0
+    blur: Range | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +39,43 @@ class Subset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extra:
+    """Labels, such as coarse ones, from which class-uniform crops of some classes are drawn too.
+
+    classes  their names; all classes where this is left out
+    until    share of training after which the labeled source's own crops are drawn alone
+    """
+
+    dataset: Text
+    split: Splits
+    classes: Annotated[tuple[Text, ...], MinLen(1)] | None = None
+    until: Annotated[float, Gt(0), Le(1)] = 1.0
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return _splits(self.split)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassUniform:
+    """Crops around the places of each class in turn, so that rare classes are seen as often as common ones.
+
+    share  of the labeled crops; the others come from each image once before any comes again
+    extra  a further source of such crops
+    """
+
+    share: Annotated[float, Gt(0), Le(1)] = 0.5
+    extra: Extra | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Labeled:
     """Images with masks. A list of splits is one pool.
 
     batch_size  images a step over all processes
     subset      take so many only
     ids         a file of keys, one a line: take these only
+    class_uniform  draw a share of the crops class by class; needs augment.crop
     """
 
     dataset: Text
@@ -50,6 +83,7 @@ class Labeled:
     batch_size: Count
     subset: Subset | None = None
     ids: Text | None = None
+    class_uniform: ClassUniform | None = None
 
     @property
     def splits(self) -> tuple[str, ...]:
