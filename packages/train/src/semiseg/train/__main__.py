@@ -5,17 +5,22 @@ import sys
 
 from semiseg.data.errors import SemisegError
 
-USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...]
+USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...] [--allow-changes]
 
 Train what a recipe says (a path, or a name that `semiseg recipe ls` shows).
-The same command continues a run that was cut off."""
+The same command continues a run that was cut off, on any number of processes.
+--allow-changes continues it although recipe, data or topology differ in what its losses depend on; its record tells so."""
+
+ALLOW = "--allow-changes"
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0, 1 (failed) or 2 (usage). Recipe and facts are checked before a process group exists."""
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not set(arguments) - {ALLOW} or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if arguments else 2
+    allow_changes = ALLOW in arguments
+    arguments = [argument for argument in arguments if argument != ALLOW]
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     try:
         from semiseg.train.load import check_facts, load
@@ -35,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
         from semiseg.train.loop import train
 
-        train(recipe)
+        train(recipe, allow_changes=allow_changes)
     except SemisegError as error:
         print(f"error{f' on rank {rank}' if world > 1 else ''}: {error}", file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,17 @@ class CheckpointError(SemisegError):
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where a run stands. `digests` are those of its data; `last` and `best` the scores of two evaluations."""
+    """Where a run stands. `digests` are those of its data; `last` and `best` the scores of two evaluations.
+
+    topology: how batches were shared out, a `continuation.Topology`; empty in checkpoints that don't tell.
+    """
 
     step: int
     seconds: float
     digests: dict[str, str]
     last: dict[str, Any]
     best: dict[str, Any]
+    topology: dict[str, Any] = field(default_factory=dict)
 
 
 def save(
@@ -120,15 +124,30 @@ def restore_model(folder: Path, *, norm: Norm) -> Segmenter:
 
 
 def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) -> None:
-    """Put all else of a checkpoint back, exactly: auxiliary decoders, moments, the loss scale."""
+    """Put all else of a checkpoint back, exactly: auxiliary decoders, moments, the loss scale.
+
+    Learning rates, momentum and decay stay those that `optimizer` was built with. CheckpointError for damage, and for
+    decoders or moments that do not fit.
+    """
     try:
         device = next(learner.parameters()).device
-        learner.objectives.load_state_dict(load_file(folder / "learner.safetensors"))
-        optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location=device, weights_only=True))
+        decoders = load_file(folder / "learner.safetensors")
+        moments = torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
         if scaler is not None and (folder / "scaler.pt").is_file():
             scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
     except Exception as error:  # safetensors, pickle, zip and torch each raise their own kinds
         raise _damaged(folder, error) from error
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    try:
+        learner.objectives.load_state_dict(decoders)
+        optimizer.load_state_dict(moments)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder} does not fit this recipe ({error}); put its objectives back, or start a run of another name from "
+            f"its weights with model.start={folder}"
+        ) from error
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
 
 
 def _damaged(folder: Path, error: Exception) -> CheckpointError:

@@ -19,6 +19,11 @@ def train(
     recipe: str = typer.Argument(help="A TOML file, or a name that `semiseg recipe ls` shows."),
     overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Changes, such as seed=1 steps=500."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, say what would be trained, stop."),
+    allow_changes: bool = typer.Option(
+        False,
+        "--allow-changes",
+        help="Continue a run although what its losses depend on has changed; its record tells.",
+    ),
 ) -> None:
     """Train what a recipe says, in this process; the same command continues a run that was cut off.
 
@@ -37,7 +42,7 @@ def train(
     from semiseg.train.loop import train as run
 
     try:
-        finished = run(loaded)
+        finished = run(loaded, allow_changes=allow_changes)
     except OSError as error:
         where = error.filename or "the run folder"
         raise SemisegError(f"{where}: {error.strerror or error}; mend it, then the same command continues") from error

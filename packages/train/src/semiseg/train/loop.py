@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from semiseg.train.build import (
     set_learning_rate,
 )
 from semiseg.train.console import Console, Metrics
+from semiseg.train.continuation import Topology
 from semiseg.train.evaluate import Scores, evaluate
 from semiseg.train.recipe import Recipe
 
@@ -46,14 +47,18 @@ class Run:
     results: dict[str, Any]
 
 
-def train(recipe: Recipe, *, quiet: bool = False) -> Run:
+def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -> Run:
     """Train what `recipe` says, from the newest checkpoint of its run folder if there is one; every rank calls this.
+
+    A continuation may have another number of processes, micro-steps and workers. What would make its losses others is
+    refused, or with `allow_changes` kept in env.json and results.json.
 
     Raises SemisegError for whatever a user can mend: data that changed, another recipe in the folder, losses that overflow.
     """
-    folder = run_folder.claim(recipe)
+    folder, changed = run_folder.claim(recipe, allow_changes=allow_changes)
     accelerator = build_accelerator(recipe)
     rank, world = accelerator.process_index, accelerator.num_processes
+    topology = Topology(processes=world, accumulate=recipe.accumulate, precision=accelerator.mixed_precision)
     console = Console(quiet=quiet or not accelerator.is_main_process)
 
     torch.manual_seed(key64(recipe.seed, "initialisation"))
@@ -73,18 +78,20 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
     last, best = dict[str, Any](), dict[str, Any]()
     if newest is not None:
         state = checkpoint.read_state(newest)
-        run_folder.check_same_data(newest, state, sources.identity())
+        changed += run_folder.check_continues(
+            newest, state, recipe, sources.identity(), topology, allow_changes=allow_changes
+        )
         learner.to(accelerator.device)
         checkpoint.restore(newest, learner, optimizer, accelerator.scaler)
         start, spent, last, best = state.step, state.seconds, state.last, state.best
         if start >= recipe.steps and (results := run_folder.read_results(folder)):
             console.say(f"{folder} is complete already: {recipe.steps} steps")
             return Run(folder, results)
-        console.say(f"continuing {folder} from step {start}")
+        console.say(f"continuing {folder} from step {start}" + "".join(f"\n  changed: {each}" for each in changed))
     metrics = Metrics(folder / "metrics.jsonl", after=start) if accelerator.is_main_process else None
     if accelerator.is_main_process:
         checkpoint.sweep(folder, after=start)
-        run_folder.describe(folder, sources.selected)
+        run_folder.describe(folder, recipe, sources.selected, topology, start=start, changed=changed)
     accelerator.wait_for_everyone()
 
     # Not the loader: it is split by rank already (preparing it would drop half of every batch).
@@ -149,11 +156,20 @@ def train(recipe: Recipe, *, quiet: bool = False) -> Run:
                 share_buffers(bare, world)
                 if accelerator.is_main_process:
                     spent, keep = time.monotonic() - began, recipe.checkpoint.keep
-                    state = checkpoint.State(step=done, seconds=spent, digests=sources.identity(), last=last, best=best)
+                    state = checkpoint.State(
+                        step=done,
+                        seconds=spent,
+                        digests=sources.identity(),
+                        last=last,
+                        best=best,
+                        topology=asdict(topology),
+                    )
                     checkpoint.save(folder, state, bare, optimizer, accelerator.scaler, keep=keep, metadata=about)
                 accelerator.wait_for_everyone()
 
-    results = run_folder.results(recipe, last, best, sources.digest_of_subsets(), seconds=time.monotonic() - began)
+    results = run_folder.results(
+        folder, recipe, last, best, sources.digest_of_subsets(), seconds=time.monotonic() - began
+    )
     if accelerator.is_main_process:
         run_folder.write_results(folder, results)
     accelerator.wait_for_everyone()

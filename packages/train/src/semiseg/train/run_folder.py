@@ -1,11 +1,11 @@
 """The folder of a run: who it belongs to, what it says about itself, its results."""
 
 import json
-import os
 import platform
 import resource
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -16,39 +16,43 @@ from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter
 from semiseg.train.build import open_source
 from semiseg.train.checkpoint import State, latest
+from semiseg.train.continuation import Topology, data_changes, form_changes, recipe_changes, topology_changes
 from semiseg.train.load import load
 from semiseg.train.recipe import Recipe
-from semiseg.train.resolved import changes, digest, to_toml
+from semiseg.train.resolved import digest, to_toml
 
 
 class RunError(SemisegError):
     """A run folder that this recipe must not touch."""
 
 
-def claim(recipe: Recipe) -> Path:
-    """The run's folder with its recipe.toml, new or of the same recipe. Every rank calls this.
+def claim(recipe: Recipe, *, allow_changes: bool = False) -> tuple[Path, list[str]]:
+    """The run's folder, new or of the same recipe, and what differs from the recipe of its checkpoints. All ranks call this.
 
-    A folder of another recipe is refused once it holds a checkpoint; before that there is nothing to lose.
+    A folder of another recipe is refused once it holds a checkpoint, unless `allow_changes`; before that there is
+    nothing to lose. Weights of another form are refused in any case.
     """
     folder = Path(recipe.runs) / recipe.name
     written = folder / "recipe.toml"
+    changed: list[str] = []
     if written.is_file() and latest(folder) is not None:
-        before = load(written)
-        if digest(before) != digest(recipe):
-            differences = "; ".join(changes(before, recipe))
+        changed = recipe_changes(load(written), recipe)
+        if form := form_changes(changed):
             raise RunError(
-                f"{folder} holds a run of another recipe ({differences}); "
-                f"give this run a name of its own, as in name={recipe.name}-2, or remove the folder"
+                f"{folder} holds weights of another form ({'; '.join(form)}); give this run a name of its own, as in "
+                f"name={recipe.name}-2; model.start={folder} starts it from these weights"
             )
-    if int(os.environ.get("RANK", "0")) == 0:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(written, to_toml(recipe))
-        except OSError as error:
+        if changed and not allow_changes:
             raise RunError(
-                f"{folder} cannot be written ({error.strerror}); choose another place with runs=FOLDER"
-            ) from None
-    return folder
+                f"{folder} holds a run of another recipe ({'; '.join(changed)}); give this run a name of its own, as in "
+                f"name={recipe.name}-2, remove the folder, or go on all the same with --allow-changes, which its record "
+                "will tell"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return folder, changed
 
 
 def classes_of(recipe: Recipe) -> dict[str, int]:
@@ -74,41 +78,84 @@ def metadata(recipe: Recipe, taxonomies: Mapping[str, Taxonomy], model: Segmente
     return {"taxonomies": described, "resize": sizes}
 
 
-def check_same_data(checkpoint: Path, state: State, digests: Mapping[str, str]) -> None:
-    """Refuse to continue on other shards, or another selection of them, than the checkpoint was trained on."""
-    changed = [name for name, digest in digests.items() if state.digests.get(name) != digest]
-    if changed:
+def check_continues(
+    checkpoint: Path,
+    state: State,
+    recipe: Recipe,
+    digests: Mapping[str, str],
+    topology: Topology,
+    *,
+    allow_changes: bool = False,
+) -> list[str]:
+    """What keeps a continuation from having the losses that the run would have had: refused unless `allow_changes`.
+
+    Other shards, or another selection of them; processes and micro-steps, where normalisation depends on them.
+    """
+    other_data = data_changes(state.digests, digests)
+    done = state.step >= recipe.steps
+    other_topology = [] if done else topology_changes(state.topology, topology, recipe.model.norm)
+    remedies = ["put the old shards or key files back"] * bool(other_data)
+    remedies += ["start it as it was started before"] * bool(other_topology)
+    changed = other_data + other_topology
+    if changed and not allow_changes:
+        what = "was trained on other data" if other_data else "was trained in another way"
         raise RunError(
-            f"{checkpoint} was trained on other data: {', '.join(changed)} (digests differ), so the order of samples would "
-            "change; put the old shards or key files back, or start a run with another name"
+            f"{checkpoint} {what}: {'; '.join(changed)}: so the losses to come would be others; {', '.join(remedies)}, give "
+            "this run a name of its own (name=...), or go on all the same with --allow-changes, which its record will tell"
         )
+    return changed
 
 
-def describe(folder: Path, selected: Mapping[str, list[str]]) -> None:
-    """Write env.json and the keys of every selection (subsets/<domain>.<role>.txt)."""
+def describe(
+    folder: Path,
+    recipe: Recipe,
+    selected: Mapping[str, list[str]],
+    topology: Topology,
+    *,
+    start: int,
+    changed: list[str],
+) -> None:
+    """Add this start to env.json, then write recipe.toml and the keys of every selection (subsets/<domain>.<role>.txt)."""
     versions = {each.metadata["Name"].lower(): each.version for each in distributions()}
     own = {name: version for name, version in versions.items() if name.startswith("semiseg")}
     about = {
+        "start": start,
+        "changes": changed,
         "command": sys.argv,
+        **asdict(topology),
+        "workers": recipe.data.workers,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "packages": {name: versions.get(name) for name in ("torch", "torchvision", "timm", "accelerate", "numpy")}
         | own,
     }
-    _write(folder / "env.json", json.dumps(about, indent=2) + "\n")
-    for stream, keys in selected.items():
-        subset = folder / "subsets" / f"{stream.replace('/', '.')}.txt"
-        subset.parent.mkdir(exist_ok=True)
-        _write(subset, "\n".join(keys) + "\n")
+    try:
+        launches = [*read_launches(folder), about] if start else [about]
+        _write(folder / "env.json", json.dumps({"launches": launches}, indent=2) + "\n")
+        _write(
+            folder / "recipe.toml", to_toml(recipe)
+        )  # after the record: a change that is in force is a change that is told
+        for stream, keys in selected.items():
+            subset = folder / "subsets" / f"{stream.replace('/', '.')}.txt"
+            subset.parent.mkdir(exist_ok=True)
+            _write(subset, "\n".join(keys) + "\n")
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def read_launches(folder: Path) -> list[dict[str, Any]]:
+    """Every start of a run, oldest first: from which step, on how many processes, with which changes, from where."""
+    path = folder / "env.json"
+    return list(json.loads(path.read_text()).get("launches", [])) if path.is_file() else []
 
 
 def results(
-    recipe: Recipe, last: dict[str, Any], best: dict[str, Any], subsets: dict[str, str], *, seconds: float
+    folder: Path, recipe: Recipe, last: dict[str, Any], best: dict[str, Any], subsets: dict[str, str], *, seconds: float
 ) -> dict[str, Any]:
-    """What results.json holds. `subsets`: stream -> hash of the keys it took."""
+    """What results.json holds. `subsets`: stream -> hash of the keys it took. `launches`: every start and its changes."""
+    told = ("start", "processes", "accumulate", "precision", "changes")
     cuda = torch.cuda.is_available()
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
@@ -120,6 +167,7 @@ def results(
         "last": last,
         "best": best,
         "subsets": subsets,
+        "launches": [{name: launch[name] for name in told} for launch in read_launches(folder)],
         "hours": seconds / 3600,
         "peak_memory_bytes": peak,
     }
@@ -132,6 +180,10 @@ def read_results(folder: Path) -> dict[str, Any] | None:
 
 def write_results(folder: Path, content: dict[str, Any]) -> None:
     _write(folder / "results.json", json.dumps(content, indent=2) + "\n")
+
+
+def _unwritable(folder: Path, error: OSError) -> RunError:
+    return RunError(f"{folder} cannot be written ({error.strerror}); choose another place with runs=FOLDER")
 
 
 def _write(path: Path, text: str) -> None:
