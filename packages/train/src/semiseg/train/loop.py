@@ -4,7 +4,6 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -16,10 +15,9 @@ from torch import Tensor
 
 from semiseg.data import SemisegError
 from semiseg.data.keyed import key64
-from semiseg.methods import Losses
 from semiseg.models import Segmenter
 from semiseg.train import checkpoint, run_folder
-from semiseg.train.batches import StepData, micro_steps, steps_from
+from semiseg.train.batches import StepData, steps_from
 from semiseg.train.build import (
     Validation,
     build_learner,
@@ -33,6 +31,7 @@ from semiseg.train.console import Console, Metrics
 from semiseg.train.continuation import Topology
 from semiseg.train.evaluate import Scores, evaluate
 from semiseg.train.recipe import Recipe
+from semiseg.train.update import update
 
 
 class TrainingError(SemisegError):
@@ -108,24 +107,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
             batch = next(batches)
             waited = time.monotonic() - asked
             set_learning_rate(optimizer.param_groups, factor(step))
-            values = dict[str, Tensor]()
-            losses = Losses()
-            for index, micro in enumerate(micro_steps(batch, recipe.accumulate), start=1):
-                torch.manual_seed(key64(recipe.seed, "forward", step, index, rank))  # drop-out inside an encoder
-                micro = {
-                    domain: {role: samples.to(accelerator.device) for role, samples in roles.items()}
-                    for domain, roles in micro.items()
-                }
-                with nullcontext() if index == recipe.accumulate else accelerator.no_sync(learner):
-                    with accelerator.autocast():
-                        losses = learner(micro, step=step, steps=recipe.steps)
-                    accelerator.backward(losses.total)  # images weigh world / batch already: nothing left to divide by
-                for name, value in (losses.terms | losses.diagnostics).items():
-                    values[name] = values.get(name, 0) + value.detach()
-            if recipe.clip is not None:
-                accelerator.clip_grad_norm_(learner.parameters(), recipe.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            losses = update(recipe, accelerator, learner, optimizer, batch, step=step)
 
             done = step + 1
             console.stepped(done)
@@ -134,6 +116,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
             evaluates = bool(sources.validation) and (done % recipe.evaluate.every == 0 or at_end)
             saves = done % recipe.checkpoint.every == 0 or at_end
             if logs or evaluates or saves:
+                values = losses.terms | losses.diagnostics
                 row = {"step": done, "lr": recipe.optimizer.lr * factor(step), **reduced(values, world)}
                 check_finite(row, bare if evaluates or saves else None)
                 if metrics and logs:

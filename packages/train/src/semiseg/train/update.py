@@ -1,0 +1,45 @@
+"""One optimizer update: what happens between a batch and better weights. Nothing in it waits for a GPU."""
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from semiseg.data.keyed import key64
+from semiseg.methods import Losses
+from semiseg.train.batches import Batch, micro_steps
+from semiseg.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch.optim import Optimizer
+
+
+def update(
+    recipe: Recipe, accelerator: "Accelerator", learner: nn.Module, optimizer: "Optimizer", batch: Batch, *, step: int
+) -> Losses:
+    """Take step number `step` on this rank's batch; returns its losses, detached, summed over micro-steps. All ranks call this.
+
+    `learner` and `optimizer` are as `accelerator.prepare` gave them.
+    """
+    rank = accelerator.process_index
+    told = Losses()
+    for index, micro in enumerate(micro_steps(batch, recipe.accumulate), start=1):
+        torch.manual_seed(key64(recipe.seed, "forward", step, index, rank))  # drop-out inside an encoder
+        micro = {
+            domain: {role: samples.to(accelerator.device) for role, samples in roles.items()}
+            for domain, roles in micro.items()
+        }
+        with nullcontext() if index == recipe.accumulate else accelerator.no_sync(learner):
+            with accelerator.autocast():
+                losses: Losses = learner(micro, step=step, steps=recipe.steps)
+            accelerator.backward(losses.total)  # images weigh world / batch already: nothing left to divide by
+        for sums, values in ((told.terms, losses.terms), (told.diagnostics, losses.diagnostics)):
+            for name, value in values.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+    if recipe.clip is not None:
+        accelerator.clip_grad_norm_(learner.parameters(), recipe.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return told
