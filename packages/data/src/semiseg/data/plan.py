@@ -74,6 +74,7 @@ class Plan:
             ends = np.searchsorted(self._members, ends)
         starts = np.concatenate([[0], ends])[:-1]
         kept = ends > starts  # a shard of which nothing is taken would make a window uneven for nothing
+        self._numbers = np.flatnonzero(kept)
         self._starts, self._sizes = starts[kept], (ends - starts)[kept]
         self._samples = int(self._sizes.sum())
         if self._samples == 0:
@@ -104,6 +105,16 @@ class Plan:
             draws += [Draw(sample, number, position) for position, sample in enumerate(taken, start)]
             start += len(taken)
         return draws
+
+    def upcoming(self, position: int) -> list[int]:
+        """The shards to fetch at a position: those of its window, then those of the next one; numbers in the shard set."""
+        number, within = divmod(position, self._samples)
+        epoch = self._epoch(number)
+        first = int(np.searchsorted(epoch.ends, within, side="right")) * self.window
+        shards = epoch.shards[first : first + 2 * self.window]
+        if first + self.window >= len(epoch.shards):
+            shards = np.concatenate([shards, self._epoch(number + 1).shards[: self.window]])
+        return list(dict.fromkeys(self._numbers[shards].tolist()))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_epochs": {}, "_orders": {}}

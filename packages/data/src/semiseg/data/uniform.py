@@ -121,6 +121,10 @@ class ClassUniformPlan:
                 draws.append(Draw(next(plain).sample, epoch, position))
         return draws
 
+    def upcoming(self, position: int) -> list[int]:
+        """As `Plan.upcoming`, of the draws that follow the plan; the others come from anywhere."""
+        return self.plan.upcoming(position - int(position * self._share))
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_orders": {}}
 
