@@ -19,6 +19,25 @@ class TestEfficientNetLite0(SegmenterContract):
     settings: ClassVar[dict] = {"context": "none", "decoder": "linear", "context_channels": 16}
 
 
+class TestDeepLabV3Plus(SegmenterContract):
+    """ASPP, whose z is signed, and the decoder with a low-level path, at stride 4."""
+
+    encoder = "resnet18"
+    settings: ClassVar[dict] = {
+        "context": "aspp",
+        "context_channels": 16,
+        "context_rates": (2, 4),
+        "decoder": "deeplabv3plus",
+        "checkpointing": True,
+    }
+
+
+class TestDeepLabV3PlusAtStride2(SegmenterContract):
+    encoder = "tf_efficientnet_lite0"
+    strides = (16,)
+    settings: ClassVar[dict] = {"decoder": "deeplabv3plus", "low_stride": 2, "context_channels": 16, "norm": "frozen"}
+
+
 class TestMobileNetV3(SegmenterContract):
     encoder = "mobilenetv3_small_100"
     settings: ClassVar[dict] = {"last_relu": True, "context_channels": 16}

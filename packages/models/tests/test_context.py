@@ -1,4 +1,4 @@
-"""Pooling against torch's own, PSP against a plain double loop over regions."""
+"""Pooling against torch's own, PSP and ASPP against plain loops over regions and cells."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semiseg.models import PSP, Projection
+from semiseg.models import ASPP, PSP, Projection
 from semiseg.models.context import pool
 
 BINS = (1, 2, 3, 6)
@@ -65,6 +65,45 @@ def test_psp_refuses_a_training_batch_of_one_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"use at least 2 images a process, or norm=\"frozen\""):
         psp(torch.rand(1, 8, 5, 5))
     assert psp.eval()(torch.rand(1, 8, 5, 5)).shape == (1, 4, 5, 5)
+
+
+def test_aspp_has_the_published_number_of_parameters() -> None:
+    for channels, rates in ((256, (12, 24, 36)), (64, (6, 12))):
+        aspp = ASPP(4096, channels, rates)
+        branches = (2 + 9 * len(rates)) * 4096 * channels + (2 + len(rates)) * 2 * channels
+        expected = branches + (2 + len(rates)) * channels * channels
+        assert sum(p.numel() for p in aspp.parameters()) == expected
+    assert sum(p.numel() for p in ASPP(4096, 256).parameters()) == 30_738_944
+
+
+def test_aspp_equals_a_plain_loop_over_cells_and_taps() -> None:
+    aspp = ASPP(6, 4, (2, 5)).double().eval()
+    weights = dict(aspp.named_parameters())
+    x = torch.randn(2, 6, 7, 9, dtype=torch.float64)
+    branches = [torch.einsum("oc,bchw->bohw", weights["point.0.weight"][:, :, 0, 0], x)]
+    for k, rate in enumerate((2, 5)):
+        y = torch.zeros(2, 4, 7, 9, dtype=torch.float64)
+        for row in range(7):
+            for column in range(9):
+                for i in range(3):
+                    for j in range(3):
+                        v, u = row + rate * (i - 1), column + rate * (j - 1)
+                        if 0 <= v < 7 and 0 <= u < 9:
+                            y[:, :, row, column] += x[:, :, v, u] @ weights[f"atrous.{k}.0.weight"][:, :, i, j].t()
+        branches.append(y)
+    average = x.mean((2, 3)) @ weights["image.0.weight"][:, :, 0, 0].t()
+    branches.append(average[:, :, None, None].expand(-1, -1, 7, 9))
+    branches = [F.relu(branch / math.sqrt(1 + 1e-5)) for branch in branches]  # a fresh batch norm
+    expected = torch.einsum("oc,bchw->bohw", weights["fuse.weight"][:, :, 0, 0], torch.cat(branches, 1))
+    torch.testing.assert_close(aspp(x), expected)
+    assert expected.min() < 0
+
+
+def test_aspp_refuses_a_training_batch_of_one_with_the_remedy() -> None:
+    aspp = ASPP(8, 4)
+    with pytest.raises(ValueError, match=r"ASPP averages .*use at least 2 images a process, or norm=\"frozen\""):
+        aspp(torch.rand(1, 8, 5, 5))
+    assert aspp.eval()(torch.rand(1, 8, 5, 5)).shape == (1, 4, 5, 5)
 
 
 def test_projection_makes_signed_features_non_negative() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semiseg.models import LinearDecoder, SubpixelDecoder
+from semiseg.models import DeepLabV3PlusDecoder, LinearDecoder, SubpixelDecoder
 
 
 @pytest.mark.parametrize(("classes", "count"), [(21, 16_296), (19, 14_288), (13, 8_840), (11, 7_216)])
@@ -82,3 +82,41 @@ def test_the_linear_decoder_is_interpolation_of_the_logits_of_cells() -> None:
             top = logits[:, i, j] * (1 - b) + logits[:, i, j2] * b
             bottom = logits[:, i2, j] * (1 - b) + logits[:, i2, j2] * b
             torch.testing.assert_close(out[0, :, y, x], top * (1 - a) + bottom * a)
+
+
+@pytest.mark.parametrize(("low", "classes"), [(128, 19), (256, 21)])
+def test_the_deeplab_decoders_parameters_follow_the_closed_form(low: int, classes: int) -> None:
+    count = sum(p.numel() for p in DeepLabV3PlusDecoder(256, low, classes).parameters())
+    assert count == 48 * low + 304 * 256 * 9 + 256 * 256 * 9 + 2 * 2 * 256 + 256 * classes
+
+
+def test_the_deeplab_decoder_equals_plain_convolutions_on_interpolated_features() -> None:
+    decoder = DeepLabV3PlusDecoder(5, 3, 4, 2).double().eval()
+    weights = dict(decoder.named_parameters())
+    z, low = torch.randn(1, 5, 3, 4, dtype=torch.float64), torch.randn(1, 3, 6, 8, dtype=torch.float64)
+    fine = torch.einsum("oc,bchw->bohw", weights["low.weight"][:, :, 0, 0], low)
+    coarse = torch.empty(1, 5, 6, 8, dtype=torch.float64)
+    for y in range(6):
+        for x in range(8):
+            v, u = y * 2 / 5, x * 3 / 7  # in cells: corners lie on corners
+            i, j = min(int(v), 1), min(int(u), 2)
+            a, b = v - i, u - j
+            cell = z[..., i : i + 2, j : j + 2]
+            coarse[..., y, x] = (
+                cell[..., 0, 0] * (1 - a) * (1 - b)
+                + cell[..., 0, 1] * (1 - a) * b
+                + cell[..., 1, 0] * a * (1 - b)
+                + cell[..., 1, 1] * a * b
+            )
+    mixed = torch.cat([fine, coarse], 1)
+    for name in ("refine.0.weight", "refine.3.weight"):
+        mixed = F.relu(F.conv2d(mixed, weights[name], padding=1) / (1 + 1e-5) ** 0.5)  # a fresh batch norm
+    expected = torch.einsum("oc,bchw->bohw", weights["classify.weight"][:, :, 0, 0], mixed)
+    torch.testing.assert_close(decoder(z, low), expected)
+
+
+def test_the_deeplab_decoder_takes_low_level_features_of_odd_sizes() -> None:
+    """33 cells of an image of 65 pixels, whose z of 9 cells asks for 36."""
+    decoder = DeepLabV3PlusDecoder(5, 3, 4, 4).eval()
+    with torch.no_grad():
+        assert decoder(torch.rand(1, 5, 9, 2), torch.rand(1, 3, 33, 7)).shape == (1, 4, 36, 8)

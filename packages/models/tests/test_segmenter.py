@@ -67,6 +67,19 @@ def test_each_domain_has_its_own_decoder_on_shared_features() -> None:
         ({"norm": "frosen"}, "unknown norm 'frosen'; did you mean 'frozen'"),
         ({"decoder": "linear", "last_relu": True}, "only the sub-pixel decoder has a last ReLU"),
         ({"context_channels": 0}, "context_channels=0: expected at least 1"),
+        (
+            {"context": "aspp", "context_rates": [6, 0]},
+            r"context_rates=\[6, 0\]: expected at least one, each at least 1",
+        ),
+        ({"low_stride": 8}, r"has no low-level features at stride 8; it has 2 and 4: set that"),
+        (
+            {"encoder": "test_vit", "output_stride": 16, "decoder": "deeplabv3plus"},
+            "encoder 'test_vit' has no features finer than its output, which decoder='deeplabv3plus' needs",
+        ),
+        (
+            {"encoder": "test_vit", "output_stride": 16, "low_stride": 4},
+            "no low-level features at stride 4; nor any other finer than its output, or take another",
+        ),
     ],
 )
 def test_settings_that_can_not_be_are_one_error(settings: dict[str, Any], message: str) -> None:
@@ -86,6 +99,40 @@ def test_frozen_norm_ignores_the_batch_and_still_learns_scale_and_shift() -> Non
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms and all(m.weight.grad is not None and m.bias.grad is not None for m in norms)
     assert model.training and model.decoders.training
+
+
+@pytest.mark.parametrize(
+    ("side", "decoded", "low_stride", "stride"), [(64, 32, 2, 8), (65, 36, 2, 8), (65, 18, 4, 8), (65, 40, 2, 16)]
+)
+def test_the_deeplab_decoder_works_at_the_low_level_stride(
+    side: int, decoded: int, low_stride: int, stride: int
+) -> None:
+    model = small(decoder="deeplabv3plus", context="aspp", low_stride=low_stride, output_stride=stride).eval()
+    assert model.upsampling == stride // low_stride
+    with torch.no_grad():
+        features = model.encode(images(1, side, 32))
+        assert features.low is not None and features.low.shape[2] == -(-side // low_stride)
+        assert model.decode(features).shape == (1, 21, decoded, 32 // low_stride)
+        assert model(images(1, side, 32)).shape == (1, 21, side, 32)
+
+
+def test_norms_of_the_deeplab_parts_are_synchronised_or_frozen_too_and_of_domains_that_come_later() -> None:
+    parts: dict[str, Any] = {"decoder": "deeplabv3plus", "context": "aspp"}
+    for norm in ("sync", "frozen"):
+        model = small(norm=norm, **parts).train()
+        model.add_domain("room", 5)
+        before = copy.deepcopy(model.state_dict())
+        x = images(2, 32, 40)
+        model(x, "room").square().mean().backward()
+        norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+        if norm == "sync":
+            synchronised = (SyncBatchNorm2d, torch.nn.SyncBatchNorm)
+            assert all(isinstance(m, synchronised) for m in norms)
+        else:
+            assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+            with torch.no_grad():
+                torch.testing.assert_close(model(x, "room")[:1], model(x[:1], "room"), rtol=1e-4, atol=1e-5)
+        assert norms and all(p.grad is not None for p in model.decoders["room"].parameters())
 
 
 def test_batch_norm_follows_the_batch() -> None:

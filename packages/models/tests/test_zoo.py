@@ -74,6 +74,33 @@ def test_norm_can_be_chosen_anew_and_sync_is_read_as_batch(saved: Path, tmp_path
     assert torch.equal(from_pretrained(tmp_path / "sync")(x), from_pretrained(saved)(x))
 
 
+def test_a_file_from_before_rates_and_low_strides_still_loads(saved: Path, tmp_path: Path) -> None:
+    old = json.loads((saved / "config.json").read_text())
+    del old["model"]["low_stride"], old["model"]["context_rates"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    (tmp_path / "model.safetensors").write_bytes((saved / "model.safetensors").read_bytes())
+    assert from_pretrained(tmp_path).config == from_pretrained(saved).config
+
+
+def test_an_encoder_comes_from_a_run_a_step_or_their_file_and_context_and_decoder_do_not(tmp_path: Path) -> None:
+    """The step from one label space to another, with the networks of the papers' parts."""
+    parts: dict[str, Any] = {"context": "aspp", "context_rates": (2, 3), "decoder": "deeplabv3plus", "low_stride": 2}
+    source = small(classes={"streets-65": 65}, **parts)
+    source.encoder.normalise_by((0.1, 0.2, 0.3), (1, 1, 2))
+    step = save_pretrained(source, tmp_path / "run" / "step-00000040")
+    for place in (tmp_path / "run", step, step / "model.safetensors"):
+        model = small(classes={"cityscapes": 19}, weights=place, **parts)
+        assert model.config["mean"] == [0.1, 0.2, 0.3]
+        for name, tensor in source.encoder.state_dict().items():
+            assert torch.equal(model.encoder.state_dict()[name], tensor), (place, name)
+        fuse = model.context.state_dict()["fuse.weight"]
+        assert not torch.equal(fuse, source.context.state_dict()["fuse.weight"])
+    tagged = json.loads((step / "config.json").read_text())
+    tagged["model"]["encoder"] += ".lamb_in1k"  # the same network, said with the weights that it once started from
+    (step / "config.json").write_text(json.dumps(tagged))
+    assert load_encoder(small(), step) == len(source.encoder.body.state_dict())
+
+
 def test_an_encoder_moves_between_label_spaces_with_its_normalisation(
     saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,13 +1,15 @@
 """Segmentation networks: any timm encoder, a context module, one main decoder for each label space."""
 
-from semiseg.models.context import PSP, Projection
-from semiseg.models.decoder import LinearDecoder, SubpixelDecoder
+from semiseg.models.context import ASPP, PSP, Projection
+from semiseg.models.decoder import DeepLabV3PlusDecoder, LinearDecoder, SubpixelDecoder
 from semiseg.models.encoder import Encoder, Features
 from semiseg.models.segmenter import Segmenter
 from semiseg.models.zoo import create_segmenter, from_pretrained, load_encoder, save_pretrained
 
 __all__ = [
+    "ASPP",
     "PSP",
+    "DeepLabV3PlusDecoder",
     "Encoder",
     "Features",
     "LinearDecoder",

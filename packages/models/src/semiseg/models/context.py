@@ -1,7 +1,7 @@
-"""What looks around: turns encoder features into z, non-negative features of a chosen number of channels.
+"""What looks around: turns encoder features into z, features of a chosen number of channels.
 
-Both modules end in batch norm and ReLU, so z >= 0 whatever the encoder: CCT's F-Drop ranks cells by their sum over
-channels, which means nothing for signed features.
+PSP and Projection end in batch norm and ReLU, so z >= 0 whatever the encoder: CCT's F-Drop ranks cells by their sum over
+channels, which means nothing for signed features. ASPP ends in a plain convolution, as published, and its z is signed.
 """
 
 from collections.abc import Sequence
@@ -30,16 +30,41 @@ class PSP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, in_channels, h, w] -> [b, channels, h, w], >= 0."""
-        if len(x) == 1 and 1 in self.bins and _averages_over_batch(self.branches[0]):
-            raise ValueError(
-                "PSP averages each channel of an image to one number, which batch norm can't normalise over a training "
-                'batch of one image; use at least 2 images a process, or norm="frozen", or context="none"'
-            )
+        if 1 in self.bins:
+            _refuse_batch_of_one("PSP", x, self.branches[0])
         size = (x.shape[-2], x.shape[-1])
         pooled = pool(x, self.bins)
         maps = [branch(p) for branch, p in zip(self.branches, pooled, strict=True)]
         maps = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps]
         return self.fuse(torch.cat([x, *maps], dim=1))
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: 3x3 convolutions at several rates beside a 1x1 one and the image's average.
+
+    Each branch has `channels` channels, BN and ReLU; the concatenation goes through a 1x1 convolution to `channels`,
+    without bias, BN or ReLU. With 4096 -> 256 and three rates: 30,738,944 parameters.
+
+    rates: distances between the taps of the 3x3 convolutions, in cells, taken as they are whatever the output stride:
+    12, 24, 36 are for stride 8; the same reach at stride 16 is 6, 12, 18. Chen et al. 2018, section 3.1; the last
+    convolution as in Zhu et al. 2019.
+    """
+
+    def __init__(self, in_channels: int, channels: int = 256, rates: Sequence[int] = (12, 24, 36)) -> None:
+        super().__init__()
+        self.rates = tuple(rates)
+        self.point = _conv_bn_relu(in_channels, channels, 1)
+        self.atrous = nn.ModuleList(_conv_bn_relu(in_channels, channels, 3, rate) for rate in self.rates)
+        self.image = _conv_bn_relu(in_channels, channels, 1)
+        self.fuse = nn.Conv2d(channels * (2 + len(self.rates)), channels, 1, bias=False)
+        nn.init.kaiming_normal_(self.fuse.weight, nonlinearity="linear")
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, in_channels, h, w] -> [b, channels, h, w]."""
+        _refuse_batch_of_one("ASPP", x, self.image)
+        around = self.image(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
+        return self.fuse(torch.cat([self.point(x), *(branch(x) for branch in self.atrous), around], dim=1))
 
 
 class Projection(nn.Sequential):
@@ -80,10 +105,18 @@ def _regions(size: int, n: int, device: torch.device) -> Tensor:
     return ((cell >= start) & (cell < stop)).float()
 
 
-def _conv_bn_relu(in_channels: int, channels: int, kernel: int) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=False)
+def _conv_bn_relu(in_channels: int, channels: int, kernel: int, rate: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, channels, kernel, padding=rate * (kernel // 2), dilation=rate, bias=False)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())
+
+
+def _refuse_batch_of_one(module: str, x: Tensor, branch: nn.Module) -> None:
+    if len(x) == 1 and _averages_over_batch(branch):
+        raise ValueError(
+            f"{module} averages each channel of an image to one number, which batch norm can't normalise over a training "
+            'batch of one image; use at least 2 images a process, or norm="frozen", or context="none"'
+        )
 
 
 def _averages_over_batch(branch: nn.Module) -> bool:

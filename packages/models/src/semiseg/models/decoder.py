@@ -1,7 +1,7 @@
 """From z, [b, channels, h, w], to class logits at the decoder's resolution, [b, classes, stride * h, stride * w].
 
-A decoder never mixes neighbouring cells of z before its upsampling: that is what lets auxiliary decoders be evaluated
-together.
+CCT's two decoders never mix neighbouring cells of z before their upsampling: that is what lets auxiliary decoders be
+evaluated together. DeepLabV3+'s sees low-level features too, and serves as a main decoder alone.
 """
 
 import torch
@@ -66,6 +66,45 @@ class LinearDecoder(nn.Module):
         """[b, channels, h, w] -> [b, classes, stride * h, stride * w]."""
         size = (z.shape[-2] * self.stride, z.shape[-1] * self.stride)
         return F.interpolate(self.project(z), size=size, mode="bilinear", align_corners=False)
+
+
+class DeepLabV3PlusDecoder(nn.Module):
+    """Refines z by low-level features: 1x1 convolution of those to 48 channels, two 3x3 ones of both to 256, classes.
+
+    No convolution has a bias; the 3x3 ones have BN and ReLU. Parameters: 48 low_channels + 9 * 256 (channels + 48) +
+    9 * 256^2 + 4 * 256 + 256 classes. Chen et al. 2018, section 3.1, without BN on the 48 channels, as in Zhu et al.
+    2019.
+
+    Args:
+        channels, low_channels, classes: of z, of the low-level features, of the logits.
+        stride: cells of the low-level features a cell of z.
+    """
+
+    def __init__(self, channels: int, low_channels: int, classes: int, stride: int = 4) -> None:
+        super().__init__()
+        self.stride = stride
+        self.low = nn.Conv2d(low_channels, 48, 1, bias=False)
+        layers: list[nn.Module] = []
+        for width in (channels + 48, 256):
+            layers += [nn.Conv2d(width, 256, 3, padding=1, bias=False), nn.BatchNorm2d(256), nn.ReLU()]
+        self.refine = nn.Sequential(*layers)
+        self.classify = nn.Conv2d(256, classes, 1, bias=False)
+        for conv in (self.low, *(layer for layer in layers if isinstance(layer, nn.Conv2d))):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        nn.init.normal_(self.classify.weight, std=0.01)  # logits start near zero
+
+    def forward(self, z: Tensor, low: Tensor) -> Tensor:
+        """[b, channels, h, w] and [b, low_channels, h', w'] -> [b, classes, stride * h, stride * w].
+
+        The low-level features of an image whose sides are multiples of the network's stride have just that size; others
+        are resized to it (bilinear, align_corners=True, as z is).
+        """
+        size = (z.shape[-2] * self.stride, z.shape[-1] * self.stride)
+        fine = self.low(low)
+        if fine.shape[-2:] != size:
+            fine = F.interpolate(fine, size, mode="bilinear", align_corners=True)
+        coarse = F.interpolate(z, size, mode="bilinear", align_corners=True)
+        return self.classify(self.refine(torch.cat([fine, coarse], dim=1)))
 
 
 @torch.no_grad()

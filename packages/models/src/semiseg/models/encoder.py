@@ -1,4 +1,4 @@
-"""Any timm network as the encoder of a segmenter, at the output stride that is asked for."""
+"""Any timm network, or WideResNet38, as the encoder of a segmenter, at the output stride that is asked for."""
 
 import difflib
 import math
@@ -11,15 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.models.checkpointing import checkpoint_blocks, keep_activations
+from semiseg.models.wide_resnet import WideResNet38
+
 STRIDES = (8, 16, 32)
+OWN = "wide_resnet38"  # the name of the encoder that is not timm's
 
 
 @dataclass
 class Features:
     """What an encoder, or an encoder and its context, makes of a batch of images.
 
-    deep: [b, C, h, w] with h = ceil(H / stride). low: [b, C', ceil(H/4), ceil(W/4)], or the finest there is, or None.
-    size: (H, W) of the images.
+    deep: [b, C, h, w] with h = ceil(H / stride). low: [b, C', ceil(H/s), ceil(W/s)] at the encoder's `low_stride` s, or
+    None. size: (H, W) of the images.
     """
 
     deep: Tensor
@@ -28,19 +32,21 @@ class Features:
 
 
 class Encoder(nn.Module):
-    """A timm network without its head: images in [0, 1] to `Features` at 1 / `stride` of their size.
+    """A network without its head: images in [0, 1] to `Features` at 1 / `stride` of their size.
 
     The images are normalised here, by the mean and the standard deviation of the network's pre-training. Whatever the
     network does at odd sizes, the features measure ceil(H / stride) x ceil(W / stride): a network that rounds down, or
     takes multiples of its stride only, gets its images zero-padded at the right and at the bottom.
 
     Args:
-        name: timm's name of the network, such as "resnet50s".
+        name: timm's name of the network, such as "resnet50s"; or "wide_resnet38", at stride 8.
         stride: 8, 16 or 32. Strides of the last stages become dilations where the network can do that.
         pretrained: take timm's weights (downloads); otherwise they are random, from torch's global generator.
         mean, std: three numbers each; timm's values for this network where not given.
+        low_stride: stride of the low-level features; by default 4, or the finest that the network has.
+        checkpointing: keep the inputs of blocks alone for the backward pass (`checkpoint_blocks`). Can be set later.
 
-    Raises ValueError: no such network, or not at this stride. RuntimeError: the pretrained weights can't be had.
+    Raises ValueError: no such network, or not at these strides. RuntimeError: the pretrained weights can't be had.
     """
 
     body: Any  # timm's network; its features
@@ -55,13 +61,14 @@ class Encoder(nn.Module):
         pretrained: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        low_stride: int | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.stride = name, stride
         self.body = _build(name, stride, pretrained=pretrained)
         channels, strides = self.body.feature_info.channels(), self.body.feature_info.reduction()
-        fine = [i for i, s in enumerate(strides) if s == (4 if 4 in strides else min(strides)) and s < stride]
-        self._low = fine[-1] if fine else None
+        self._low = _low_level(name, strides, stride, low_stride)
         self._channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")  # Swin and its kin
         self.channels: int = channels[-1]
         self.low_channels: int | None = None if self._low is None else channels[self._low]
@@ -70,6 +77,7 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.empty(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.empty(3, 1, 1), persistent=False)
         self.normalise_by(published["mean"] if mean is None else mean, published["std"] if std is None else std)
+        self.checkpointing = checkpointing
         self.pads = False
         if not self._rounds_up():
             self.pads = True
@@ -77,6 +85,19 @@ class Encoder(nn.Module):
                 raise ValueError(
                     f"encoder {name!r} does not take images of any size; take another one, such as {_popular()}"
                 )
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether blocks are computed again in the backward pass, which needs less memory and more time."""
+        return self._checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, wanted: bool) -> None:
+        if not wanted:
+            keep_activations(self.body)
+        elif not checkpoint_blocks(self.body):
+            raise ValueError(f"encoder {self.name!r} has no blocks to checkpoint; leave checkpointing out")
+        self._checkpointing = wanted
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the mean and the standard deviation that images are normalised by (three numbers each, of [0, 1])."""
@@ -126,6 +147,8 @@ class Encoder(nn.Module):
 
 def _build(name: str, stride: int, *, pretrained: bool) -> Any:
     """The timm network with `features_only`, its last feature at the asked stride."""
+    if name == OWN:
+        return _build_own(stride, pretrained=pretrained)
     _check_name(name)
     if stride not in STRIDES:
         raise ValueError(f"output stride {stride} of encoder {name!r}: expected one of {', '.join(map(str, STRIDES))}")
@@ -150,9 +173,34 @@ def _build(name: str, stride: int, *, pretrained: bool) -> Any:
         ) from error
 
 
+def _build_own(stride: int, *, pretrained: bool) -> WideResNet38:
+    if stride != 8:
+        raise ValueError(f"encoder {OWN!r} has no output stride {stride}; it has 8: set that, or take another encoder")
+    if pretrained:
+        raise ValueError(
+            f'timm publishes no weights of encoder {OWN!r}; set model.encoder.weights = "none" for random ones, or to a '
+            ".safetensors or .pth file, or to a run or the folder of a saved model"
+        )
+    return WideResNet38()
+
+
+def _low_level(name: str, strides: Sequence[int], stride: int, wanted: int | None) -> int | None:
+    """Which of the features, at `strides`, are the low-level ones: the last of the wanted stride, finer than `stride`."""
+    finer = sorted({s for s in strides if s < stride})
+    if wanted is not None and wanted not in finer:
+        has = f"it has {' and '.join(map(str, finer))}: set that" if finer else "nor any other finer than its output"
+        raise ValueError(
+            f"encoder {name!r} has no low-level features at stride {wanted}; {has}, or take another encoder"
+        )
+    if not finer:
+        return None
+    low = wanted or (4 if 4 in finer else finer[0])
+    return max(i for i, s in enumerate(strides) if s == low)
+
+
 def _check_name(name: str) -> None:
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.6)
+        near = difflib.get_close_matches(name, [*timm.list_models(), OWN], n=4, cutoff=0.6)
         meant = f"did you mean {' or '.join(map(repr, near))}?" if near else f"take one such as {_popular()};"
         raise ValueError(f"unknown encoder {name!r}; {meant} timm.list_models() lists them all")
     architecture, dot, tag = name.partition(".")

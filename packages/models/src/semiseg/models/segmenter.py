@@ -3,20 +3,20 @@
 import copy
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from semiseg.models.context import PSP, Projection
-from semiseg.models.decoder import LinearDecoder, SubpixelDecoder
+from semiseg.models.context import ASPP, PSP, Projection
+from semiseg.models.decoder import DeepLabV3PlusDecoder, LinearDecoder, SubpixelDecoder
 from semiseg.models.encoder import Encoder, Features
 from semiseg.models.norm import synchronised
 
-ContextKind = Literal["psp", "none"]
-DecoderKind = Literal["subpixel", "linear"]
+ContextKind = Literal["psp", "aspp", "none"]
+DecoderKind = Literal["subpixel", "linear", "deeplabv3plus"]
 Norm = Literal["batch", "sync", "frozen"]
 
 
@@ -26,20 +26,21 @@ class Segmenter(nn.Module):
     Args:
         encoder: where features come from; its stride is the stride of the network.
         classes: number of classes of each domain, such as {"cityscapes": 19, "sunrgbd": 13}.
-        context: "psp" (pyramid pooling) or "none" (a 1x1 convolution, BN and ReLU).
+        context: "psp" (pyramid pooling), "aspp" (atrous pyramid; z is signed) or "none" (a 1x1 convolution, BN and ReLU).
         context_channels: channels of z, the features that decoders see.
-        decoder: "subpixel" (CCT's) or "linear" (1x1 convolution and bilinear upsampling).
+        context_rates: of "aspp", in cells of z.
+        decoder: "subpixel" (CCT's), "linear" (1x1 convolution and bilinear upsampling) or "deeplabv3plus", which also
+            sees the encoder's low-level features and works at their stride.
         last_relu: the sub-pixel decoder ends in a ReLU, as in CCT's released code.
         norm: "batch" normalises by the batch of this process in training; "sync" by the batch of all processes;
-            "frozen" always by the running statistics of encoder and context, also in training mode, while
-            scale and shift go on learning: for small batches and pretrained weights. A context that starts from
-            random weights then has BN that starts as the identity.
+            "frozen" always by the running statistics, also in training mode, while scale and shift go on learning: for
+            small batches and pretrained weights. What starts from random weights then has BN that starts as the identity.
 
     Raises ValueError: any of these is not what is listed, each error with its remedy.
     """
 
     encoder: Encoder
-    context: PSP | Projection
+    context: PSP | ASPP | Projection
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Segmenter(nn.Module):
         *,
         context: ContextKind = "psp",
         context_channels: int = 512,
+        context_rates: Sequence[int] = (12, 24, 36),
         decoder: DecoderKind = "subpixel",
         last_relu: bool = False,
         norm: Norm = "batch",
@@ -60,18 +62,33 @@ class Segmenter(nn.Module):
             raise ValueError(f"last_relu=True with decoder={decoder!r}: only the sub-pixel decoder has a last ReLU")
         if context_channels < 1:
             raise ValueError(f"context_channels={context_channels}: expected at least 1")
+        if not context_rates or min(context_rates) < 1:
+            raise ValueError(f"context_rates={list(context_rates)}: expected at least one, each at least 1")
+        if decoder == "deeplabv3plus" and encoder.low_channels is None:
+            raise ValueError(
+                f"encoder {encoder.name!r} has no features finer than its output, which decoder='deeplabv3plus' needs; "
+                "take another encoder, or decoder='subpixel' or 'linear'"
+            )
         _check_classes(classes)
         self.encoder = encoder
-        self.context = (PSP if context == "psp" else Projection)(encoder.channels, context_channels)
+        match context:
+            case "psp":
+                self.context = PSP(encoder.channels, context_channels)
+            case "aspp":
+                self.context = ASPP(encoder.channels, context_channels, context_rates)
+            case "none":
+                self.context = Projection(encoder.channels, context_channels)
         self.decoders = nn.ModuleDict()
         self.classes: dict[str, int] = {}
         self.channels, self.stride, self.norm = context_channels, encoder.stride, norm
         self.metadata: dict[str, Any] = {}  # what save_pretrained was given, after from_pretrained
         self._kinds = {"context": context, "decoder": decoder, "last_relu": last_relu}
+        self._rates = [int(rate) for rate in context_rates] if context == "aspp" else None
+        if norm == "sync":  # in place: neither is a batch norm itself
+            synchronised(self.encoder)
+            synchronised(self.context)
         for domain, count in classes.items():
             self.add_domain(domain, count)
-        if norm == "sync":
-            synchronised(self)  # in place: this module is no batch norm itself
         self.train(self.training)
 
     def add_domain(self, domain: str, classes: int) -> None:
@@ -82,13 +99,20 @@ class Segmenter(nn.Module):
         if domain in self.classes:
             raise ValueError(f"this model has a domain {domain!r} already, of {self.classes[domain]} classes")
         _check_classes({domain: classes})
-        if self._kinds["decoder"] == "subpixel":
+        kind = self._kinds["decoder"]
+        if kind == "subpixel":
             last_relu = bool(self._kinds["last_relu"])
-            head = SubpixelDecoder(self.channels, classes, self.stride, last_relu=last_relu)
+            head = SubpixelDecoder(self.channels, classes, self.upsampling, last_relu=last_relu)
+        elif kind == "linear":
+            head = LinearDecoder(self.channels, classes, self.upsampling)
         else:
-            head = LinearDecoder(self.channels, classes, self.stride)
+            assert self.encoder.low_channels is not None
+            head = DeepLabV3PlusDecoder(self.channels, self.encoder.low_channels, classes, self.upsampling)
+        if self.norm == "sync":
+            synchronised(head)
         self.decoders[domain] = head.to(self.encoder.mean.device)
         self.classes[domain] = classes
+        self.train(self.training)
 
     def only(self, domain: str) -> "Segmenter":
         """A copy with the decoder of one domain alone: the same logits for it, without the others' weights."""
@@ -96,6 +120,13 @@ class Segmenter(nn.Module):
         for other in set(self.classes) - {self._domain(domain)}:
             del alone.decoders[other], alone.classes[other]
         return alone
+
+    @property
+    def upsampling(self) -> int:
+        """How much larger a decoder's logits are than z: the stride, or with "deeplabv3plus" stride / low_stride."""
+        if self._kinds["decoder"] != "deeplabv3plus":
+            return self.stride
+        return self.stride // (self.encoder.low_stride or 1)
 
     @property
     def mean(self) -> Tensor:
@@ -114,11 +145,13 @@ class Segmenter(nn.Module):
         return {
             "encoder": self.encoder.name,
             "output_stride": self.stride,
+            "low_stride": self.encoder.low_stride,
             "mean": mean,
             "std": std,
             "classes": dict(self.classes),
             "context": self._kinds["context"],
             "context_channels": self.channels,
+            "context_rates": self._rates,
             "decoder": self._kinds["decoder"],
             "last_relu": self._kinds["last_relu"],
             "norm": self.norm,
@@ -136,21 +169,26 @@ class Segmenter(nn.Module):
         return F.interpolate(logits, size=features.size, mode="bilinear", align_corners=True)
 
     def encode(self, images: Tensor) -> Features:
-        """Images -> Features whose `deep` is z, [b, channels, ceil(H / stride), ceil(W / stride)], >= 0."""
+        """Images -> Features whose `deep` is z, [b, channels, ceil(H / stride), ceil(W / stride)]; >= 0 but for "aspp"."""
         features = self.encoder(images)
         return Features(self.context(features.deep), features.low, features.size)
 
     def decode(self, features: Features, domain: str | None = None) -> Tensor:
-        """Features -> logits at decoder resolution, [b, C, stride * h, stride * w]; 64 -> 64, 65 -> 72, 321 -> 328."""
-        return self.decoders[self._domain(domain)](features.deep)
+        """Features -> logits at decoder resolution, [b, C, u h, u w] with u = `upsampling`.
+
+        With "subpixel" and "linear" 64 -> 64, 65 -> 72, 321 -> 328; with "deeplabv3plus" that by the low-level stride.
+        """
+        decoder = self.decoders[self._domain(domain)]
+        if isinstance(decoder, DeepLabV3PlusDecoder):
+            return decoder(features.deep, features.low)
+        return decoder(features.deep)
 
     def train(self, mode: bool = True) -> "Segmenter":
         super().train(mode)
         if self.norm == "frozen":
-            for part in (self.encoder, self.context):
-                for module in part.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
 
     def _domain(self, domain: str | None) -> str:

@@ -8,7 +8,7 @@ import pickle
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,25 +35,31 @@ def create_segmenter(
     weights: str | os.PathLike[str] = "timm",
     context: ContextKind = "psp",
     context_channels: int = 512,
+    context_rates: Sequence[int] = (12, 24, 36),
     decoder: DecoderKind = "subpixel",
+    low_stride: int | None = None,
     last_relu: bool = False,
     norm: Norm = "batch",
+    checkpointing: bool = False,
 ) -> Segmenter:
     """A new segmenter, in training mode; random parts come from torch's global generator.
 
-    encoder: a name of timm's. weights: "timm" (the published ones; downloads), "none" (random), or whatever
-    `load_encoder` takes. The other settings are those of `Segmenter`.
+    encoder, low_stride, checkpointing: as `Encoder` has them. weights: "timm" (the published ones; downloads), "none"
+    (random), or whatever `load_encoder` takes. The other settings are those of `Segmenter`.
 
     Raises ValueError for settings that can't be, FileNotFoundError for weights that aren't there, RuntimeError where
     the published weights can't be fetched.
     """
     source = os.fspath(weights)
-    body = Encoder(encoder, output_stride, pretrained=source == "timm")
+    body = Encoder(
+        encoder, output_stride, pretrained=source == "timm", low_stride=low_stride, checkpointing=checkpointing
+    )
     model = Segmenter(
         body,
         classes,
         context=context,
         context_channels=context_channels,
+        context_rates=context_rates,
         decoder=decoder,
         last_relu=last_relu,
         norm=norm,
@@ -108,10 +114,16 @@ def from_pretrained(path: str | os.PathLike[str], *, norm: Norm | None = None) -
         saved_norm = "batch" if settings["norm"] == "sync" else settings["norm"]
         with torch.random.fork_rng(devices=[]):  # loading a model leaves the caller's random numbers alone
             encoder = Encoder(
-                settings["encoder"], settings["output_stride"], mean=settings["mean"], std=settings["std"]
+                settings["encoder"],
+                settings["output_stride"],
+                mean=settings["mean"],
+                std=settings["std"],
+                low_stride=settings.get("low_stride"),  # older files do not say, and have the default
             )
-            parts = ("classes", "context", "context_channels", "decoder", "last_relu")
-            model = Segmenter(encoder, **{key: settings[key] for key in parts}, norm=norm or saved_norm)
+            parts = {key: settings[key] for key in ("classes", "context", "context_channels", "decoder", "last_relu")}
+            if rates := settings.get("context_rates"):
+                parts["context_rates"] = rates
+            model = Segmenter(encoder, **parts, norm=norm or saved_norm)
     except KeyError as error:
         raise ValueError(f"{folder / CONFIG}: model.{error.args[0]} is missing; was the file edited?") from error
     _fill(model.state_dict(), tensors, folder / WEIGHTS, "this model")
@@ -123,18 +135,23 @@ def load_encoder(model: Segmenter, path: str | os.PathLike[str]) -> int:
     """Give the model's encoder the weights found at `path`; returns how many tensors were loaded.
 
     path: a .safetensors or .pth file of the encoder's weights (timm's names; more than the encoder needs is fine, such
-    as a classifier), or a folder or hub id of a saved segmenter or a run: its encoder, whatever its label spaces, and
-    the mean and standard deviation that it was trained with.
+    as a classifier), or a folder or hub id of a saved segmenter or a run (the model of its last step), or the
+    model.safetensors in such a folder: its encoder, whatever its label spaces, and the mean and standard deviation that
+    it was trained with.
 
     Raises FileNotFoundError: nothing there. ValueError: another encoder, or tensors missing or of other shapes.
     """
     place = _locate(os.fspath(path))
     encoder = model.encoder
     moments = encoder.moments
+    if place.name == WEIGHTS and (place.parent / CONFIG).is_file():
+        place = place.parent
     if place.is_dir():
         place = _model_folder(place)
         settings, _ = _read_config(place / CONFIG)
-        if settings.get("encoder") != encoder.name:
+        if (
+            str(settings.get("encoder")).partition(".")[0] != encoder.name.partition(".")[0]
+        ):  # what follows names weights
             raise ValueError(f"{place}: holds encoder {settings.get('encoder')!r}, the model has {encoder.name!r}")
         moments = (settings["mean"], settings["std"])
         place = place / WEIGHTS

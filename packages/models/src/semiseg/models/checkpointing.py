@@ -1,0 +1,70 @@
+"""Gradient checkpointing: a block keeps its input alone, and is computed again in the backward pass."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+def checkpoint_blocks(network: nn.Module) -> int:
+    """Checkpoint each block of `network` whenever gradients are wanted; returns how many blocks there are.
+
+    A block is the outermost member of an `nn.Sequential` that has two layers with parameters or more and is no
+    `nn.Sequential` itself: a residual block of a ResNet, an inverted one of an EfficientNet, a transformer's layer.
+    Losses, gradients and running statistics stay as they are: the second pass sees the first one's random numbers and
+    precision, and batch norm does not track it. Names of parameters stay as well. Works under DDP.
+    """
+    found = list(_blocks(network))
+    for block in found:
+        block.forward = partial(_forward, block)
+    return len(found)
+
+
+def keep_activations(network: nn.Module) -> None:
+    """Undo `checkpoint_blocks`."""
+    for block in _blocks(network):
+        block.__dict__.pop("forward", None)
+
+
+def _blocks(network: nn.Module) -> Iterator[nn.Module]:
+    for child in network.children():
+        layers = sum(1 for module in child.modules() if any(True for _ in module.parameters(recurse=False)))
+        if isinstance(network, nn.Sequential) and not isinstance(child, nn.Sequential) and layers > 1:
+            yield child
+        else:
+            yield from _blocks(child)
+
+
+def _forward(block: nn.Module, *inputs: Any, **named: Any) -> Any:
+    run = partial(type(block).forward, block)
+    if not torch.is_grad_enabled():
+        return run(*inputs, **named)
+    return checkpoint(run, *inputs, use_reentrant=False, context_fn=partial(_passes, block), **named)
+
+
+def _passes(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What surrounds the first pass, and what surrounds the second."""
+    return nullcontext(), _untracked(block)
+
+
+@contextmanager
+def _untracked(block: nn.Module) -> Iterator[None]:
+    """Let batch norm track a copy of its statistics.
+
+    It can't be told to track nothing: autograd would save other tensors in the second pass than in the first, which
+    checkpointing takes for an error.
+    """
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    kept = [dict(norm._buffers) for norm in norms]
+    for norm, buffers in zip(norms, kept, strict=True):
+        norm._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers.update(buffers)
