@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from semiseg.data.errors import DataError, SemisegError
     from semiseg.data.keyed import generator, key64, permutation
     from semiseg.data.manifest import Manifest, ShardEntry
+    from semiseg.data.merge import merge
     from semiseg.data.paint import colourise, contact_sheet, overlay
+    from semiseg.data.parts import shard_part
     from semiseg.data.plan import Draw, Ordered, Plan, share
+    from semiseg.data.pool import Pool
     from semiseg.data.shard import shard
-    from semiseg.data.shards import Pool, Sample, ShardSet
+    from semiseg.data.shards import Sample, ShardSet
     from semiseg.data.subset import by_keys, digest_of, sequence, stratified
     from semiseg.data.taxonomy import RawSpace, Taxonomy
     from semiseg.data.testing import AdapterContract as AdapterContract
@@ -45,10 +48,13 @@ _HOMES = {
     "errors": "DataError SemisegError",
     "keyed": "generator key64 permutation",
     "manifest": "Manifest ShardEntry",
+    "merge": "merge",
     "paint": "colourise contact_sheet overlay",
+    "parts": "shard_part",
     "plan": "Draw Ordered Plan share",
+    "pool": "Pool",
     "shard": "shard",
-    "shards": "Pool Sample ShardSet",
+    "shards": "Sample ShardSet",
     "subset": "by_keys digest_of sequence stratified",
     "taxonomy": "RawSpace Taxonomy",
     "testing": "AdapterContract",
@@ -92,11 +98,13 @@ __all__ = [
     "generator",
     "installed",
     "key64",
+    "merge",
     "open_dataset",
     "overlay",
     "permutation",
     "sequence",
     "shard",
+    "shard_part",
     "share",
     "stratified",
     "verify",
@@ -116,7 +124,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `shard` and `verify` functions: importing the modules of those names would put them in their place."""
+    """Keeps `shard`, `merge` and `verify` functions: importing the modules of those names would put them in their place."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):

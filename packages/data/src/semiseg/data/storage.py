@@ -1,50 +1,66 @@
-"""Where bytes come from and go to: any fsspec URL for reading, local folders for writing.
+"""Where bytes come from and go to: local folders, and any URL that fsspec knows.
 
 Reads are whole files or ranges. Local files are read with pread on descriptors that each process opens for itself;
-remote file systems are opened after a fork, never before it. Writes appear whole or not at all.
+remote file systems are opened after a fork, never before it, and asked again when the network fails. Writes appear whole
+or not at all.
 """
 
 import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from semiseg.data.errors import DataError
+from semiseg.data.remote import REQUEST_S, UPLOAD_BYTES_S, Remote, check_url, timed
+from semiseg.data.retry import ShortRead, persist, status
 
+if TYPE_CHECKING:
+    from semiseg.data.place import RemotePath
+
+PART = 1 << 23  # bytes of a request; a failure costs no more to repeat
 _OPEN_FILES = 64  # descriptors kept a storage: far below the usual limit of 1,024 a process
 
 
 class Storage:
-    """A folder of shards, local or remote (`memory://...`, `s3://...`, `file://...`). Pickles as its URL alone."""
+    """A folder of files, local or remote (`s3://...`, `https://...`, `memory://...`, `file://...`). Pickles as its URL alone.
+
+    Remote reads are tried again as `retry.persist` says; they raise FileNotFoundError, and DataError for all else. Local
+    ones raise OSErrors. DataError for a URL that holds credentials.
+    """
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         self.url = str(url).rstrip("/") or "/"
         self.folder = local_path(self.url)  # None where remote
+        self._remote = Remote(self.url)
         self._reset()
+        if self.folder is None:
+            check_url(self.url)
 
     def where(self, name: str) -> str:
         """The full name of a file, for messages."""
         return f"{self.url}/{name}"
 
     def read(self, name: str) -> bytes:
-        """A whole file. Raises FileNotFoundError and other OSErrors."""
+        """A whole file."""
         if self.folder is not None:
             return (self.folder / name).read_bytes()
-        system, root = self._remote()
-        return system.cat_file(f"{root}/{name}")
+        return self.read_range(name, 0, self.size(name))
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes start..stop of a file; fewer where the file ends before `stop`."""
-        if self.folder is None:
-            system, root = self._remote()
-            return system.cat_file(f"{root}/{name}", start=start, end=stop)
-        file = self._local(name)
+        descriptor = None if self.folder is None else self._local(name)
         parts, at = [], start
-        while at < stop and (part := os.pread(file.descriptor, stop - at, at)):  # one read gives at most 2 GiB
+        while at < stop:
+            if descriptor is None:
+                part = self._request(name, at, min(stop, at + PART))
+            else:
+                part = os.pread(descriptor.number, stop - at, at)  # one read gives at most 2 GiB
+            if not part:
+                break
             parts.append(part)
             at += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -53,67 +69,121 @@ class Storage:
         """Bytes of a file."""
         if self.folder is not None:
             return (self.folder / name).stat().st_size
-        system, root = self._remote()
-        return int(system.size(f"{root}/{name}") or 0)
+        return persist(self.where(name), lambda: self._size(name))
 
     def exists(self, name: str) -> bool:
         if self.folder is not None:
             return (self.folder / name).exists()
-        system, root = self._remote()
-        return bool(system.exists(f"{root}/{name}"))
+        try:  # fsspec's own `exists` takes any failure for an answer
+            self.size(name)
+        except FileNotFoundError:
+            return False
+        return True
 
     def names(self) -> list[str]:
         """Names of all that lies in the folder, sorted."""
         if self.folder is not None:
             return sorted(path.name for path in self.folder.iterdir())
-        system, root = self._remote()
-        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(root, detail=False))
+
+        def ask() -> list[str]:
+            system, root = self._remote.open()
+            system.invalidate_cache()
+            return [
+                path.rstrip("/") for path in system.ls(root, detail=False, **timed(system)) if path.strip("/") != root
+            ]
+
+        return sorted({path.rsplit("/", 1)[-1] for path in persist(self.url, ask)})
+
+    def put(self, path: Path, name: str) -> None:
+        """Upload a local file; its name holds what it held before, or all of it. Large ones go in parts (multipart)."""
+
+        def ask() -> None:
+            system, root = self._remote.open()
+            limit = REQUEST_S + path.stat().st_size / UPLOAD_BYTES_S
+            system.put_file(str(path), f"{root}/{name}", **timed(system, limit))
+
+        persist(self.where(name), ask)
+
+    def delete(self, name: str) -> None:
+        """Remove a remote file."""
+        system, root = self._remote.open()
+        persist(self.where(name), lambda: system.rm_file(f"{root}/{name}", **timed(system)))
+
+    def forget(self, name: str) -> bool:
+        """Whether a copy was dropped that was not the file itself: never here, see `ahead.Cached`."""
+        return False
+
+    def ahead(self, names: Iterable[str]) -> None:
+        """Files that will be read soon: no news here, see `ahead.Cached`."""
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.url,)
 
+    def _request(self, name: str, start: int, stop: int) -> bytes:
+        """One range read of a remote file."""
+
+        def ask() -> bytes:
+            system, root = self._remote.open()
+            try:
+                data = system.cat_file(f"{root}/{name}", start=start, end=stop, **timed(system))
+            except Exception as error:
+                if status(error) != 416:
+                    raise
+                data = b""  # a server's word for a range that starts where the file ends, or after it
+            if len(data) > stop - start:
+                raise DataError(
+                    f"{self.where(name)}: the server sends {len(data)} bytes where {stop - start} were asked for: it ignores "
+                    "ranges; serve the folder by a server that knows them (nginx, any object store), or copy it to disk"
+                )
+            if len(data) < stop - start and (size := self._size(name)) > start + len(data):
+                raise ShortRead(f"{len(data)} bytes from {start}, {min(stop, size) - start} were expected")
+            return data
+
+        return persist(self.where(name), ask)
+
+    def _size(self, name: str) -> int:
+        system, root = self._remote.open()
+        system.invalidate_cache()
+        return int(system.info(f"{root}/{name}", **timed(system))["size"] or 0)
+
     def _reset(self) -> None:
         self._process = os.getpid()
-        self._files: OrderedDict[str, _Descriptor] = OrderedDict()
-        self._system: tuple[Any, str] | None = None
+        self._files: OrderedDict[str, Descriptor] = OrderedDict()
         self._lock = threading.Lock()
 
-    def _local(self, name: str) -> "_Descriptor":
+    def _local(self, name: str) -> "Descriptor":
         if self._process != os.getpid():
             self._reset()
         with self._lock:
             if name not in self._files:
                 assert self.folder is not None
-                self._files[name] = _Descriptor(self.folder / name)
+                self._files[name] = Descriptor(self.folder / name)
                 if len(self._files) > _OPEN_FILES:
                     self._files.popitem(last=False)
             self._files.move_to_end(name)
             return self._files[name]
 
-    def _remote(self) -> tuple[Any, str]:
-        if self._process != os.getpid():
-            self._reset()
-        if self._system is None:
-            import fsspec
 
-            try:
-                system, root = fsspec.core.url_to_fs(self.url)
-            except (ImportError, ValueError) as error:
-                raise DataError(f"{self.url}: cannot be opened ({error}); install what fsspec asks for") from error
-            self._system = system, root.rstrip("/")
-        return self._system
-
-
-class _Descriptor:
+class Descriptor:
     """An open file that closes with its last user: a reader in another thread may outlive its place in the cache."""
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self.number = -1
+        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
     def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
+        if self.number >= 0:
+            os.close(self.number)
+
+
+def place(to: str | os.PathLike[str]) -> Path:
+    """A folder to write to. A remote one is a `RemotePath`, which stands in for a Path in all that the writer asks."""
+    folder = local_path(to)
+    if folder is not None:
+        return folder
+    from semiseg.data.place import RemotePath
+
+    return cast(Path, RemotePath(str(to)))
 
 
 def local_path(url: str | os.PathLike[str]) -> Path | None:
@@ -125,12 +195,16 @@ def local_path(url: str | os.PathLike[str]) -> Path | None:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
+def atomic(path: "Path | RemotePath") -> Iterator[BinaryIO]:
     """Write a file that appears under its name whole or not at all.
 
-    A temp name in the same folder, fsync, rename, fsync of the folder.
+    A temp name in the same folder, fsync, rename, fsync of the folder; remote: a temp file on this machine, uploaded.
     DataError for a full disk or a folder that can't be written; the temp file is removed.
     """
+    if not isinstance(path, Path):
+        with path.uploaded() as file:
+            yield file
+        return
     temp = path.with_name(f".{path.name}.{os.getpid()}{TEMP}")
     try:
         with temp.open("wb") as file:
@@ -162,8 +236,14 @@ def stale(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second writer, which would take our temp files for leftovers; a kill lets go of it."""
+def only_writer(folder: "Path | RemotePath") -> Iterator[None]:
+    """Hold the folder against a second writer, which would take our temp files for leftovers; a kill lets go of it.
+
+    Object stores have no locks, and need none: uploads are atomic, and two writers of one work write the same bytes.
+    """
+    if not isinstance(folder, Path):
+        yield
+        return
     try:
         import fcntl
     except ImportError:  # not on Windows
@@ -186,8 +266,10 @@ def only_writer(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check_place(folder: Path) -> None:
+def check_place(folder: "Path | RemotePath") -> None:
     """DataError where a file is in the place of the folder, or of one above it."""
+    if not isinstance(folder, Path):
+        return
     there = next((place for place in (folder, *folder.parents) if place.exists()), None)
     if there is not None and not there.is_dir():
         code = errno.EEXIST if there == folder else errno.ENOTDIR

@@ -108,6 +108,7 @@ class StepData(Dataset[Batch | SemisegError]):
     def _share(self, stream: Stream, turn: int) -> Samples:
         first = turn * stream.batch_size
         positions = share(first, first + stream.batch_size, self.rank, self.world)
+        stream.shards.ahead(stream.plan.upcoming(first))  # here, in the process that reads: nothing runs before a fork
         draws = stream.plan.draws(positions.start, positions.stop)
         images, masks = zip(*(stream.load(draw) for draw in draws), strict=True)
         return Samples(

@@ -1,0 +1,109 @@
+"""Open the file systems that fsspec knows: no secrets in URLs, time-outs on everything, retries ours alone."""
+
+import os
+import re
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+from semiseg.data.errors import DataError
+
+CONNECT_S, SILENT_S = 10.0, 60.0  # to wait for a connection, and for the next byte of an answer
+REQUEST_S = 300.0  # for a whole answer, however slowly it drips; requests are of at most `storage.PART` bytes
+UPLOAD_BYTES_S = 100_000  # the slowest upload that is waited for
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf", "http": "http", "https": "http"}
+
+
+class Remote:
+    """A remote folder's file system, opened when it is first asked for, and anew in a process that was forked."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._process = 0
+        self._opened: tuple[Any, str] | None = None
+
+    def open(self) -> tuple[Any, str]:
+        """The fsspec file system, and the path of the folder in it."""
+        if self._opened is None or self._process != os.getpid():
+            system = _shared(self.url)
+            self._opened, self._process = (system, system._strip_protocol(self.url).rstrip("/")), os.getpid()
+        return self._opened
+
+
+def check_url(url: str) -> None:
+    """DataError for a URL that holds a secret, or a chain of file systems."""
+    scheme, _, rest = url.partition("://")
+    if "::" in scheme:
+        raise DataError(
+            f"{_hidden(url)}: chains of file systems are not read; shards have a cache of their own (SEMISEG_CACHE), "
+            f"so write {scheme.rsplit('::', 1)[-1]}://..."
+        )
+    if rest and "@" in rest.split("/", 1)[0]:
+        raise DataError(
+            f"{_hidden(url)}: a URL must not hold credentials, since it is logged and kept; take them out (the part before "
+            "'@') and set them in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+
+
+def timed(system: Any, seconds: float = REQUEST_S) -> dict[str, Any]:
+    """The keyword that limits a call of a file system, where it knows one."""
+    return {"timeout": seconds} if getattr(system, "async_impl", False) else {}
+
+
+def _shared(url: str) -> Any:
+    """One file system for all folders of a bucket or server, as long as the environment's settings stay."""
+    parts = urlsplit(url)
+    told = tuple(sorted(each for each in os.environ.items() if each[0].startswith(("AWS_", "FSSPEC_"))))
+    key = (os.getpid(), parts.scheme, parts.netloc, told)
+    with _lock:
+        if key not in _systems:
+            _systems[key] = _open(url, parts.scheme)
+        return _systems[key]
+
+
+def _open(url: str, protocol: str) -> Any:
+    import fsspec
+
+    try:
+        system, _ = fsspec.core.url_to_fs(url, skip_instance_cache=True, **_options(protocol))
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        install = f"pip install 'semiseg-data[{extra}]'" if extra else "install what fsspec asks for"
+        raise DataError(f"{url}: a package is missing ({error}): {install}") from error
+    except ValueError as error:
+        raise DataError(f"{url}: cannot be opened ({error}); s3://, gs://, hf:// and https:// are known") from error
+    if protocol in ("s3", "s3a"):
+        system.retries = 1
+    return system
+
+
+# A forked process keeps its parent's systems, which only their owner may close, and never uses them.
+_systems: dict[tuple[Any, ...], Any] = {}
+_lock = threading.Lock()
+
+
+def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    """Settings for the protocols that we know; the others keep the ways of their packages."""
+    if protocol in ("s3", "s3a"):
+        limits = {"connect_timeout": CONNECT_S, "read_timeout": SILENT_S, "retries": {"total_max_attempts": 1}}
+        return {"config_kwargs": limits, "use_listings_cache": False}
+    if protocol in ("http", "https"):
+        import aiohttp  # an ImportError is the caller's to tell
+
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENT_S)
+        return {"client_kwargs": {"timeout": limits}, "use_listings_cache": False}
+    return {}
+
+
+def _hidden(url: str) -> str:
+    return re.sub(r"://[^@/]*@", "://***@", url)
