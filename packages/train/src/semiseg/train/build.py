@@ -180,7 +180,9 @@ def build_model(model: r.Model, classes: Mapping[str, int], *, download: bool = 
             weights=weights,
             context=model.context.kind,
             context_channels=model.context.channels,
+            context_rates=model.context.rates if isinstance(model.context, r.ASPP) else (12, 24, 36),
             decoder=model.decoder.kind,
+            low_stride=model.decoder.low_stride if isinstance(model.decoder, r.DeepLabV3Plus) else None,
             last_relu=isinstance(model.decoder, r.SubPixel) and model.decoder.last_relu,
             norm=model.norm,
         )
@@ -209,6 +211,10 @@ def _started(model: r.Model, classes: Mapping[str, int]) -> Segmenter:
             f"{saved['context_channels']} channels and {saved['decoder']} decoders (last_relu {saved['last_relu']}); "
             "say the same under [model]"
         )
+    if isinstance(context, r.ASPP) and list(context.rates) != saved["context_rates"]:
+        raise ValueError(f"{model.start} has rates {saved['context_rates']} in its context; say the same under [model]")
+    if isinstance(model.decoder, r.DeepLabV3Plus) and model.decoder.low_stride != saved["low_stride"]:
+        raise ValueError(f"{model.start} has decoders of low_stride {saved['low_stride']}; say the same under [model]")
     for domain, count in classes.items():
         if domain not in segmenter.classes:
             segmenter.add_domain(domain, count)
@@ -230,6 +236,7 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
     weights = {name: domain.weight for name, domain in recipe.data.domains.items()}
     kept = [model.decoders[domain] for domain in model.classes if domain not in recipe.data.domains]
     frozen = [model.encoder, model.context] if recipe.model.freeze == "encoder" else []
+    model.encoder.checkpointing = recipe.model.encoder.checkpointing  # here, since saved models do not know it
     for part in (*kept, *frozen):
         part.requires_grad_(False)
     return Learner(model, objectives, weights=weights, seed=recipe.seed)
@@ -256,7 +263,7 @@ def build_objective(
                 [build_perturbation(each) for each in objective.perturbations],
                 channels=segmenter.channels,
                 classes=len(taxonomy.names),
-                stride=segmenter.stride,
+                stride=segmenter.upsampling,
                 foreground=sorted(taxonomy.foreground),
                 preset=objective.preset,
                 distance=objective.distance,
@@ -295,10 +302,14 @@ def build_optimizer(recipe: r.Recipe, learner: Learner) -> torch.optim.Optimizer
     match settings:
         case r.SGD():
             return torch.optim.SGD(
-                described, momentum=settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov
+                described,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+                nesterov=settings.nesterov,
+                fused=True,
             )
         case r.AdamW():
-            return torch.optim.AdamW(described, betas=settings.betas, weight_decay=settings.weight_decay)
+            return torch.optim.AdamW(described, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
 
 
 def learning_rate(schedule: r.Schedule, steps: int) -> Callable[[int], float]:

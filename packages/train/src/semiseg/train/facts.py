@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from semiseg.data.errors import DataError, unknown
 from semiseg.train.lines import Path
 from semiseg.train.problems import Origin, Problem, RecipeError, nearest
-from semiseg.train.recipe import PSP, CrossConsistency, Data, Domain, Labeled, Recipe, Supervised, Unlabeled, Val
+from semiseg.train.recipe import ASPP, PSP, CrossConsistency, Data, Domain, Labeled, Recipe, Supervised, Unlabeled, Val
 
 if TYPE_CHECKING:
     from semiseg.data import Pool, ShardSet, Taxonomy
@@ -180,8 +180,10 @@ def _batch(at: Path, source: Labeled | Unlabeled, recipe: Recipe, world: int) ->
         yield Problem(at, f"{what}; raise it to {parts} at least, or use fewer processes")
         return
     alone = recipe.model.norm == "batch" or (recipe.model.norm == "sync" and world == 1)
-    if fewest == 1 and alone and isinstance(recipe.model.context, PSP):
-        what = f"one image at a time for each of {world} processes{micro}, and batch norm over psp's 1x1 map needs two"
+    context = recipe.model.context
+    if fewest == 1 and alone and isinstance(context, PSP | ASPP):
+        pooled = f"batch norm over {context.kind}'s 1x1 map needs two"
+        what = f"one image at a time for each of {world} processes{micro}, and {pooled}"
         remedy = f'raise it to {2 * parts}, or set model.norm = "frozen"' + (' or "sync"' if world > 1 else "")
         yield Problem(at, f"{what}; {remedy}")
 

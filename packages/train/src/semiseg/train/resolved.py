@@ -12,7 +12,10 @@ from semiseg.train.recipe import Data, Recipe
 WIDTH = 120  # columns; a longer list is written one item a line
 
 # What a run's result does not depend on: names, places, speed, and how often somebody looks.
-INCIDENTAL = ("name", "paper", "expect", "runs", "data.shards", "data.workers", "log", "evaluate", "checkpoint")
+INCIDENTAL = (
+    *("name", "paper", "expect", "runs", "data.shards", "data.workers"),
+    *("log", "evaluate", "checkpoint", "model.encoder.checkpointing"),
+)
 
 
 def to_toml(recipe: Recipe) -> str:

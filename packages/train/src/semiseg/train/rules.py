@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from semiseg.train.lines import Path
 from semiseg.train.problems import Problem, nearest
-from semiseg.train.recipe import SGD, CrossConsistency, Domain, FeatureDrop, Recipe
+from semiseg.train.recipe import ASPP, SGD, CrossConsistency, DeepLabV3Plus, Domain, Encoder, FeatureDrop, Recipe
 
 
 def broken_rules(recipe: Recipe) -> Iterator[Problem]:
@@ -20,6 +20,7 @@ def broken_rules(recipe: Recipe) -> Iterator[Problem]:
     if recipe.model.freeze == "encoder" and recipe.model.start is None:
         what = '"encoder" with no model to start from would keep random weights'
         yield Problem(("model", "freeze"), f"{what}; set model.start to a run or a saved model")
+    yield from _encoder(recipe.model.encoder)
     yield from _expectations(recipe)
     yield from _objectives(recipe)
     yield from _optimisation(recipe)
@@ -56,6 +57,17 @@ def _domain(at: Path, name: str, domain: Domain, recipe: Recipe) -> Iterator[Pro
     if domain.unlabeled and domain.unlabeled.minus and domain.unlabeled.dataset != domain.labeled.dataset:
         what = f"nothing to leave out: labeled images come from '{domain.labeled.dataset}'"
         yield Problem((*at, "unlabeled", "minus"), f"{what}, these from '{domain.unlabeled.dataset}'; remove minus")
+
+
+def _encoder(encoder: Encoder) -> Iterator[Problem]:
+    if encoder.name != "wide_resnet38":
+        return
+    if encoder.weights == "timm":
+        what = f"timm publishes none of {encoder.name}"
+        yield Problem(("model", "encoder", "weights"), f'{what}; give "none", or the path of a file, a run or a model')
+    if encoder.output_stride != 8:
+        what = f"{encoder.name} has no output stride {encoder.output_stride}"
+        yield Problem(("model", "encoder", "output_stride"), f"{what}; set 8")
 
 
 def _expectations(recipe: Recipe) -> Iterator[Problem]:
@@ -100,6 +112,13 @@ def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) ->
         if isinstance(perturbation, FeatureDrop) and (perturbation.low or 0) > (perturbation.high or 1):
             what = f"{perturbation.low:g} is above high = {perturbation.high:g}; swap them"
             yield Problem((*at, "perturbations", index, "low"), what)
+        if isinstance(perturbation, FeatureDrop) and isinstance(recipe.model.context, ASPP):
+            what = "ranks cells by their sum over channels, which says nothing of aspp's signed features"
+            remedy = 'remove this perturbation, or set model.context.kind = "psp" or "none"'
+            yield Problem((*at, "perturbations", index, "kind"), f"{what}; {remedy}")
+    if objective.decoder == "same" and isinstance(recipe.model.decoder, DeepLabV3Plus):
+        what = '"same" as deeplabv3plus cannot be: auxiliary decoders see perturbed features, without low-level ones'
+        yield Problem((*at, "decoder"), f'{what}; set "subpixel" or "linear"')
     domains = {name: each for name, each in recipe.data.domains.items() if name in (objective.domains or {name})}
     if not objective.domains and any(domain.unlabeled for domain in domains.values()):
         return  # a domain that nobody names and that has no unlabeled images trains on its labeled ones alone

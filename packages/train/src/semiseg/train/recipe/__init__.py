@@ -6,7 +6,18 @@ beyond it sees a recipe.
 """
 
 from semiseg.train.recipe.data import Augment, ClassUniform, Data, Domain, Extra, Labeled, Subset, Unlabeled, Val
-from semiseg.train.recipe.model import PSP, Context, Decoder, Encoder, Linear, Model, NoContext, SubPixel
+from semiseg.train.recipe.model import (
+    ASPP,
+    PSP,
+    Context,
+    Decoder,
+    DeepLabV3Plus,
+    Encoder,
+    Linear,
+    Model,
+    NoContext,
+    SubPixel,
+)
 from semiseg.train.recipe.objectives import (
     Bootstrapped,
     ContextMask,
@@ -39,6 +50,7 @@ from semiseg.train.recipe.run import (
 )
 
 __all__ = [
+    "ASPP",
     "PSP",
     "SGD",
     "AdamW",
@@ -54,6 +66,7 @@ __all__ = [
     "CrossEntropy",
     "Data",
     "Decoder",
+    "DeepLabV3Plus",
     "Domain",
     "Dropout",
     "Encoder",

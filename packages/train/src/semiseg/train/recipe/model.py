@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from annotated_types import MinLen
+
 from semiseg.train.recipe.bounds import ByKind, Count, Text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A timm encoder. `weights`: "timm" (those it publishes), "none" (random), or the path of a file or run."""
+    """A timm encoder, or "wide_resnet38".
+
+    weights        "timm" (those it publishes), "none" (random), or the path of a file, a run or a saved model: its encoder
+                   alone, whatever its label spaces; to take over its context too, see `start`
+    checkpointing  compute blocks again in the backward pass: less memory, more time, the same results to the bit
+    """
 
     name: Text
     output_stride: Literal[8, 16, 32] = 8
     weights: Text = "timm"
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +31,18 @@ class PSP:
 
     kind: Literal["psp"] = "psp"
     channels: Count = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class ASPP:
+    """Atrous spatial pyramid pooling. `rates` are in cells of the encoder's features: half of these at stride 16.
+
+    What decoders get is signed, so that the perturbation feature_drop has nothing to rank cells by.
+    """
+
+    kind: Literal["aspp"] = "aspp"
+    channels: Count = 256
+    rates: Annotated[tuple[Count, ...], MinLen(1)] = (12, 24, 36)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +68,16 @@ class Linear:
     kind: Literal["linear"] = "linear"
 
 
-Context = Annotated[PSP | NoContext, ByKind()]
-Decoder = Annotated[SubPixel | Linear, ByKind()]
+@dataclass(frozen=True, kw_only=True)
+class DeepLabV3Plus:
+    """Two 3x3 convolutions over z and the encoder's features at `low_stride`, where its logits are."""
+
+    kind: Literal["deeplabv3plus"] = "deeplabv3plus"
+    low_stride: Literal[2, 4] = 4
+
+
+Context = Annotated[PSP | ASPP | NoContext, ByKind()]
+Decoder = Annotated[SubPixel | Linear | DeepLabV3Plus, ByKind()]
 
 
 @dataclass(frozen=True, kw_only=True)
