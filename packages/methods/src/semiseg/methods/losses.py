@@ -24,7 +24,7 @@ def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
 
     logits: [b, C, h, w], resized bilinearly (align_corners=True) to the masks' size. masks: [b, H, W].
     """
-    losses, valid = _pixel_losses(logits, masks)
+    losses, valid = pixel_losses(logits, masks)
     return losses.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
 
 
@@ -52,7 +52,7 @@ def bootstrapped_cross_entropy(
     """
     check_choice("bootstrapped_cross_entropy(over=...)", over, ("kept", "valid"))
     check_choice("bootstrapped_cross_entropy(pool=...)", pool, ("image", "batch"))
-    losses, valid = _pixel_losses(logits, masks)
+    losses, valid = pixel_losses(logits, masks)
     count = len(losses)
     threshold = bootstrapping_threshold(progress, logits.shape[1], until=until, highest=highest)
     groups = 1 if pool == "batch" else count
@@ -136,8 +136,15 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
 
-def _pixel_losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def pixel_losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Cross entropy of each pixel [b, H, W], 0 where ignored, and which pixels are valid."""
+    masks, valid = checked(logits, masks)
+    logits = resize_logits(logits, (masks.shape[1], masks.shape[2]))
+    return F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none"), valid
+
+
+def checked(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks as int64 and which of their pixels are valid; ValueError where they don't fit the logits."""
     if masks.ndim != 3 or len(masks) != len(logits):
         raise ValueError(
             f"masks of shape {list(masks.shape)} for logits {list(logits.shape)}: expected [{len(logits)}, H, W]"
@@ -152,5 +159,4 @@ def _pixel_losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
                 f"masks hold class id {int(wrong[0])}; expected 0..{classes - 1}, or {IGNORE} = ignore. "
                 "Map the publisher's ids to class ids first"
             )
-    logits = resize_logits(logits, (masks.shape[1], masks.shape[2]))
-    return F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none"), valid
+    return masks, valid

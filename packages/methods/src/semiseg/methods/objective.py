@@ -19,6 +19,7 @@ class Objective(nn.Module):
     """One term, or family of terms, of the training loss; holds its own parameters (auxiliary decoders)."""
 
     needs: frozenset[str] = frozenset()  # the parts of a step that it reads, of {"labeled", "unlabeled", "weak"}
+    partnered: bool = False  # its unlabeled images come with partners
 
     def forward(self, step: Step) -> Losses:
         raise NotImplementedError
@@ -63,11 +64,18 @@ class Part:
     """The images of one kind (labeled, unlabeled, weak) in a step.
 
     images: [b, 3, h, w]. masks: class ids [b, h, w], uint8 or int64, 255 = ignore; None where there are none.
+    partners: a second image for each [b, 3, h, w], to mix it with; None where no objective mixes.
     weights: float32 [b], each image's share of the global batch times the number of ranks (data parallel training takes
     the mean of the ranks' gradients); None means 1/b, right on one process.
     """
 
-    def __init__(self, images: Tensor, masks: Tensor | None = None, weights: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        masks: Tensor | None = None,
+        weights: Tensor | None = None,
+        partners: Tensor | None = None,
+    ) -> None:
         count = len(images)
         if count == 0:
             raise ValueError(
@@ -81,8 +89,13 @@ class Part:
             weights = torch.full((count,), 1 / count, device=images.device)
         if weights.shape != (count,):
             raise ValueError(f"weights of shape {list(weights.shape)} for {count} images: expected [{count}]")
+        if partners is not None and partners.shape != images.shape:
+            raise ValueError(
+                f"partners of shape {list(partners.shape)} for images {list(images.shape)}: expected one for each, of its size"
+            )
         self.images = images
         self.masks = masks
+        self.partners = partners
         self.weights: Tensor = weights
 
     def __len__(self) -> int:
@@ -107,7 +120,8 @@ class Step:
 
     progress: share of the training done, in [0, 1]. step: its number, from 0. parts: by kind.
     encode(images) -> an object with `.deep` [b, Cz, h, w]. decode(features) -> logits [b, C, H', W'] of the main
-    decoder, at the decoder's own resolution. random(name, part) -> one generator a sample, see `random` below; by
+    decoder, at the decoder's own resolution. teacher(images) -> such logits of the moving-average model, without a
+    gradient; None where there is no teacher. random(name, part) -> one generator a sample, see `random` below; by
     default `seeded(0, step, parts)`.
     """
 
@@ -119,6 +133,7 @@ class Step:
         parts: Mapping[str, Part],
         encode: Callable[[Tensor], Any],  # of any type that has Features' attribute
         decode: Callable[..., Tensor],
+        teacher: Callable[[Tensor], Tensor] | None = None,
         random: Callable[[str, str], list[torch.Generator]] | None = None,
     ) -> None:
         self.progress = progress
@@ -126,6 +141,7 @@ class Step:
         self.parts = dict(parts)
         self.encode = encode
         self.decode = decode
+        self._teacher = teacher
         self._random = random or seeded(0, step, self.parts)
         self._features: dict[str, Features] = {}
         self._logits: dict[str, Tensor] = {}
@@ -167,6 +183,13 @@ class Step:
         if part not in self._logits:
             self._logits[part] = self.decode(self.features(part))
         return self._logits[part]
+
+    def teacher(self, images: Tensor) -> Tensor:
+        """The teacher's logits [b, C, H', W'] of images, without a gradient; ValueError where there is none."""
+        if self._teacher is None:
+            raise ValueError("this step has no teacher; give Step(teacher=...) logits of a `Teacher`'s model")
+        with torch.no_grad():
+            return self._teacher(images)
 
     def random(self, name: str, part: str = "unlabeled") -> list[torch.Generator]:
         """One fresh generator for each sample of a part; the same (name, part) gives the same numbers again.

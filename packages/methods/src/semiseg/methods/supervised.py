@@ -9,16 +9,25 @@ from torch import Tensor
 from semiseg.methods.choices import check_choice
 from semiseg.methods.losses import IGNORE, bootstrapped_cross_entropy, cross_entropy, resize_logits
 from semiseg.methods.objective import Losses, Objective, Step
+from semiseg.methods.ohem import hard_cross_entropy
+from semiseg.methods.relaxed import relaxed_cross_entropy
 
-LOSSES = ("cross_entropy", "bootstrapped")
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "bootstrapped": bootstrapped_cross_entropy,
+    "relaxed": relaxed_cross_entropy,
+    "ohem": hard_cross_entropy,
+}
+PROGRESSING = ("bootstrapped", "relaxed")  # losses that change with the training's progress
 
 
 class Supervised(Objective):
     """The supervised loss of the main decoder on the labeled images (CCT Eq. 1 and 4).
 
-    loss: "cross_entropy" or "bootstrapped" (ab-CE); options: keywords of `bootstrapped_cross_entropy` (until, highest,
-    minimum, over, pool). Reports the term "supervised" and the diagnostic "accuracy", the mean over images of the share of
-    valid pixels whose most probable class is right.
+    loss: "cross_entropy", "bootstrapped" (ab-CE), "relaxed" (near borders) or "ohem" (hard pixels alone); options:
+    keywords of `bootstrapped_cross_entropy`, `relaxed_cross_entropy` or `hard_cross_entropy`. Reports the term
+    "supervised" and the diagnostic "accuracy", the mean over images of the share of valid pixels whose most probable
+    class is right.
     """
 
     needs = frozenset({"labeled"})
@@ -26,8 +35,7 @@ class Supervised(Objective):
     def __init__(self, loss: str = "cross_entropy", **options: Any) -> None:
         super().__init__()
         check_choice("Supervised(loss=...)", loss, LOSSES)
-        keywords = inspect.signature(bootstrapped_cross_entropy).parameters.values()
-        known = [p.name for p in keywords if p.kind is p.KEYWORD_ONLY] if loss == "bootstrapped" else []
+        known = [p.name for p in inspect.signature(LOSSES[loss]).parameters.values() if p.kind is p.KEYWORD_ONLY]
         for option in options:
             check_choice(f"option of Supervised(loss={loss!r})", option, known)
         self.loss = loss
@@ -38,10 +46,8 @@ class Supervised(Objective):
         if part.masks is None:
             raise ValueError("the labeled part has no masks: expected class ids [b, h, w], Part(images, masks)")
         logits = step.logits("labeled")
-        if self.loss == "bootstrapped":
-            per_image = bootstrapped_cross_entropy(logits, part.masks, step.progress, **self.options)
-        else:
-            per_image = cross_entropy(logits, part.masks)
+        progress = {"progress": step.progress} if self.loss in PROGRESSING else {}
+        per_image = LOSSES[self.loss](logits, part.masks, **progress, **self.options)
         accuracy = part.average(_accuracy(logits.detach(), part.masks))
         return Losses({"supervised": part.average(per_image)}, {"accuracy": accuracy})
 

@@ -1,0 +1,105 @@
+"""Structured consistency: a mean teacher, CutMix by many boxes, and agreement of pixels and of pairs of pixels."""
+
+from typing import Literal
+
+import torch
+
+from semiseg.methods.cutmix import covered, draw_boxes, paste
+from semiseg.methods.losses import resize_logits
+from semiseg.methods.objective import Losses, Objective, Step
+from semiseg.methods.ramps import Ramp
+from semiseg.methods.structure import structure_loss
+
+
+class StructuredConsistency(Objective):
+    """Makes the student's prediction of a CutMix image agree with the CutMix of the teacher's predictions.
+
+    The student sees boxes of a partner b pasted into an image a; the target is made alike of what the moving-average
+    teacher says of a and of b, whole. Two terms, both on softmax at the image's size ("Structured Consistency Loss for
+    semi-supervised semantic segmentation", ICLR 2020 submission, Eq. 3, 4 and 10):
+
+    pixel: weight of "pixel_consistency", the mean over pixels of the squared distance of the two distributions, summed
+    over classes. structure: weight of "structure_consistency", see `structure_loss`; a `Ramp` of value 0 leaves it out,
+    and what stays is the mean teacher with CutMix of French et al. 2020 (theirs: boxes=1 without a bound on its aspect,
+    confidence 0.97, decay 0.99).
+    boxes, area, area_of, sizes, aspect: see `draw_boxes`. compared: only the last so many boxes count for structure.
+    pairs: "all" pairs of a box's pixels, or so many random ones (the paper: 9000).
+    confidence: pixels whose target has no probability above it are left out of both terms; an image of which none stays
+    counts 0. None takes all pixels, as the paper does.
+
+    The step needs a `teacher`, and unlabeled images with partners. Encoder passes a step: the student's of the mixed
+    images, and the teacher's of images and partners together. Images as they are go to the teacher alone, so another
+    objective that asks for `step.features("unlabeled")` adds a pass of its own.
+    Diagnostics: both terms "_unweighted" (structure only where it is on), "covered" (share of the image under boxes) and
+    "teacher_confidence" (mean largest probability of the target).
+    """
+
+    needs = frozenset({"unlabeled"})
+    partnered = True
+
+    def __init__(
+        self,
+        *,
+        pixel: Ramp | None = None,
+        structure: Ramp | None = None,
+        boxes: int = 32,
+        compared: int = 16,
+        area: float = 0.5,
+        area_of: str = "nominal",
+        sizes: str = "uniform",
+        aspect: float = 2.0,
+        pairs: int | Literal["all"] = "all",
+        confidence: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not 1 <= compared <= boxes:
+            raise ValueError(f"StructuredConsistency(compared={compared}): expected 1..{boxes}, the number of boxes")
+        self.pixel = pixel or Ramp(20.0, shape="constant")
+        self.structure = structure or Ramp(3.0, shape="constant")
+        self.boxes = {"count": boxes, "area": area, "area_of": area_of, "sizes": sizes, "aspect": aspect}
+        self.compared = range(boxes - compared + 1, boxes + 1)
+        self.pairs: int | Literal["all"] = pairs
+        self.confidence = confidence
+
+    def forward(self, step: Step) -> Losses:
+        part = step.part("unlabeled")
+        if part.partners is None:
+            raise ValueError("the unlabeled part has no partners to mix its images with: Part(images, partners=...)")
+        size = (part.images.shape[2], part.images.shape[3])
+        boxes = draw_boxes(step.random("boxes"), size, device=part.images.device, **self.boxes)
+        mixed = paste(part.images, part.partners, boxes)
+        student = resize_logits(step.decode(step.encode(mixed)), size).softmax(1)
+        target = self._target(step, boxes)
+
+        kept = None if self.confidence is None else target.amax(1) > self.confidence
+        per_pixel = (student - target).square().sum(1)
+        if kept is None:
+            pixel = part.average(per_pixel.mean((1, 2)))
+        else:
+            pixel = part.average((per_pixel * kept).sum((1, 2)) / kept.sum((1, 2)).clamp(min=1))
+        losses = Losses(
+            {"pixel_consistency": self.pixel(step.progress, step.step) * pixel},
+            {
+                "pixel_consistency_unweighted": pixel.detach(),
+                "covered": part.average(covered(boxes)),
+                "teacher_confidence": part.average(target.amax(1).mean((1, 2))),
+            },
+        )
+        if self.structure.value:
+            within = boxes if kept is None else boxes.masked_fill(~kept, 0)
+            random = None if self.pairs == "all" else step.random("pairs")
+            structure = part.average(
+                structure_loss(student, target, within, pairs=self.pairs, compared=self.compared, random=random)
+            )
+            losses.terms["structure_consistency"] = self.structure(step.progress, step.step) * structure
+            losses.diagnostics["structure_consistency_unweighted"] = structure.detach()
+        return losses
+
+    @torch.no_grad()
+    def _target(self, step: Step, boxes: torch.Tensor) -> torch.Tensor:
+        """The teacher's probabilities of images and partners, each seen whole, put together as the student's image."""
+        part = step.part("unlabeled")
+        assert part.partners is not None
+        logits = step.teacher(torch.cat([part.images, part.partners]))
+        own, other = resize_logits(logits, (boxes.shape[1], boxes.shape[2])).chunk(2)
+        return paste(own, other, boxes).softmax(1)
