@@ -1,6 +1,7 @@
 """The commands that messages tell a user to type."""
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -9,12 +10,16 @@ from semiseg.data.manifest import MANIFEST, PLAN, Manifest
 from semiseg.data.storage import Storage
 
 _DEFAULT_SIZE = 256_000_000  # bytes of --shard-size
+PART_PLAN = r"plan\.(\d+)-of-(\d+)\.json"  # the plan of a part, as `layout.part_plan` names it
 
 
 def absent(storage: Storage) -> str:
     """What to say of a folder without a manifest."""
     dataset, split, root = _place(storage.url)
     if not storage.exists(PLAN):
+        if has_parts(storage):
+            merge = f"semiseg data merge {shlex.quote(storage.url)}"
+            return f"{storage.url}: parts of it are written (it has no {MANIFEST}); when all are, commit them with: {merge}"
         command = _command(dataset, split, root, {})
         return f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}"
     told = f"{storage.url}: the writing was cut off; "
@@ -27,6 +32,20 @@ def absent(storage: Storage) -> str:
         return told + "the command that wrote it continues it"
     command = _command(dataset, split, root, settings)
     return f"{told}the same command continues it: {command} (and ROOT and options, where it had any)"
+
+
+def has_parts(storage: Storage) -> bool:
+    """Whether a folder without a manifest holds plans of parts."""
+    try:
+        return any(re.fullmatch(PART_PLAN, name) for name in storage.names())
+    except OSError:
+        return False
+
+
+def shard_command(url: str, plan: Mapping[str, Any]) -> str:
+    """The command that writes what a plan says into the set at `url`."""
+    root = url.rstrip("/").removesuffix(f"{plan['dataset']}/{plan['split']}") or "."
+    return _command(plan["dataset"], plan["split"], root.rstrip("/") or "/", plan["settings"])
 
 
 def remedy(url: str, manifest: Manifest) -> str:

@@ -1,4 +1,4 @@
-"""`semiseg data list | shard | verify | show | stats`. Nothing heavy is imported before a command runs."""
+"""`semiseg data list | shard | merge | verify | show | stats`. Nothing heavy is imported before a command runs."""
 
 import json
 import shlex
@@ -11,7 +11,6 @@ from semiseg.data.errors import DataError
 
 if TYPE_CHECKING:
     from semiseg.data.adapter import Adapter
-    from semiseg.data.layout import Layout
     from semiseg.data.shards import ShardSet
     from semiseg.data.taxonomy import Taxonomy
 
@@ -68,14 +67,20 @@ def shard(
     ),
     image_format: str = typer.Option("keep", "--format", metavar="keep|jpeg|png", help="Convert images; keep: do not."),
     workers: int = typer.Option(None, "--workers", min=1, help="Processes; default: one a CPU core."),
+    part: str = typer.Option(
+        None, "--part", metavar="I/N", help="Only the I-th of N parts (from 1), as one machine of N; then: data merge."
+    ),
     option: list[str] = typer.Option(None, "--option", metavar="KEY=VALUE", help="An option of the data set."),
 ) -> None:
     """Write a data set as shards, or continue writing; a set that is complete is left as it is."""
     from semiseg.data.adapter import Guide, open_dataset
     from semiseg.data.layout import lay_out
+    from semiseg.data.parts import parse_part
+    from semiseg.data.writing import cores, write_parts, write_sets
 
     if not to.strip():
         raise typer.BadParameter("it names no folder", param_hint="--to")
+    chosen = parse_part(part) if part else None
     try:
         adapter = open_dataset(name, root, **_options(option or []))
         typer.echo(f"{adapter.name} ({adapter.version})" + (f" at {adapter.root}" if adapter.root else ""))
@@ -84,7 +89,9 @@ def shard(
             typer.echo(f"note: {note}")
         wanted = _wanted(adapter, split or [], present)
         layouts = [lay_out(adapter, each, size=shard_size, resize=size, format=image_format) for each in wanted]
-        _write(layouts, to, workers or _cores())
+        if chosen:
+            return write_parts(layouts, to, workers or cores(), chosen)
+        write_sets(layouts, to, workers or cores())
     except KeyboardInterrupt:
         typer.echo("stopped; finished shards are kept, and the same command continues", err=True)
         raise typer.Exit(130) from None
@@ -92,6 +99,21 @@ def shard(
     steps += adapter.next_steps(wanted, to) if isinstance(adapter, Guide) else []
     for number, step in enumerate(steps):
         typer.echo(f"{'next:' if number == 0 else '     '} {step}")
+    return None
+
+
+@app.command()
+def merge(target: str = TARGET, split: str = SPLIT, shards: str = SHARDS) -> None:
+    """Commit sets whose parts (data shard --part) are written; names what is missing. A second time, nothing happens."""
+    from semiseg.data.merge import merge as commit
+    from semiseg.data.progress import readable
+    from semiseg.data.summary import find_sets
+    from semiseg.data.tables import plural
+
+    for url in find_sets(target, split, shards):
+        manifest = commit(url)
+        size = f"{plural(len(manifest.shards), 'shard')}, {readable(manifest.bytes)}"
+        typer.echo(f"{url}: {manifest.samples} samples in {size}; digest {manifest.digest[:12]}")
 
 
 @app.command()
@@ -206,39 +228,6 @@ def _wanted(adapter: "Adapter", asked: list[str], present: list[str]) -> list[st
     if not asked and not present:
         raise DataError(f"{adapter.name}: no split is there; see above what is missing, and {adapter.home}")
     return list(dict.fromkeys(asked)) or present
-
-
-def _write(layouts: list["Layout"], to: str, workers: int) -> None:
-    """Write what is not complete yet, split after split, with a look at the disk before."""
-    from semiseg.data.forecast import forecast
-    from semiseg.data.progress import Bar, readable
-    from semiseg.data.shard import complete, local_folder, write
-    from semiseg.data.storage import check_place
-    from semiseg.data.tables import plural
-
-    for layout in layouts:
-        check_place(layout.folder(local_folder(to)))
-    todo = [layout for layout in layouts if complete(layout, to) is None]
-    if todo:
-        expected = forecast(todo, local_folder(to))
-        typer.echo(expected.say(min(workers, max(len(layout.shards) for layout in todo))))
-        expected.check()
-    for layout in layouts:
-        folder = layout.folder(local_folder(to))
-        if layout in todo:
-            with Bar(f"writing {layout.contents.split}") as bar:
-                manifest = write(layout, to, workers=workers, progress=bar)
-            state = f"{manifest.samples} samples in {plural(len(manifest.shards), 'shard')}, {readable(manifest.bytes)}"
-        else:
-            write(layout, to)  # names and colours of classes may have changed, which are in the manifest alone
-            state = f"complete already, {layout.samples} samples: nothing to do"
-        typer.echo(f"{folder}: {state}")
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _choose(stored: "ShardSet", keys: list[str] | None, count: int, seed: int) -> list[int]:

@@ -2,18 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from semiseg.data.advice import PART_PLAN
 from semiseg.data.errors import DataError
-from semiseg.data.layout import Layout
+from semiseg.data.layout import Layout, part_numbers, part_plan
 from semiseg.data.manifest import MANIFEST, PLAN, Manifest, canonical
-from semiseg.data.storage import atomic, remove_stale, stale
+from semiseg.data.storage import atomic, stale
 
 _SOURCE = {"listing", "samples", "shards"}  # of a plan: what follows from the publisher's files
 _SHARD = re.compile(r"\d{6,}\.(tar|index\.parquet)")
+_PLAN = re.compile(rf"plan\.json|{PART_PLAN}")
+_WORDS = {"listing": "keys, sizes, tags and meta of the source's samples"}
 
 
 def check_folder(folder: Path, layout: Layout) -> Manifest | None:
@@ -22,13 +25,10 @@ def check_folder(folder: Path, layout: Layout) -> Manifest | None:
     A set that is not finished may be of a source that has changed since: a file that was broken is whole now.
     """
     manifest, found = _found(folder)
-    differences = _differing(found, layout)
-    if differences and (manifest is not None or differences - _SOURCE):
-        lines = "\n".join(f"  {line}" for line in _differences(found, _wanted(layout)))
-        raise DataError(
-            f"{folder} holds shards of another configuration:\n{lines}\n"
-            f"write to another folder (--to), or delete {folder} first"
-        )
+    for plan in found.values():
+        differing = _differing(plan, layout)
+        if differing and (manifest is not None or differing - _SOURCE):
+            raise _another(folder, plan, layout)
     return manifest
 
 
@@ -36,24 +36,63 @@ def begin(folder: Path, layout: Layout) -> None:
     """Prepare the folder for writing: no leftovers, and the plan, which goes when the manifest comes."""
     remove_stale(folder)
     manifest, found = _found(folder)
-    if manifest is None and _differing(found, layout):  # the source has changed: what was planned then is void
-        for path in folder.iterdir():
-            if _SHARD.fullmatch(path.name):
+    if manifest is None and any(_differing(plan, layout) for plan in found.values()):
+        for path in folder.iterdir():  # the source has changed: what was planned then is void
+            if _SHARD.fullmatch(path.name) or _PLAN.fullmatch(path.name):
                 path.unlink()
     with atomic(folder / PLAN) as file:
-        file.write(canonical(layout.describe()) + b"\n")
+        file.write(layout.plan)
+
+
+def begin_part(folder: Path, layout: Layout, part: tuple[int, int]) -> None:
+    """Write a part's plan, unless it is there; DataError where other shards in the folder are of another configuration.
+
+    Also where the source alone has changed: nobody could tell whether all machines have seen the change.
+    """
+    for plan in _found(folder)[1].values():
+        if _differing(plan, layout):
+            raise _another(folder, plan, layout)
+    path = folder / part_plan(part)
+    if not path.exists() or path.read_bytes() != layout.plan:
+        with atomic(path) as file:
+            file.write(layout.plan)
+
+
+def plans(folder: Path) -> dict[str, dict[str, Any]]:
+    """What plan.json and the plans of parts say, by their names; DataError where one can't be read."""
+    found: dict[str, dict[str, Any]] = {}
+    parsed: dict[bytes, dict[str, Any]] = {}  # those of parts are the same, and large where there are many shards
+    for path in sorted(folder.glob("plan*.json"), key=lambda path: path.name):
+        if _PLAN.fullmatch(path.name):
+            with suppress(FileNotFoundError):  # a merge has just removed it
+                data = path.read_bytes()
+                try:
+                    found[path.name] = parsed.setdefault(data, parsed.get(data) or dict(json.loads(data)))
+                except (ValueError, TypeError) as error:
+                    raise DataError(
+                        f"{path}: the plan can't be read ({error}); delete it and write it again"
+                    ) from error
+    return found
 
 
 def leftovers(folder: Path) -> bool:
     """Whether a finished set has traces of its writing."""
-    return (folder / PLAN).exists() or any(stale(folder))
+    return any(_PLAN.fullmatch(path.name) for path in folder.glob("plan*.json")) or any(stale(folder))
 
 
 def clear(folder: Path) -> None:
     """Remove the traces of writing from a finished set, where the folder lets us."""
     with suppress(OSError):
         remove_stale(folder)
-        (folder / PLAN).unlink(missing_ok=True)
+        for path in [path for path in folder.glob("plan*.json") if _PLAN.fullmatch(path.name)]:
+            path.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path, shards: Collection[str] | None = None) -> None:
+    """Remove the temp files that a killed writer left: of all, or of some shards alone."""
+    for path in stale(folder):
+        if shards is None or path.name.split(".")[1] in shards:
+            path.unlink(missing_ok=True)
 
 
 def give_up(folder: Path, upto: Path) -> None:
@@ -68,22 +107,75 @@ def give_up(folder: Path, upto: Path) -> None:
             folder = folder.parent
 
 
-def _found(folder: Path) -> tuple[Manifest | None, dict[str, Any]]:
-    """The manifest, and what it or else the plan says. A plan without a tar beside it promises nothing."""
+def give_up_part(folder: Path, part: tuple[int, int], shards: Collection[str]) -> None:
+    """After a failure: where no shard of the part was finished, its plan goes. The folder stays, for others."""
+    with suppress(OSError):
+        remove_stale(folder, shards)
+        if not any((folder / f"{name}.tar").exists() for name in shards):
+            (folder / part_plan(part)).unlink(missing_ok=True)
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+    """Lines on what differs between two plans: "version: 1 there, 2 now"."""
+    for name in wanted:
+        old, new = found.get(name), wanted[name]
+        if old == new:
+            continue
+        if name == "shards":
+            old, new = (f"{len(value or [])} shards" for value in (old, new))
+            if old == new:
+                continue  # follows from another difference
+        elif name == "settings":
+            yield from _differing_settings(old or {}, new)
+            continue
+        elif name == "raw_ids":
+            yield from _differing_ids(old or {}, new)
+            continue
+        elif name == "taxonomies":
+            yield "names or colours of classes: others there"
+            continue
+        elif name == "listing":
+            old, new = (f"listing {str(value)[:12]}" for value in (old, new))
+        yield f"{_WORDS.get(name, name)}: {old} there, {new} now"
+
+
+def _another(folder: Path, plan: dict[str, Any], layout: Layout) -> DataError:
+    lines = "\n".join(f"  {line}" for line in differences(plan, _wanted(layout)))
+    return DataError(
+        f"{folder} holds shards of another configuration:\n{lines}\n"
+        f"write to another folder (--to), or delete {folder} first"
+    )
+
+
+def _found(folder: Path) -> tuple[Manifest | None, dict[str, dict[str, Any]]]:
+    """The manifest, and what it or else the plans say. A plan without any of its tars beside it promises nothing."""
     try:
         if (folder / MANIFEST).exists():
             text = (folder / MANIFEST).read_text(errors="replace")
             manifest = Manifest.from_json(text, str(folder / MANIFEST))
-            return manifest, _described(manifest)
-        if (folder / PLAN).exists() and any(folder.glob("*.tar")):
-            return None, dict(json.loads((folder / PLAN).read_bytes()))
+            return manifest, {MANIFEST: _described(manifest)}
+        tars = {path.name.removesuffix(".tar") for path in folder.glob("*.tar")}
+        return None, {name: plan for name, plan in plans(folder).items() if tars & _planned(name, plan)} if tars else {}
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be read ({error.strerror or error}); change its permissions, or name another folder (--to)"
         ) from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{folder}: its plan can't be read ({error}); delete the folder and write it again") from error
-    return None, {}
+
+
+def _planned(name: str, plan: dict[str, Any]) -> set[str]:
+    """The shards that a plan is about: all, or those of a part."""
+    shards = [shard["name"] for shard in plan["shards"]]
+    part = part_of(name)
+    mine = part_numbers(len(shards), part) if part else range(len(shards))
+    return set(shards[mine.start : mine.stop])
+
+
+def part_of(name: str) -> tuple[int, int] | None:
+    """The part whose plan has this name; None for the plan of the whole set."""
+    match = _PLAN.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match and match[1] else None
 
 
 def _wanted(layout: Layout) -> dict[str, Any]:
@@ -122,26 +214,3 @@ def _differing_ids(found: dict[str, str], wanted: dict[str, str]) -> Iterator[st
         if old != new:
             told = ["not" if name is None else f"'{name}'" for name in (old, new)]
             yield f"id {number} of the raw space: {told[0]} there, {told[1]} now"
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
-    words = {
-        "listing": "keys, sizes, tags and meta of the source's samples",
-    }
-    for name in wanted:
-        old, new = found.get(name), wanted[name]
-        if old == new:
-            continue
-        if name == "shards":
-            old, new = (f"{len(value or [])} shards" for value in (old, new))
-            if old == new:
-                continue  # follows from another difference
-        elif name == "settings":
-            yield from _differing_settings(old or {}, new)
-            continue
-        elif name == "raw_ids":
-            yield from _differing_ids(old or {}, new)
-            continue
-        elif name == "listing":
-            old, new = (f"listing {str(value)[:12]}" for value in (old, new))
-        yield f"{words.get(name, name)}: {old} there, {new} now"

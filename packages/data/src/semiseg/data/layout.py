@@ -15,7 +15,8 @@ from semiseg.data.convert import Conversion, parse_resize
 from semiseg.data.decode import check_kind, image_kind
 from semiseg.data.encode import TAGS, Contents, describe, fetch
 from semiseg.data.errors import DataError, unknown
-from semiseg.data.manifest import FORMAT, canonical, sha256
+from semiseg.data.manifest import FORMAT, PLAN, canonical, sha256
+from semiseg.data.plan import share
 from semiseg.data.taxonomy import Taxonomy
 
 LONGEST_KEY = 200  # characters: with its extension below 255, the longest name of a file
@@ -57,8 +58,13 @@ class Layout:
         """Names what a shard was written from; kept in its index, so that no other work is taken for it."""
         return sha256(canonical(self.describe()))
 
+    @property
+    def plan(self) -> bytes:
+        """What plan.json holds: all that a manifest needs before there are shards."""
+        return canonical(self.describe() | {"taxonomies": [each.fields() for each in self.taxonomies]}) + b"\n"
+
     def describe(self) -> dict[str, Any]:
-        """What plan.json says; equal for two calls exactly where the second one may continue the first."""
+        """What decides the bytes; equal for two calls exactly where the second one may continue the first."""
         contents = self.contents
         return {
             "format": FORMAT,
@@ -127,6 +133,18 @@ def lay_out(
 
 def shard_name(number: int) -> str:
     return f"{number:06d}"
+
+
+def part_plan(part: tuple[int, int]) -> str:
+    """The name under which a part (i, n) keeps its plan beside the shards."""
+    number, count = part
+    return f"{PLAN.removesuffix('.json')}.{number}-of-{count}.json"
+
+
+def part_numbers(shards: int, part: tuple[int, int]) -> range:
+    """The shards of part (i, n), 1 <= i <= n: contiguous, since an archive is read forward, and even to within one."""
+    number, count = part
+    return share(0, shards, number - 1, count)
 
 
 def parse_size(size: int | str) -> int:

@@ -6,7 +6,7 @@ is a function of its samples alone, so any number of processes writes the same b
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -19,7 +19,7 @@ from semiseg.data.headers import header, padded, tar_format
 from semiseg.data.index import Index, pack
 from semiseg.data.layout import Layout, lay_out, shard_name
 from semiseg.data.manifest import MANIFEST, Manifest, ShardEntry, sha256, shard_content
-from semiseg.data.storage import atomic, local_path, only_writer, unwritable
+from semiseg.data.storage import atomic, only_writer, place, unwritable
 
 if TYPE_CHECKING:
     from webdataset.writer import TarWriter
@@ -63,10 +63,10 @@ def write(
     """`shard` for a layout that is there already."""
     if workers < 1:
         raise DataError(f"workers is {workers}; at least one process has to write")
-    folder = layout.folder(local_folder(to)).absolute()
+    folder = layout.folder(place(to)).absolute()
     if (manifest := complete(layout, to)) is not None:
         return _renamed(folder, manifest, layout)
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -75,7 +75,7 @@ def write(
         try:
             if (manifest := complete(layout, to)) is None:  # another writer may have come first
                 begin(folder, layout)
-                manifest = _manifest(layout, _finish_all(_jobs(folder, layout), layout.samples, workers, progress))
+                manifest = _manifest(layout, finish(jobs(folder, layout), layout.samples, workers, progress))
                 with atomic(folder / MANIFEST) as file:
                     file.write(manifest.to_json().encode())
             clear(folder)
@@ -90,7 +90,7 @@ def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
 
     A look at names and sizes; `verify` reads every byte.
     """
-    folder = layout.folder(local_folder(to))
+    folder = layout.folder(place(to))
     manifest = check_folder(folder, layout)
     if manifest is None:
         return None
@@ -103,7 +103,8 @@ def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
     return manifest if there else None
 
 
-def _jobs(folder: Path, layout: Layout) -> list["Job"]:
+def jobs(folder: Path, layout: Layout) -> list["Job"]:
+    """One for each shard of the set, in order."""
     configuration = layout.configuration
     return [
         Job(str(folder), shard_name(number), samples, layout.contents, configuration)
@@ -111,9 +112,10 @@ def _jobs(folder: Path, layout: Layout) -> list["Job"]:
     ]
 
 
-def _finish_all(jobs: list["Job"], samples: int, workers: int, progress: Progress | None) -> list[ShardEntry]:
+def finish(jobs: list["Job"], samples: int, workers: int, progress: Progress | None) -> list[ShardEntry]:
+    """The entries of some shards, written or found finished; `samples` are in them."""
     tell = progress or (lambda done, total, size: None)
-    if min(workers, len(jobs)) == 1:
+    if min(workers, len(jobs)) <= 1:
         return _in_turn(jobs, samples, tell)
     from semiseg.data.parallel import finish_all
 
@@ -160,7 +162,7 @@ def finish_shard(job: Job, tick: Tick) -> ShardEntry:
         return entry
     from webdataset.writer import TarWriter  # imports torch where it is installed: 1.3 s
 
-    tar = Path(job.folder, f"{job.name}.tar")
+    tar = place(job.folder) / f"{job.name}.tar"
     rows: list[dict[str, Any]] = []
     with atomic(tar) as file:
         stream = _Hashing(file)
@@ -179,7 +181,7 @@ def finish_shard(job: Job, tick: Tick) -> ShardEntry:
     index = pack(rows, facts)
     with atomic(tar.with_name(f"{job.name}.index.parquet")) as file:
         file.write(index)
-    return _entry(job.name, facts, index)
+    return entry_of(job.name, facts, index)
 
 
 def _add(writer: "TarWriter", sample: Encoded) -> dict[str, Any]:
@@ -215,7 +217,8 @@ class _Hashing:
         return self.file.write(data)
 
 
-def _entry(name: str, facts: dict[str, str], index: bytes) -> ShardEntry:
+def entry_of(name: str, facts: Mapping[str, str], index: bytes) -> ShardEntry:
+    """What a manifest says of a shard, from the facts in its index and that index's bytes."""
     return ShardEntry(
         name=name,
         samples=int(facts["samples"]),
@@ -229,7 +232,7 @@ def _entry(name: str, facts: dict[str, str], index: bytes) -> ShardEntry:
 
 def _finished(job: Job) -> ShardEntry | None:
     """The entry of a shard whose index is there, of this configuration, and whose tar has the sha256 that it names."""
-    tar = Path(job.folder, f"{job.name}.tar")
+    tar = place(job.folder) / f"{job.name}.tar"
     try:
         data = tar.with_name(f"{job.name}.index.parquet").read_bytes()
         index = Index(data)
@@ -241,7 +244,7 @@ def _finished(job: Job) -> ShardEntry | None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, KeyError, ValueError):  # pyarrow's errors are among them
         return None  # whatever is wrong, writing the shard again puts it right
-    return _entry(job.name, index.facts, data) if found == index.facts["sha256"] else None
+    return entry_of(job.name, index.facts, data) if found == index.facts["sha256"] else None
 
 
 def _in_turn(jobs: list[Job], samples: int, progress: Progress) -> list[ShardEntry]:
@@ -270,12 +273,3 @@ def _manifest(layout: Layout, entries: list[ShardEntry]) -> Manifest:
         shards=tuple(entries),
         taxonomies=layout.taxonomies,
     )
-
-
-def local_folder(to: str | os.PathLike[str]) -> Path:
-    folder = local_path(to)
-    if folder is None:
-        raise DataError(
-            f"{to}: shards are written to local folders only; write them to disk, then copy the folder there"
-        )
-    return folder

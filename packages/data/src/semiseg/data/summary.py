@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from semiseg.data.adapter import broken, installed
+from semiseg.data.advice import has_parts
 from semiseg.data.errors import DataError, unknown
 from semiseg.data.manifest import MANIFEST, PLAN
 from semiseg.data.shards import ShardSet, read_manifest
@@ -46,7 +47,8 @@ def find_sets(target: str, split: str | None, shards: str) -> list[str]:
 
 
 def _is_set(url: str) -> bool:
-    return Storage(url).exists(MANIFEST) or Storage(url).exists(PLAN)
+    storage = Storage(url)
+    return storage.exists(MANIFEST) or storage.exists(PLAN) or has_parts(storage)
 
 
 def folders(url: str) -> list[str]:
