@@ -1,6 +1,8 @@
 """Semi-supervised segmentation methods for any PyTorch model: losses, perturbations, objectives; torch alone."""
 
 from semiseg.methods.auxiliary import AuxiliaryBank
+from semiseg.methods.cam import class_activation_maps, class_activations
+from semiseg.methods.crf import DenseCrf, unary_from_labels, unary_from_probabilities
 from semiseg.methods.cross_consistency import CrossConsistency
 from semiseg.methods.losses import (
     bootstrapped_cross_entropy,
@@ -23,6 +25,7 @@ from semiseg.methods.perturb import (
     Vat,
     create_perturbation,
 )
+from semiseg.methods.pseudo import pseudo_labels
 from semiseg.methods.ramps import Ramp
 from semiseg.methods.supervised import Supervised
 from semiseg.methods.view import View, connected_components
@@ -33,6 +36,7 @@ __all__ = [
     "ChannelScale",
     "ContextMask",
     "CrossConsistency",
+    "DenseCrf",
     "Dropout",
     "FeatureDrop",
     "FeatureNoise",
@@ -54,10 +58,15 @@ __all__ = [
     "View",
     "bootstrapped_cross_entropy",
     "bootstrapping_threshold",
+    "class_activation_maps",
+    "class_activations",
     "connected_components",
     "create_perturbation",
     "cross_entropy",
     "distance",
     "pairwise_variance",
+    "pseudo_labels",
     "seeded",
+    "unary_from_labels",
+    "unary_from_probabilities",
 ]
