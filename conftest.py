@@ -43,6 +43,7 @@ def camvid_root(test_data: Path) -> Path:
 RECIPE = """
 name = "tiny"
 steps = 8
+precision = "no"
 runs = "{runs}"
 
 [data]

@@ -16,10 +16,10 @@ from semiseg.train.run_folder import classes_of
 
 def main(recipe_file: str, out: Path, steps: list[int], overrides: list[str]) -> None:
     recipe = load(recipe_file, overrides)
-    accelerator = build_accelerator(recipe)
-    rank, world = accelerator.process_index, accelerator.num_processes
     torch.manual_seed(key64(recipe.seed, "initialisation"))
     model = build_model(recipe.model, classes_of(recipe))
+    accelerator = build_accelerator(recipe, model)
+    rank, world = accelerator.process_index, accelerator.num_processes
     sources = build_sources(recipe, fill=(0, 0, 0))
     # in float64: in float32 an activation at a ReLU's kink can fall on either side, by the order of a sum
     learner = accelerator.prepare(build_learner(recipe, model, sources.taxonomies).double())

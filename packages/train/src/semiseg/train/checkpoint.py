@@ -141,6 +141,7 @@ def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) 
     try:
         learner.objectives.load_state_dict(decoders)
         optimizer.load_state_dict(moments)
+        _lay_out(optimizer)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{folder} does not fit this recipe ({error}); put its objectives back, or start a run of another name from "
@@ -148,6 +149,14 @@ def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) 
         ) from error
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give every moment the memory layout of its parameter: fused updates pair their numbers by place in memory."""
+    for parameter, kept in optimizer.state.items():
+        for name, moment in kept.items():
+            if moment is not None and moment.shape == parameter.shape and moment.stride() != parameter.stride():
+                kept[name] = torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
 def _damaged(folder: Path, error: Exception) -> CheckpointError:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 from semiseg.data import SemisegError
@@ -30,6 +32,7 @@ from semiseg.train.build import (
 from semiseg.train.console import Console, Metrics
 from semiseg.train.continuation import Topology
 from semiseg.train.evaluate import Scores, evaluate
+from semiseg.train.precision import arrange, choose
 from semiseg.train.recipe import Recipe
 from semiseg.train.update import update
 
@@ -55,17 +58,18 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     Raises SemisegError for whatever a user can mend: data that changed, another recipe in the folder, losses that overflow.
     """
     folder, changed = run_folder.claim(recipe, allow_changes=allow_changes)
-    accelerator = build_accelerator(recipe)
-    rank, world = accelerator.process_index, accelerator.num_processes
-    topology = Topology(processes=world, accumulate=recipe.accumulate, precision=accelerator.mixed_precision)
-    console = Console(quiet=quiet or not accelerator.is_main_process)
-
-    torch.manual_seed(key64(recipe.seed, "initialisation"))
     newest = checkpoint.latest(folder)
+    torch.manual_seed(key64(recipe.seed, "initialisation"))
     if newest is None:
         model = build_model(recipe.model, run_folder.classes_of(recipe))
     else:
         model = checkpoint.restore_model(newest, norm=recipe.model.norm)
+    kept = checkpoint.read_state(newest).topology.get("precision") if newest else None
+    accelerator = build_accelerator(recipe, model, kept=kept)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    topology = Topology(processes=world, accumulate=recipe.accumulate, precision=accelerator.mixed_precision)
+    console = Console(quiet=quiet or not accelerator.is_main_process)
+
     fill = tuple(round(255 * float(mean)) for mean in model.mean.flatten())
     sources = build_sources(recipe, fill=(fill[0], fill[1], fill[2]))
     about = run_folder.metadata(recipe, sources.taxonomies, model)
@@ -124,8 +128,8 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
                     console.losses(done, row, losses.terms)
             if evaluates:
                 share_buffers(bare, world)
-                with accelerator.autocast():
-                    scores = evaluate_all(bare.model, sources.validation, workers=recipe.data.workers)
+                # in float32: what `semiseg eval` finds for these weights, on any machine
+                scores = evaluate_all(bare.model, sources.validation, workers=recipe.data.workers)
                 domains = {name: each.to_json() for name, each in scores.items()}
                 last = {"step": done, "miou": mean_miou(domains), "domains": domains}
                 is_best = last["miou"] is not None and (not best or last["miou"] > best["miou"])
@@ -159,19 +163,23 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     return Run(folder, results)
 
 
-def build_accelerator(recipe: Recipe) -> Accelerator:
-    """accelerate, told what the recipe decides: the precision; nothing of what it does to loaders, losses or schedules."""
+def build_accelerator(recipe: Recipe, model: Segmenter, *, kept: str | None = None) -> Accelerator:
+    """accelerate, told what the recipe decides: the precision; nothing of what it does to loaders, losses or schedules.
+
+    Lays out the model's weights as that precision wants them. kept: the precision of the run so far. All ranks call this.
+    """
     if recipe.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     # True also where no domain is idle: DDP then keeps its buckets, which it would otherwise rebuild after a process's
     # first step, so that a continued run of 3 processes or more would add gradients up in another order for one step
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
+    PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # the process group, over which ranks agree
+    precision = choose(recipe.precision, model.encoder, kept=kept)
+    arrange(model, precision)
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
     accelerator.gradient_accumulation_steps = 1  # a launcher's setting would divide the loss again
     return accelerator
