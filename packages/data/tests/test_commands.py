@@ -379,3 +379,27 @@ def test_places_that_cannot_be_written_are_named_before_the_work(files, written,
         run("shard", "snaps", files, "--to", "afile")
     with pytest.raises(DataError, match="the folder does not exist; create it"):
         run("show", "snaps", "--out", tmp_path / "nope" / "x.png")
+
+
+def test_parts_are_written_and_merged(files):
+    words = ("snaps", files, "--shard-size", "4KB", "--to", "to")
+    told = run("shard", *words, "--part", "2/3").stdout
+    assert re.search(r"to/snaps/train: train, part 2/3: 1 of 4 shards, 2 samples, [\d.]+ kB\n", told)
+    assert told.splitlines()[-1] == "when all parts are written: semiseg data merge to/snaps/train"
+    with pytest.raises(
+        DataError, match=r"part 1/3 \(it was never begun, or has failed\): shard 0 missing: semiseg data"
+    ):
+        run("merge", "snaps", "--shards", "to")
+    assert "parts of it are written" in run("list", "--shards", "to").stdout
+    for part in ("1/3", "3/3"):
+        run("shard", *words, "--part", part)
+    told = run("merge", "to/snaps/train").stdout
+    assert re.fullmatch(r"to/snaps/train: 7 samples in 4 shards, [\d.]+ kB; digest [0-9a-f]{12}\n", told)
+    assert run("merge", "snaps", "--split", "train", "--shards", "to").stdout == told
+    run("shard", "snaps", files, "--shard-size", "4KB", "--to", "one")
+    one, merged = (
+        {path.name: path.read_bytes() for path in Path(folder, "snaps/train").iterdir()} for folder in ("one", "to")
+    )
+    assert merged == one
+    with pytest.raises(DataError, match="parts count from 1 to 3"):
+        run("shard", *words, "--part", "0/3")

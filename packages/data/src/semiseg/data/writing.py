@@ -16,7 +16,6 @@ from semiseg.data.tables import plural
 
 def write_sets(layouts: list[Layout], to: str, workers: int) -> None:
     """Write what is not complete yet, split after split, with a look at the disk before."""
-
     for layout in layouts:
         check_place(layout.folder(place(to)))
     todo = [layout for layout in layouts if complete(layout, to) is None]
@@ -38,7 +37,6 @@ def write_sets(layouts: list[Layout], to: str, workers: int) -> None:
 
 def write_parts(layouts: list[Layout], to: str, workers: int, part: tuple[int, int]) -> None:
     """Write this machine's part of each split."""
-
     for layout in layouts:
         check_place(layout.folder(place(to)))
     todo = [layout for layout in layouts if complete(layout, to) is None]
@@ -59,5 +57,4 @@ def write_parts(layouts: list[Layout], to: str, workers: int, part: tuple[int, i
 
 def cores() -> int:
     """Cores that this process may use."""
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
