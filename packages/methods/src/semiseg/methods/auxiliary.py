@@ -1,15 +1,19 @@
 """The auxiliary decoders of cross-consistency training: K small decoders, each behind its own perturbation of z."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from semiseg.methods.bank import Sweep
 from semiseg.methods.choices import check_choice
-from semiseg.methods.perturb import Perturbation
+from semiseg.methods.operators import Operator
+from semiseg.methods.perturb import Perturbation, Vat
 from semiseg.methods.precision import full, without_autocast
+from semiseg.methods.tails import LinearTail, SubpixelTail, Tail
 from semiseg.methods.view import View
 
 DECODERS = ("subpixel", "linear")
@@ -25,7 +29,10 @@ class AuxiliaryBank(nn.Module):
     (He-normal, the four of a sub-pixel equal), biases 0. "linear" is a 1x1 convolution (normal, 0.01; bias 0) and
     bilinear upsampling.
     last_relu: keep the ReLU of the last sub-pixel stage, as the authors' code does.
-    weights: [K, C, Cz], then a [K, 4C, C] for each stage. biases: a [K, 4C] for each stage; [K, C] for "linear".
+    kernel: 3 makes the first convolution 3x3, so that a decoder sees around a masked cell. With 1, decoders are
+    pointwise up to the upsampling: a mask then only chooses which cells teach.
+    weights: [K, C, Cz], or [K, C, Cz, 3, 3], then a [K, 4C, C] for each stage. biases: a [K, 4C] for each stage; [K, C]
+    for "linear".
     Each decoder has its own initial values, from torch's global generator. Everything is computed in float32 (float64 z
     stays float64) also under autocast: adversarial shifts would vanish in half precision.
     """
@@ -39,9 +46,12 @@ class AuxiliaryBank(nn.Module):
         stride: int = 8,
         decoder: str = "subpixel",
         last_relu: bool = False,
+        kernel: int = 1,
     ) -> None:
         super().__init__()
         check_choice("AuxiliaryBank(decoder=...)", decoder, DECODERS)
+        if kernel not in (1, 3):
+            raise ValueError(f"AuxiliaryBank(kernel={kernel}): expected 1 or 3")
         if not perturbations:
             raise ValueError("AuxiliaryBank(perturbations=[]): expected at least one perturbation")
         if decoder == "subpixel" and (stride < 2 or stride & (stride - 1)):
@@ -49,13 +59,19 @@ class AuxiliaryBank(nn.Module):
                 f"AuxiliaryBank(stride={stride}): expected a power of two, at least 2; or decoder='linear'"
             )
         self.perturbations = tuple(perturbations)
+        self.classes = classes
         self.stride = stride
         self.decoder = decoder
         self.last_relu = last_relu
+        self.kernel = kernel
         count = len(self.perturbations)
         stages = stride.bit_length() - 1 if decoder == "subpixel" else 0
+        window = (kernel, kernel) if kernel > 1 else ()
         self.weights = nn.ParameterList(
-            [torch.empty(count, classes, channels), *(torch.empty(count, 4 * classes, classes) for _ in range(stages))]
+            [
+                torch.empty(count, classes, channels, *window),
+                *(torch.empty(count, 4 * classes, classes) for _ in range(stages)),
+            ]
         )
         self.biases = nn.ParameterList(
             [torch.empty(count, 4 * classes if stages else classes) for _ in range(max(1, stages))]
@@ -85,11 +101,15 @@ class AuxiliaryBank(nn.Module):
     def init_from(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
         """Start every decoder as a copy of the main one, given its weights and biases in the order of its layers.
 
-        weights: [C, Cz], [4C, C], ..., trailing 1x1 allowed. ValueError where shapes differ.
+        weights: [C, Cz], [4C, C], ..., trailing 1x1 allowed. A 3x3 kernel starts as the main decoder's in its middle and 0
+        around it. ValueError where shapes differ.
         """
+        if self.kernel == 3 and len(weights):
+            first = weights[0].reshape(*weights[0].shape[:2], 1, 1)
+            weights = [F.pad(first, (1, 1, 1, 1)), *weights[1:]]
         for kind, mine, given in (("weights", self.weights, weights), ("biases", self.biases, biases)):
             expected = [tuple(stacked.shape[1:]) for stacked in mine]
-            found = [tuple(value.flatten(1).shape if value.ndim > 2 else value.shape) for value in given]
+            found = [tuple(value.shape[:2] if value.shape[2:] == (1, 1) else value.shape) for value in given]
             if found != expected:
                 raise ValueError(f"init_from: {kind} of shapes {found}; expected {expected}")
             for stacked, value in zip(mine, given, strict=True):
@@ -106,18 +126,84 @@ class AuxiliaryBank(nn.Module):
             operator = perturbation(z.detach(), view, generators, partial(self.logits, k))
             yield self.logits(k, operator.apply(z))
 
+    def compare(
+        self,
+        z: Tensor,
+        view: View,
+        random: Callable[[str], Sequence[Generator]],
+        *,
+        weights: Tensor,
+        distance: str = "mse",
+        reduction: str = "mean",
+        confidence: float | None = None,
+        paired: frozenset[int] = frozenset(),
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """How far all decoders' predictions are from the main one's: what `forward` is wanted for, in little memory.
+
+        weights: [b], of the images. distance, reduction, confidence: see `losses.distance`.
+        Returns the sum over images of weight times the mean distance over decoders; the same sum of
+        `losses.pairwise_variance` of the decoders `paired`, or None where there are none; and, [b] and detached, the
+        share of pixels where the most probable class is the main one's, mean over decoders. Random numbers are those of
+        `forward`. The paired decoders are evaluated once more. ValueError for 3x3 kernels: there is no cheap form.
+        """
+        if self.kernel != 1:
+            raise ValueError(f"AuxiliaryBank(kernel={self.kernel}).compare: pointwise decoders only; use forward")
+        z = full(z)
+        parameters = [parameter.to(z.dtype) for parameter in (*self.weights, *self.biases)]
+
+        def draw(k: int, slope: Callable[[Tensor], Tensor]) -> Operator:
+            perturbation = self.perturbations[k]
+            generators = random(f"{k}.{perturbation.name}")
+            if type(perturbation) is Vat:
+                return perturbation.along(z.detach(), generators, slope)
+            return perturbation(z.detach(), view, generators, partial(self.logits, k))
+
+        sweep = Sweep(
+            decoders=range(len(self)),
+            draw=draw,
+            new_tail=self._tail,
+            target=view.probabilities,
+            classes=view.classes,
+            weights=weights,
+            distance=distance,
+            reduction=reduction,
+            confidence=confidence,
+            mean_of=paired,
+        )
+        consistency = sweep.value(z, *parameters)
+        if not paired:
+            return consistency, None, sweep.agreement
+        # The variance is the mean squared distance from the mean, and its gradient that with the mean held fixed.
+        spread = replace(
+            sweep,
+            decoders=sorted(paired),
+            target=sweep.mean,
+            classes=None,
+            distance="mse",
+            confidence=None,
+            mean_of=frozenset(),
+        )
+        return consistency, spread.value(z, *parameters), sweep.agreement
+
+    def _tail(self, parameters: Sequence[Tensor], size: tuple[int, int]) -> Tail:
+        if self.decoder == "linear":
+            return LinearTail(parameters[0], size, self.stride)
+        stages = len(parameters) // 2
+        return SubpixelTail(parameters[:stages], parameters[stages:], size, self.last_relu)
+
     def logits(self, k: int, z: Tensor) -> Tensor:
         """Decoder k on z as it is: [b, Cz, h, w] -> [b, C, stride h, stride w]."""
         with without_autocast(z):
             z = full(z)
-            weights = [weight[k].to(z.dtype)[:, :, None, None] for weight in self.weights]
+            weights = [weight[k].to(z.dtype) for weight in self.weights]
+            weights = [weight if weight.ndim == 4 else weight[:, :, None, None] for weight in weights]
             biases = [bias[k].to(z.dtype) for bias in self.biases]
             if self.decoder == "linear":
                 size = [self.stride * side for side in z.shape[2:]]
                 return F.interpolate(
-                    F.conv2d(z, weights[0], biases[0]), size=size, mode="bilinear", align_corners=False
+                    F.conv2d(z, weights[0], biases[0], padding="same"), size=size, mode="bilinear", align_corners=False
                 )
-            x = F.conv2d(z, weights[0])
+            x = F.conv2d(z, weights[0], padding="same")
             for weight, bias in zip(weights[1:], biases, strict=True):
                 x = F.conv2d(x, weight, bias)
                 if self.last_relu or weight is not weights[-1]:

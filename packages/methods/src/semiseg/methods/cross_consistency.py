@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from semiseg.methods.auxiliary import AuxiliaryBank
 from semiseg.methods.choices import check_choice
 from semiseg.methods.losses import DISTANCES, REDUCTIONS, distance, pairwise_variance
-from semiseg.methods.objective import Losses, Objective, Step
+from semiseg.methods.objective import Losses, Objective, Part, Step
 from semiseg.methods.perturb import PRESETS, Perturbation, create_perturbation
 from semiseg.methods.ramps import Ramp
 from semiseg.methods.view import View
@@ -24,6 +25,8 @@ PAPER_PERTURBATIONS = (
     ("dropout", 6),
     ("guided_cutout", 6),
 )
+
+EVALUATIONS = ("bank", "loop")
 
 # A perturbation object, (name, count) or (name, count, options).
 PerturbationSpec = Perturbation | tuple[str, int] | tuple[str, int, Mapping[str, Any]]
@@ -42,6 +45,10 @@ class CrossConsistency(Objective):
     weight: lambda_u over time. distance, reduction, confidence: see `losses.distance`.
     pairwise: the pair-wise term's weight as a share of `weight`; 0 is off. It takes at most `pairwise_max` auxiliary
     outputs, chosen by the step's number.
+    kernel: 1, or 3 for auxiliary decoders that see a cell's neighbours, see `AuxiliaryBank`.
+    evaluation: "bank" evaluates the decoders together (`AuxiliaryBank.compare`), "loop" one after the other, keeping
+    everything for the backward pass: the same numbers up to rounding, slower and with memory that grows with K. Kernels
+    of 3x3 always take the loop.
 
     | what                 | "paper"                              | "released" (the authors' code)                  |
     |----------------------|--------------------------------------|-------------------------------------------------|
@@ -81,11 +88,14 @@ class CrossConsistency(Objective):
         pairwise_max: int = 8,
         decoder: str = "subpixel",
         last_relu: bool | None = None,
+        kernel: int = 1,
+        evaluation: str = "bank",
     ) -> None:
         super().__init__()
         check_choice("CrossConsistency(preset=...)", preset, PRESETS)
         check_choice("CrossConsistency(distance=...)", distance, DISTANCES)
         check_choice("CrossConsistency(reduction=...)", reduction, REDUCTIONS)
+        check_choice("CrossConsistency(evaluation=...)", evaluation, EVALUATIONS)
         released = preset == "released"
         expanded = _expand(perturbations, preset)
         if foreground is None:
@@ -111,45 +121,62 @@ class CrossConsistency(Objective):
             stride=stride,
             decoder=decoder,
             last_relu=released if last_relu is None else last_relu,
+            kernel=kernel,
         )
+        self.evaluation = evaluation if kernel == 1 else "loop"
 
     def forward(self, step: Step) -> Losses:
         part = step.part("unlabeled")
         z = step.features("unlabeled").deep
         view = View(step.logits("unlabeled"), self.foreground)
+        expected = [len(z), self.bank.classes, *(self.bank.stride * side for side in z.shape[2:])]
+        if list(view.probabilities.shape) != expected:
+            raise ValueError(
+                f"main logits are {list(view.probabilities.shape)}, auxiliary ones {expected}; "
+                "CrossConsistency(classes=..., stride=...) must fit the main decoder's output against z"
+            )
+        evaluate = self._by_loop if self.evaluation == "loop" else self._by_bank
+        value, spread, agreement = evaluate(z, view, step, part)
+        weight = self.weight(step.progress, step.step)
+        terms = {"consistency": weight * value}
+        if spread is not None:
+            terms["pairwise"] = self.pairwise * weight * spread
+        return Losses(
+            terms,
+            {
+                "consistency_unweighted": value.detach(),
+                "consistency_weight": part.average(torch.full_like(agreement, weight)),
+                "target_confidence": part.average(view.probabilities.amax(1).mean((1, 2))),
+                "agreement": part.average(agreement),
+            },
+        )
+
+    def _by_bank(self, z: Tensor, view: View, step: Step, part: Part) -> tuple[Tensor, Tensor | None, Tensor]:
+        return self.bank.compare(
+            z,
+            view,
+            lambda name: step.random(name, "unlabeled"),
+            weights=part.weights,
+            distance=self.distance,
+            reduction=self.reduction,
+            confidence=self.confidence,
+            paired=self._paired(step.step),
+        )
+
+    def _by_loop(self, z: Tensor, view: View, step: Step, part: Part) -> tuple[Tensor, Tensor | None, Tensor]:
         paired = self._paired(step.step)
         consistency = torch.zeros(len(part), device=z.device)
         agreement = torch.zeros(len(part), device=z.device)
         outputs = []
         for k, logits in enumerate(self.bank(z, view, lambda name: step.random(name, "unlabeled"))):
-            if logits.shape != view.probabilities.shape:
-                raise ValueError(
-                    f"main logits are {list(view.probabilities.shape)}, auxiliary ones {list(logits.shape)}; "
-                    "CrossConsistency(classes=..., stride=...) must fit the main decoder's output against z"
-                )
             consistency = consistency + distance(
                 self.distance, view.probabilities, logits, reduction=self.reduction, confidence=self.confidence
             )
             agreement += (logits.detach().argmax(1) == view.classes).float().mean((1, 2))
             if k in paired:
                 outputs.append(logits)
-
-        weight = self.weight(step.progress, step.step)
-        value = part.average(consistency / len(self.bank))
-        terms = {"consistency": weight * value}
-        if outputs:
-            terms["pairwise"] = (
-                self.pairwise * weight * part.average(pairwise_variance(outputs, reduction=self.reduction))
-            )
-        return Losses(
-            terms,
-            {
-                "consistency_unweighted": value.detach(),
-                "consistency_weight": part.average(torch.full_like(consistency, weight).detach()),
-                "target_confidence": part.average(view.probabilities.amax(1).mean((1, 2))),
-                "agreement": part.average(agreement / len(self.bank)),
-            },
-        )
+        spread = part.average(pairwise_variance(outputs, reduction=self.reduction)) if outputs else None
+        return part.average(consistency / len(self.bank)), spread, agreement / len(self.bank)
 
     def _paired(self, step: int) -> frozenset[int]:
         """The decoders of the pair-wise term: chosen by the step alone, so that all ranks take the same."""

@@ -186,16 +186,25 @@ class Vat:
 
     def __call__(self, z: Tensor, view: View, generators: Sequence[Generator], decoder: Decoder) -> Shift:
         z = full(z.detach())
-        direction = _unit(_normal(generators, tuple(z.shape[1:]), z))
-        with without_autocast(z), torch.enable_grad():
-            clean = decoder(z).detach().log_softmax(1)
-            for _ in range(self.iterations):
-                direction.requires_grad_()
-                moved = decoder(z + self.xi * direction).log_softmax(1)
+        with without_autocast(z), torch.no_grad():
+            clean = decoder(z).log_softmax(1)
+
+        def slope(shift: Tensor) -> Tensor:
+            with without_autocast(z), torch.enable_grad():
+                shift.requires_grad_()
+                moved = decoder(z + shift).log_softmax(1)
                 divergence = F.kl_div(moved, clean, reduction="sum", log_target=True)
                 # By autograd.grad: .backward() would leave gradients on the decoder and fire data parallel hooks.
-                (gradient,) = torch.autograd.grad(divergence, direction)
-                direction = _unit(gradient.detach(), self.damping * len(z))
+                return torch.autograd.grad(divergence, shift)[0]
+
+        return self.along(z, generators, slope)
+
+    @torch.no_grad()
+    def along(self, z: Tensor, generators: Sequence[Generator], slope: Callable[[Tensor], Tensor]) -> Shift:
+        """The same, given slope(shift), the gradient by `shift` of KL(softmax g_k(z), softmax g_k(z + shift))."""
+        direction = _unit(_normal(generators, tuple(z.shape[1:]), z))
+        for _ in range(self.iterations):
+            direction = _unit(self.xi * slope(self.xi * direction), self.damping * len(z))
         length = self.eps * (_norm(z) if self.relative else 1.0)
         return Shift(direction * length)
 

@@ -1,0 +1,67 @@
+"""`losses.distance` with its gradient by the logits, in place, a tile at a time: what the bank computes instead of a graph.
+
+Shapes: logits [k, C, m] of k decoders, target [C, m], kept [m] (0 leaves a pixel out), all of one float dtype.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+# The gradients below come without this constant factor.
+GAIN: Mapping[str, float] = {"mse": 2.0, "kl": 1.0, "js": 0.5}
+
+
+def softmax_(logits: Tensor, largest: Tensor, *, logarithms: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Turn logits into probabilities in place, given the largest [k, 1, m].
+
+    Also the sums [k, 1, m] of exp(logit - largest), and log-probabilities where asked for.
+    """
+    logits -= largest
+    shifted = logits.clone() if logarithms else None
+    total = logits.exp_().sum(1, keepdim=True)
+    logits /= total
+    return logits, total, None if shifted is None else shifted.sub_(total.log())
+
+
+def distance_and_slope(
+    kind: str, p: Tensor, log_p: Tensor | None, target: Tensor, kept: Tensor | None, scratch: Tensor, *, slope: bool
+) -> Tensor:
+    """The distance summed over decoders, classes and pixels; with `slope` its gradient by the logits goes to `scratch`.
+
+    p, log_p: the prediction, [k, C, m]; log_p is needed, and overwritten, by "kl" and "js".
+    """
+    if kind == "mse":
+        difference = torch.sub(p, target, out=scratch)
+        if kept is not None:
+            difference *= kept
+        value = torch.dot(difference.view(-1), difference.view(-1))
+        if slope:
+            _through_softmax_(difference.mul_(p), p)
+        return value
+    assert log_p is not None
+    log_target = target.clamp_min(torch.finfo(target.dtype).tiny).log()
+    if kind == "kl":
+        log_ratio = torch.sub(log_target, log_p, out=log_p).mul_(target)
+        value = _sum(log_ratio, kept)
+        if slope:  # through log-softmax: p sum(target) - target
+            torch.mul(p, target.sum(0), out=scratch).sub_(target)
+    else:
+        log_mean = torch.logaddexp(log_target, log_p).sub_(math.log(2))
+        weighted = torch.sub(log_p, log_mean, out=scratch).mul_(p)
+        value = (_sum((log_target - log_mean).mul_(target), kept) + _sum(weighted, kept)) / 2
+        if slope:
+            _through_softmax_(weighted, p)
+    if slope and kept is not None:
+        scratch *= kept
+    return value
+
+
+def _through_softmax_(weighted: Tensor, p: Tensor) -> None:
+    """From p v to p (v - sum p v), v the gradient by the probabilities."""
+    weighted.addcmul_(p, weighted.sum(1, keepdim=True), value=-1)
+
+
+def _sum(values: Tensor, kept: Tensor | None) -> Tensor:
+    return values.sum() if kept is None else (values * kept).sum()

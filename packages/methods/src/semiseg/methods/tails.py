@@ -1,0 +1,199 @@
+"""Stacked auxiliary decoders past their first layer, a tile at a time: logits forwards, gradients backwards.
+
+Tiles are as large as a core's cache holds, and every buffer is used again, so memory depends neither on the number of
+decoders nor on the image.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Logits in work at a time, for each thread of a CPU: small enough for its caches, large enough to hide the interpreter
+# (2^15 takes 1.4 times as long, 2^19 slightly longer). A GPU wants large kernels.
+CPU_TILE = 2**18
+GPU_TILE = 2**24
+
+# visit(tile, decoders, logits, scratch) sees logits [k, C, m], may overwrite them, and puts the gradient by them into
+# `scratch`, contiguous and of their shape; or it returns False, and nothing is propagated back.
+Visit = Callable[[int, Sequence[int], Tensor, Tensor], bool]
+
+
+class Tail(Protocol):
+    """The layers behind the first, for any of the K decoders and one image."""
+
+    def tiles(self, image: Tensor) -> list[Tensor]:
+        """Values a pixel [..., H, W] as [..., m] for each tile, in the order of this layout."""
+        ...
+
+    def run(self, decoders: Sequence[int], cells: Tensor, visit: Visit, scale: Tensor | None = None) -> Tensor:
+        """Visit every tile of cells [k, C, h w], the first layer's outputs; return the gradient by them.
+
+        scale: a factor of this image; where given, the parameters' gradients grow by theirs times it.
+        """
+        ...
+
+    def gradients(self) -> list[Tensor]:
+        """Of the parameters this was made of, in that order."""
+        ...
+
+
+class SubpixelTail:
+    """Stages of 1x1 convolution C -> 4C, ReLU, PixelShuffle(2).
+
+    Of x [C, m] a stage is one matrix product to [4C, m], and the same memory read as [C, 4m] is its pixel shuffle: each
+    stage puts its sub-pixels in front of the cells. Only targets have to be brought into that order. A row of ones
+    below x makes the bias a column of the matrix.
+
+    weights: a [K, 4C, C] for each stage; biases: [K, 4C]. size: (h, w) of z.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], size: tuple[int, int], last_relu: bool):
+        self.kernels = [torch.cat([w, b[:, :, None]], 2) for w, b in zip(weights, biases, strict=True)]
+        self.sums = [torch.zeros_like(kernel) for kernel in self.kernels]
+        self.size = size
+        self.last_relu = last_relu
+        self.classes = weights[0].shape[2]
+        count, cells = len(weights[0]), size[0] * size[1]
+        a_cell = self.classes * 4 ** len(weights)
+        self.width = min(cells, max(1, _tile(weights[0]) // a_cell))
+        self.together = min(count, max(1, _tile(weights[0]) // (a_cell * self.width)))
+        sizes = [self.together * (self.classes + 1) * self.width * 4**stage for stage in range(len(weights) + 1)]
+        self._memory = [(weights[0].new_empty(size), weights[0].new_empty(size)) for size in sizes]
+        self._buffers: _Buffers | None = None
+
+    def tiles(self, image: Tensor) -> list[Tensor]:
+        stages, (height, width), lead = len(self.kernels), self.size, image.shape[:-2]
+        bits = [2] * stages
+        # Y = 8y + 4 i1 + 2 i2 + i3 and X = 8x + 4 j1 + 2 j2 + j3 at three stages; wanted is the order i3 j3 i2 j2 i1 j1 y x.
+        values = image.reshape(-1, height, *bits, width, *bits)
+        order = [axis for stage in range(stages, 0, -1) for axis in (1 + stage, 2 + stages + stage)]
+        values = values.permute(0, *order, 1, 2 + stages).reshape(*lead, 4**stages, height * width)
+        return [tile.flatten(-2) for tile in values.split(self.width, -1)]
+
+    def run(self, decoders: Sequence[int], cells: Tensor, visit: Visit, scale: Tensor | None = None) -> Tensor:
+        kernels = [torch.stack([kernel[k] for k in decoders]) for kernel in self.kernels]
+        sums = [torch.zeros_like(kernel) for kernel in kernels]
+        gradient = torch.zeros_like(cells)
+        parts = [slice(first, first + self.together) for first in range(0, len(decoders), self.together)]
+        groups = [(decoders[p], [w[p] for w in kernels], [s[p] for s in sums], cells[p], gradient[p]) for p in parts]
+        for tile, start in enumerate(range(0, cells.shape[2], self.width)):  # groups inside: the target stays cached
+            place = slice(start, start + self.width)
+            for some, weights, by_weights, x, by_x in groups:
+                x = x[:, :, place]
+                buffers = self._buffers_for(len(some), x.shape[2])
+                buffers.inputs[0].copy_(x)
+                self._forward(weights, buffers)
+                logits = buffers.inputs[-1]
+                dead = logits <= 0 if self.last_relu else None
+                if not visit(tile, some, logits, buffers.slopes[-1]):
+                    continue
+                if dead is not None:
+                    buffers.slopes[-1].masked_fill_(dead, 0)
+                self._backward(weights, buffers, None if scale is None else by_weights)
+                by_x[:, :, place] = buffers.slopes[0]
+        if scale is not None:
+            for into, values in zip(self.sums, sums, strict=True):
+                for k, value in zip(decoders, values * scale, strict=True):
+                    into[k] += value
+        return gradient
+
+    def gradients(self) -> list[Tensor]:
+        return [total[:, :, :-1] for total in self.sums] + [total[:, :, -1] for total in self.sums]
+
+    def _forward(self, weights: Sequence[Tensor], buffers: "_Buffers") -> None:
+        last = len(weights) - 1
+        for stage, (weight, x) in enumerate(zip(weights, buffers.with_ones, strict=True)):
+            torch.bmm(weight, x, out=buffers.outputs[stage])
+            if stage < last or self.last_relu:
+                buffers.inputs[stage + 1].relu_()
+
+    def _backward(self, weights: Sequence[Tensor], buffers: "_Buffers", by_weights: list[Tensor] | None) -> None:
+        for stage in range(len(weights) - 1, -1, -1):
+            slope = buffers.output_slopes[stage]
+            if by_weights is not None:
+                by_weights[stage].baddbmm_(slope, buffers.with_ones[stage].transpose(1, 2))
+            below = torch.bmm(weights[stage][:, :, :-1].transpose(1, 2), slope, out=buffers.slopes[stage])
+            if stage:  # the ReLU's backward, in place
+                torch.ops.aten.threshold_backward.grad_input(below, buffers.inputs[stage], 0, grad_input=below)
+
+    def _buffers_for(self, count: int, width: int) -> "_Buffers":
+        if self._buffers is None or self._buffers.shape != (count, width):
+            self._buffers = _Buffers(self._memory, count, self.classes, width)
+        return self._buffers
+
+
+class _Buffers:
+    """Views of the same memory for `count` decoders and `width` cells. memory: for each stage's input, and the logits,
+    room for values and for slopes.
+
+    inputs: [count, C, 4^stage width], at last the logits; with_ones: with the row of ones; outputs: a stage's output
+    before the shuffle, [count, 4C, 4^stage width]. slopes, output_slopes: gradients by inputs and outputs.
+    """
+
+    def __init__(self, memory: Sequence[tuple[Tensor, Tensor]], count: int, classes: int, width: int):
+        self.shape = (count, width)
+        self.with_ones: list[Tensor] = []
+        self.inputs: list[Tensor] = []
+        self.slopes: list[Tensor] = []
+        for stage, (values, slopes) in enumerate(memory):
+            columns = width * 4**stage
+            rows = classes + (stage + 1 < len(memory))  # logits are contiguous
+            whole = values[: count * rows * columns].view(count, rows, columns)
+            whole[:, classes:] = 1
+            self.with_ones.append(whole)
+            self.inputs.append(whole[:, :classes])
+            self.slopes.append(slopes[: count * classes * columns].view(count, classes, columns))
+        self.with_ones.pop()
+        self.outputs = [x.view(count, 4 * classes, -1) for x in self.inputs[1:]]
+        self.output_slopes = [x.view(count, 4 * classes, -1) for x in self.slopes[1:]]
+
+
+class LinearTail:
+    """A bias and bilinear upsampling by `stride`. bias: [K, C]; size: (h, w) of z."""
+
+    def __init__(self, bias: Tensor, size: tuple[int, int], stride: int):
+        self.bias = bias
+        self.sum = torch.zeros_like(bias)
+        self.size = size
+        self.full_size = (stride * size[0], stride * size[1])
+        count, classes = bias.shape
+        pixels = self.full_size[0] * self.full_size[1]
+        self.width = min(pixels, max(1, _tile(bias) // classes))
+        self.together = min(count, max(1, _tile(bias) // (classes * pixels)))
+        self._scratch = bias.new_empty(self.together * classes * self.width)
+
+    def tiles(self, image: Tensor) -> list[Tensor]:
+        return list(image.flatten(-2).split(self.width, -1))
+
+    def run(self, decoders: Sequence[int], cells: Tensor, visit: Visit, scale: Tensor | None = None) -> Tensor:
+        gradient = torch.zeros_like(cells)
+        for first in range(0, len(decoders), self.together):
+            some = slice(first, first + self.together)
+            bias = torch.stack([self.bias[k] for k in decoders[some]])
+            with torch.enable_grad():  # its backward needs no activations
+                x = (cells[some] + bias[:, :, None]).detach().unflatten(2, self.size).requires_grad_()
+                upsampled = F.interpolate(x, size=self.full_size, mode="bilinear", align_corners=False)
+            logits = upsampled.detach().flatten(2)
+            wanted = False
+            for tile, part in enumerate(logits.split(self.width, 2)):
+                scratch = self._scratch[: part.numel()].view(part.shape)
+                wanted = visit(tile, decoders[some], part, scratch)
+                if wanted:
+                    part.copy_(scratch)
+            if wanted:
+                (slope,) = torch.autograd.grad(upsampled, x, logits.view_as(upsampled))
+                gradient[some] = slope.flatten(2)
+        if scale is not None:
+            for k, value in zip(decoders, gradient.sum(2) * scale, strict=True):
+                self.sum[k] += value
+        return gradient
+
+    def gradients(self) -> list[Tensor]:
+        return [self.sum]
+
+
+def _tile(like: Tensor) -> int:
+    return CPU_TILE * torch.get_num_threads() if like.device.type == "cpu" else GPU_TILE
