@@ -49,7 +49,7 @@ class Cached:
             if sha256(data) == expected:
                 return data
             self._drop(name)
-        data = self.storage.read(name)
+        data = self.storage.read_range(name, 0, size)
         if sha256(data) == expected:
             try:
                 self.copies.fetch(expected, size, lambda start, stop: data[start:stop])
@@ -137,7 +137,7 @@ class Cached:
         except Exception as error:
             log.warning("%s: not fetched ahead (%s); it is read in ranges", self.where(name), say(error))
             self._failed.add(name)
-            return not isinstance(error, OSError)  # a full disk
+            return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)  # else the disk is full
 
 
 Files = Storage | Cached

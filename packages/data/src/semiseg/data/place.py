@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
 
+from semiseg.data.remote import check_url
 from semiseg.data.storage import PART, Storage, unwritable
 
 
@@ -21,6 +22,7 @@ class RemotePath:
     parents: tuple["RemotePath", ...] = ()
 
     def __init__(self, url: str) -> None:
+        check_url(url)
         self.url = url.rstrip("/")
         folder, _, self.name = self.url.rpartition("/")
         self._storage = Storage(folder)

@@ -87,8 +87,9 @@ def status(error: BaseException) -> int | None:
     return None
 
 
-# By name, since their packages need not be installed. The first are of botocore, aiohttp, requests, httpx and gcsfs.
-_PASSING = {"HTTPClientError", "IncompleteReadError", "ClientError", "RequestException", "TransportError", "HttpError"}
+# By name, since their packages need not be installed: of botocore, aiohttp, requests, httpx and gcsfs.
+_PASSING = {"HTTPClientError", "ConnectionError", "IncompleteReadError", "ResponseParserError", "ClientError"}
+_PASSING |= {"RequestException", "TransportError", "HttpError"}
 _PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "OperationAborted"}
 _PASSING_STATUS = {408, 425, 429}
 _CREDENTIALS = {"ProfileNotFound", "UnauthorizedSSOTokenError", "TokenRetrievalError", "SSOTokenLoadError"}

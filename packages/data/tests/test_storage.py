@@ -1,0 +1,161 @@
+"""Folders behind URLs: ranges, names, secrets, servers that do not do what is asked."""
+
+import io
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from semiseg.data import DataError, ShardSet, shard, verify
+from semiseg.data.storage import PART, Storage, atomic, place
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """The URL of a folder in fsspec's memory, gone afterwards."""
+    yield "memory://storage-tests/folder"
+    fsspec.filesystem("memory").rm("/storage-tests", recursive=True)
+
+
+def test_a_remote_folder_reads_as_a_local_one(memory, tmp_path):
+    data = np.random.default_rng(0).bytes(PART + 1000)  # more than one request
+    local, remote = Storage(tmp_path), Storage(memory)
+    for folder in (tmp_path, place(memory)):
+        for name, content in (("a.bin", data), ("b", b""), ("c", b"xyz")):
+            with atomic(folder / name) as file:
+                file.write(content)
+    assert local.names() == remote.names() == ["a.bin", "b", "c"]
+    random = np.random.default_rng(1)
+    ranges = [
+        (0, 0),
+        (5, 5),
+        (0, len(data)),
+        (PART - 3, PART + 3),
+        (len(data) - 5, len(data) + 5),
+        (len(data), len(data) + 9),
+    ]
+    ranges += [sorted(random.integers(0, len(data) + 50, 2).tolist()) for _ in range(50)]
+    for start, stop in ranges:
+        assert local.read_range("a.bin", start, stop) == remote.read_range("a.bin", start, stop) == data[start:stop]
+    for name in ("a.bin", "b", "c"):
+        assert local.read(name) == remote.read(name)
+        assert local.size(name) == remote.size(name)
+    assert remote.exists("a.bin") and not remote.exists("d")
+    for action in (remote.read, remote.size, lambda name: remote.read_range(name, 0, 5)):
+        with pytest.raises(FileNotFoundError, match="memory://storage-tests/folder/d"):
+            action("d")
+    assert pickle.loads(pickle.dumps(remote)).read("c") == b"xyz"
+
+
+def test_a_remote_path_does_what_the_writer_asks_of_a_path(memory):
+    folder = place(memory)
+    assert not folder.exists() and list(folder.glob("*.tar")) == []
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / "x.tar") as file:
+        file.write(b"12345")
+    with pytest.raises(RuntimeError), atomic(folder / "y.tar") as file:
+        file.write(b"half")
+        raise RuntimeError
+    with atomic(folder / "notes.json") as file:
+        file.write(b"{}")
+    assert folder.exists() and folder.absolute() == folder and str(folder) == os.fspath(folder) == memory
+    assert [path.name for path in folder.iterdir()] == ["notes.json", "x.tar"], "what failed half way never appears"
+    assert list(folder.glob("*.tar")) == [folder / "x.tar"] == [(folder / "notes.json").with_name("x.tar")]
+    tar = folder / "x.tar"
+    assert tar.stat().st_size == 5 and tar.read_bytes() == b"12345" and tar.read_text() == "12345"
+    with tar.open("rb") as file:
+        assert file.read(2) == b"12" and file.read() == b"345"
+    tar.unlink()
+    tar.unlink(missing_ok=True)
+    assert not tar.exists() and tar.parent == folder
+
+
+def test_shards_are_written_to_a_url(adapt, draw, memory, tmp_path):
+    adapter = adapt(draw(9))
+    here, there = shard(adapter, "train", tmp_path, size="3KB"), shard(adapter, "train", memory, size="3KB")
+    assert here == there and len(there.shards) > 2
+    local, remote = Storage(tmp_path / "pictures" / "train"), Storage(f"{memory}/pictures/train")
+    assert local.names() == remote.names()
+    assert all(local.read(name) == remote.read(name) for name in local.names())
+    assert shard(adapter, "train", memory, size="3KB") == there, "a complete set is left as it is"
+    with pytest.raises(DataError, match="another configuration"):
+        shard(adapter, "train", memory, size="4KB")
+    assert verify(remote.url).ok
+
+
+@pytest.mark.parametrize("url", ["s3://KEY:hush@bucket/x", "https://user:hush@host/x", "gs://hush@bucket"])
+def test_secrets_in_urls_are_refused_and_not_repeated(url):
+    for action in (Storage, ShardSet, place):
+        with pytest.raises(DataError, match=r"must not hold credentials.*AWS_ACCESS_KEY_ID") as caught:
+            action(url)
+        assert "hush" not in str(caught.value) and "KEY:" not in str(caught.value)
+    Storage("hf://datasets/somebody/shards@main/voc/train")  # a revision is no secret
+
+
+def test_what_cannot_be_opened_says_why(monkeypatch):
+    with pytest.raises(DataError, match=r"Protocol not known: nowhere.* s3://, gs://"):
+        Storage("nowhere://x").read("y")
+    with pytest.raises(DataError, match=r"chains of file systems are not read.*SEMISEG_CACHE.*write s3://"):
+        Storage("simplecache::s3://bucket/x")
+    monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
+    with pytest.raises(DataError, match=r"a package is missing .* pip install 'semiseg-data\[s3\]'"):
+        Storage("s3://bucket-that-nobody-asked/x").read("y")
+
+
+class Plain(SimpleHTTPRequestHandler):
+    """Python's own server: whole files only."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent."""
+
+
+class Ranged(Plain):
+    """One that knows ranges."""
+
+    def send_head(self):
+        told = self.headers.get("Range")
+        if told is None:
+            return super().send_head()
+        data = Path(self.translate_path(self.path)).read_bytes()
+        start, _, stop = told.removeprefix("bytes=").partition("-")
+        part = data[int(start) : int(stop) + 1]
+        self.send_response(206 if part else 416)
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Content-Range", f"bytes {start}-{int(start) + len(part) - 1}/{len(data)}")
+        self.end_headers()
+        return io.BytesIO(part)
+
+
+@contextmanager
+def web(folder: Path, kind: type[Plain]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_shards_are_read_from_a_web_server(adapt, draw, tmp_path, monkeypatch):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setenv("SEMISEG_CACHE", "off")
+    shard(adapt(draw(9)), "train", tmp_path, size="3KB")
+    local = ShardSet(tmp_path / "pictures" / "train")
+    with web(tmp_path, Ranged) as url:
+        read = list(ShardSet(f"{url}/pictures/train"))
+        assert [sample.key for sample in read] == local.keys()
+        for ours, theirs in zip(read, local, strict=True):
+            assert ours.image.tobytes() == theirs.image.tobytes()
+        with pytest.raises(DataError, match="no shards at http"):
+            ShardSet(f"{url}/pictures/val")
+    with (
+        web(tmp_path, Plain) as url,
+        pytest.raises(DataError, match=r"it ignores ranges; serve the folder by a server"),
+    ):
+        list(ShardSet(f"{url}/pictures/train"))
