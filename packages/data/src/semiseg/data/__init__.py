@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from semiseg.data.keyed import generator, key64, permutation
     from semiseg.data.manifest import Manifest, ShardEntry
     from semiseg.data.merge import merge
+    from semiseg.data.overlays import OverlaySet, write_overlay
     from semiseg.data.paint import colourise, contact_sheet, overlay
     from semiseg.data.parts import shard_part
     from semiseg.data.plan import Draw, Ordered, Plan, share
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from semiseg.data.shard import shard
     from semiseg.data.shards import Sample, ShardSet
     from semiseg.data.subset import by_keys, digest_of, sequence, stratified
+    from semiseg.data.tags import image_classes
     from semiseg.data.taxonomy import RawSpace, Taxonomy
     from semiseg.data.testing import AdapterContract as AdapterContract
     from semiseg.data.tree import Tree
@@ -49,6 +51,7 @@ _HOMES = {
     "keyed": "generator key64 permutation",
     "manifest": "Manifest ShardEntry",
     "merge": "merge",
+    "overlays": "OverlaySet write_overlay",
     "paint": "colourise contact_sheet overlay",
     "parts": "shard_part",
     "plan": "Draw Ordered Plan share",
@@ -56,6 +59,7 @@ _HOMES = {
     "shard": "shard",
     "shards": "Sample ShardSet",
     "subset": "by_keys digest_of sequence stratified",
+    "tags": "image_classes",
     "taxonomy": "RawSpace Taxonomy",
     "testing": "AdapterContract",
     "tree": "Tree",
@@ -75,6 +79,7 @@ __all__ = [
     "Manifest",
     "Member",
     "Ordered",
+    "OverlaySet",
     "Plan",
     "Pool",
     "Problem",
@@ -96,6 +101,7 @@ __all__ = [
     "digest_of",
     "find_root",
     "generator",
+    "image_classes",
     "installed",
     "key64",
     "merge",
@@ -108,6 +114,7 @@ __all__ = [
     "share",
     "stratified",
     "verify",
+    "write_overlay",
 ]
 
 
