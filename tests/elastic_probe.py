@@ -1,0 +1,39 @@
+"""Run under torchrun by test_elastic.py: training as it is, and a record of every sample that each step took.
+
+elastic_probe.py RECORD RECIPE [KEY=VALUE]...
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from semiseg.train import loop
+from semiseg.train.__main__ import main
+from semiseg.train.batches import Batch, StepData
+
+RECORD = Path(sys.argv[1])
+steps_from = loop.steps_from
+
+
+def recorded(data: StepData, start: int, stop: int, **options: Any) -> Iterator[Batch]:
+    """`steps_from`, with a line in RECORD for each batch when the loop asks for it: a kill loses none."""
+    names = {each.name: each.shards.keys() for streams in data.domains.values() for each in streams.values()}
+    with (RECORD / f"{os.getpid()}.jsonl").open("a") as record:
+        for step, batch in enumerate(steps_from(data, start, stop, **options), start):
+            taken = {}
+            for domain, roles in batch.items():
+                for role, samples in roles.items():
+                    plan, keys = data.domains[domain][role].plan, names[samples.stream]
+                    drawn = [plan.draws(position, position + 1)[0] for position in samples.positions]
+                    taken[samples.stream] = [[draw.position, keys[draw.sample]] for draw in drawn]
+            about = {"start": start, "step": step, "rank": data.rank, "world": data.world, "taken": taken}
+            record.write(json.dumps(about) + "\n")
+            record.flush()
+            yield batch
+
+
+loop.steps_from = recorded
+sys.exit(main(sys.argv[2:]))
