@@ -88,13 +88,15 @@ def test_boxes_are_scipy_s(per, expected):
     view = View(prediction(classes), [1, 2])
     found = view.components(per)
     assert view.components(per) is found
-    assert found.image.tolist() == [1] * expected
-    boxes = set(zip(found.top.tolist(), found.bottom.tolist(), found.left.tolist(), found.right.tolist(), strict=True))
+    assert (found.area > 0).sum(1).tolist() == [0, expected]
+    sides = torch.stack([found.top, found.bottom, found.left, found.right], 2)[found.area > 0]
+    boxes = {tuple(box) for box in sides.tolist()}
     groups = np.where(np.isin(classes[1], [1, 2]), classes[1] if per == "class" else 1, 0)
     slices = [s for s in ndimage.find_objects(by_scipy(groups)) if s]
     assert boxes == {(y.start, y.stop, x.start, x.stop) for y, x in slices}
     assert found.area.sum() == (groups > 0).sum()
-    assert found.larger_than(9 / 120).image.numel() == (found.area >= 9).sum()
+    assert torch.equal(found.larger_than(9 / 120), found.area >= 9)
+    assert torch.equal(found.larger_than(0), found.area > 0)
 
 
 def test_components_are_found_on_a_grid_no_larger_than_asked():
@@ -104,7 +106,14 @@ def test_components_are_found_on_a_grid_no_larger_than_asked():
 
 
 def test_no_foreground_gives_no_components():
-    assert View(torch.zeros(2, 3, 8, 8), []).components().image.numel() == 0
+    assert not View(torch.zeros(2, 3, 8, 8), []).components().area.any()
+
+
+def test_a_fixed_number_of_rounds_finds_the_components_of_a_prediction():
+    coarse = torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    groups = torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear").argmax(1)
+    assert torch.equal(connected_components(groups, rounds=8), connected_components(groups))
+    assert not torch.equal(connected_components(groups, rounds=1), connected_components(groups))
 
 
 def test_foreground_must_be_among_the_classes():

@@ -145,16 +145,18 @@ class GuidedCutout:
         check_choice("guided_cutout.per", self.per, ("merged", "class"))
 
     def __call__(self, z: Tensor, view: View, generators: Sequence[Generator], decoder: Decoder) -> SpatialMask:
-        found = view.components(self.per, self.resolution).larger_than(self.smallest)
-        counts = torch.bincount(found.image, minlength=len(z)).tolist()
-        drawn = [torch.rand(n, 2, generator=g, device=g.device) for n, g in zip(counts, generators, strict=True)]
-        place = torch.cat(drawn).to(z.device)
-        top, bottom = self._crop(found.top, found.bottom, place[:, 0])
-        left, right = self._crop(found.left, found.right, place[:, 1])
+        found = view.components(self.per, self.resolution)
+        large = found.larger_than(self.smallest).long()
+        drawn = [torch.rand(large.shape[1], 2, generator=g, device=g.device) for g in generators]
+        place = torch.stack(drawn).to(z.device)
+        top, bottom = self._crop(found.top, found.bottom, place[:, :, 0])
+        left, right = self._crop(found.left, found.right, place[:, :, 1])
         # Rectangles as differences at their corners: the running sum over both axes counts the crops that cover a cell.
-        corners = torch.zeros(len(z), found.size[0] + 1, found.size[1] + 1, dtype=torch.long, device=z.device)
-        for y, x, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
-            corners.index_put_((found.image, y, x), torch.tensor(sign, device=z.device), accumulate=True)
+        height, width = found.size[0] + 1, found.size[1] + 1
+        corners = torch.zeros(len(z), height * width, dtype=torch.long, device=z.device)
+        for y, x, sign in ((top, left, large), (top, right, -large), (bottom, left, -large), (bottom, right, large)):
+            corners.scatter_add_(1, (y * width + x) * large, sign)
+        corners = corners.view(len(z), height, width)
         cut = corners.cumsum(1).cumsum(2)[:, :-1, :-1] > 0
         return SpatialMask(F.interpolate(1 - cut[:, None].float(), size=z.shape[2:], mode="nearest"))
 

@@ -1,5 +1,6 @@
 """What perturbations may know of the main decoder's prediction: probabilities, foreground, and its objects."""
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from semiseg.methods.choices import check_choice
 from semiseg.methods.precision import full
+
+# Rounds of labelling on a GPU, where asking whether it is done would cost a synchronisation.
+ROUNDS = 8
 
 
 class View:
@@ -24,9 +28,10 @@ class View:
             raise ValueError(f"foreground class {wrong[0]} is not among the prediction's, 0..{logits.shape[1] - 1}")
         self.probabilities = full(logits.detach()).softmax(1)
         self.classes = logits.detach().argmax(1)
-        member = torch.zeros(logits.shape[1], dtype=torch.bool)
-        member[sorted(foreground)] = True
-        self._foreground = member.to(logits.device)[self.classes]
+        member = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+        for class_id in foreground:  # one by one: a list of indices would have to be copied to the device, which waits
+            member[class_id] = True
+        self._foreground = member[self.classes]
         self._components: dict[tuple[str, int], Components] = {}
 
     def foreground(self, size: tuple[int, int]) -> Tensor:
@@ -45,71 +50,72 @@ class View:
             shrink = min(1.0, resolution / max(groups.shape[1:]))
             size = [max(1, round(side * shrink)) for side in groups.shape[1:]]
             groups = F.interpolate(groups[:, None].float(), size=size, mode="nearest")[:, 0].long()
-            self._components[key] = Components.of(connected_components(groups))
+            rounds = None if groups.device.type == "cpu" else ROUNDS
+            self._components[key] = Components.of(connected_components(groups, rounds))
         return self._components[key]
 
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Bounding boxes of connected components, ordered by image, within one by label: no order depends on the batch.
+    """Bounding boxes of connected components, one slot for each place that a component can be named after.
 
-    image, area: int64 [n]; top, left (first cell) and bottom, right (one past the last): int64 [n], cells of `size`.
+    All int64 [b, n], n = h w cells of `size` = (h, w): area, 0 where a slot has no component; top, left (first cell) and
+    bottom, right (one past the last). Sizes are fixed, so that nothing waits for a GPU to count components, and a
+    component's slot does not depend on other images.
     """
 
-    image: Tensor
+    area: Tensor
     top: Tensor
     left: Tensor
     bottom: Tensor
     right: Tensor
-    area: Tensor
     size: tuple[int, int]
 
     @classmethod
     def of(cls, labels: Tensor) -> "Components":
         """From labels [b, h, w], 0 where there is none."""
         height, width = labels.shape[1:]
-        image, y, x = labels.nonzero(as_tuple=True)
-        keys = image * (height * width + 1) + labels[image, y, x]
-        ids, place, area = torch.unique(keys, return_inverse=True, return_counts=True)
+        slots = labels.flatten(1)
+        y = torch.arange(height, device=labels.device)[:, None].expand_as(labels).flatten(1)
+        x = torch.arange(width, device=labels.device).expand_as(labels).flatten(1)
 
         def reduce(values: Tensor, how: str) -> Tensor:
-            return torch.zeros_like(ids).scatter_reduce(0, place, values, how, include_self=False)
+            found = values.new_zeros(len(labels), height * width + 1)
+            return found.scatter_reduce(1, slots, values, how, include_self=False)[:, 1:]
 
         return cls(
-            image=ids // (height * width + 1),
+            area=reduce(torch.ones_like(y), "sum"),
             top=reduce(y, "amin"),
             left=reduce(x, "amin"),
-            bottom=reduce(y, "amax") + 1,
-            right=reduce(x, "amax") + 1,
-            area=area,
+            bottom=reduce(y + 1, "amax"),
+            right=reduce(x + 1, "amax"),
             size=(height, width),
         )
 
-    def larger_than(self, share: float) -> "Components":
-        """Those that cover at least `share` of their image."""
-        kept = self.area >= share * self.size[0] * self.size[1]
-        image, top, left, bottom, right, area = (
-            values[kept] for values in (self.image, self.top, self.left, self.bottom, self.right, self.area)
-        )
-        return Components(image, top, left, bottom, right, area, self.size)
+    def larger_than(self, share: float) -> Tensor:
+        """Which slots have a component that covers at least `share` of its image, bool [b, n]."""
+        return (self.area > 0) & (self.area >= share * self.size[0] * self.size[1])
 
 
-def connected_components(groups: Tensor) -> Tensor:
+def connected_components(groups: Tensor, rounds: int | None = None) -> Tensor:
     """Label the 8-connected components of equal positive ids: int64 [b, h, w] -> int64 [b, h, w], 0 stays 0.
 
     A component's label is 1 + the largest place y * w + x in it. Labels spread along whole straight runs at a time, so
     the number of rounds is that of a component's turns (2 to 5 in predictions), not its diameter.
+    rounds: how many to do; None goes on until nothing changes, for which a GPU has to be waited for. A component of
+    more turns than that falls into parts.
     """
     height, width = groups.shape[1:]
     places = torch.arange(1, height * width + 1, device=groups.device).view(1, height, width)
     labels = places * (groups > 0)
-    while True:
+    for _ in itertools.count() if rounds is None else range(rounds):
         before = labels
         for dim in (1, 2):
             labels = _spread_along_runs(labels, groups, dim)
         labels = _spread_to_corners(labels, groups)
-        if torch.equal(labels, before):
-            return labels
+        if rounds is None and torch.equal(labels, before):
+            break
+    return labels
 
 
 def _spread_along_runs(labels: Tensor, groups: Tensor, dim: int) -> Tensor:
