@@ -105,7 +105,7 @@ def test_five_mistakes_and_more_at_once(path: Path) -> None:
         "x.toml:7: data.domains.voc.augment.crop: expected a list of 2, each an integer >= 1, found [320]",
         "x.toml:13: model.encoder.output_stride: expected 8 or 16 or 32, found 4",
         "x.toml:16: objectives.0.kind: unknown kind 'supervized'; did you mean 'supervised'? "
-        "known: cross_consistency, supervised",
+        "known: cross_consistency, structured_consistency, supervised",
         'x.toml:28: optimizer.lr: expected a number > 0, found "fast"',
         'argument \'model.norm=frozn\': expected "batch" or "sync" or "frozen", found "frozn"; did you mean \'frozen\'?',
         "argument 'objectives.1.weight={over=2}': objectives.1.weight.over: expected a number > 0 and <= 1, found 2",

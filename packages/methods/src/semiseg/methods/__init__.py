@@ -4,6 +4,7 @@ from semiseg.methods.auxiliary import AuxiliaryBank
 from semiseg.methods.cam import class_activation_maps, class_activations
 from semiseg.methods.crf import DenseCrf, unary_from_labels, unary_from_probabilities
 from semiseg.methods.cross_consistency import CrossConsistency
+from semiseg.methods.cutmix import covered, draw_boxes, paste
 from semiseg.methods.losses import (
     bootstrapped_cross_entropy,
     bootstrapping_threshold,
@@ -12,6 +13,7 @@ from semiseg.methods.losses import (
     pairwise_variance,
 )
 from semiseg.methods.objective import Features, Losses, Objective, Part, Step, seeded
+from semiseg.methods.ohem import hard_cross_entropy
 from semiseg.methods.operators import ChannelScale, Operator, Scale, Shift, SpatialMask
 from semiseg.methods.perturb import (
     PERTURBATIONS,
@@ -27,7 +29,11 @@ from semiseg.methods.perturb import (
 )
 from semiseg.methods.pseudo import pseudo_labels
 from semiseg.methods.ramps import Ramp
+from semiseg.methods.relaxed import relaxed_cross_entropy
+from semiseg.methods.structure import structure_loss
+from semiseg.methods.structured_consistency import StructuredConsistency
 from semiseg.methods.supervised import Supervised
+from semiseg.methods.teacher import Teacher
 from semiseg.methods.view import View, connected_components
 
 __all__ = [
@@ -53,7 +59,9 @@ __all__ = [
     "Shift",
     "SpatialMask",
     "Step",
+    "StructuredConsistency",
     "Supervised",
+    "Teacher",
     "Vat",
     "View",
     "bootstrapped_cross_entropy",
@@ -61,12 +69,18 @@ __all__ = [
     "class_activation_maps",
     "class_activations",
     "connected_components",
+    "covered",
     "create_perturbation",
     "cross_entropy",
     "distance",
+    "draw_boxes",
+    "hard_cross_entropy",
     "pairwise_variance",
+    "paste",
     "pseudo_labels",
+    "relaxed_cross_entropy",
     "seeded",
+    "structure_loss",
     "unary_from_labels",
     "unary_from_probabilities",
 ]

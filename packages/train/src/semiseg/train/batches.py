@@ -6,8 +6,8 @@ change a pixel of any sample.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ class Samples:
 
     images: uint8 [b, 3, h, w]; masks: uint8 class ids [b, h, w], 255 = ignore, or None; weights: float32 [b], each image's
     share of the global batch times the number of processes (DDP takes the mean over processes); positions: where in the
-    stream's endless order each sample stands, the key of all its random numbers.
+    stream's endless order each sample stands, the key of all its random numbers; partners: of a stream of pairs, the image
+    at the position after each, uint8 [b, 3, h, w].
     """
 
     stream: str
@@ -33,22 +34,24 @@ class Samples:
     masks: Tensor | None
     weights: Tensor
     positions: tuple[int, ...]
+    partners: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def to(self, device: torch.device) -> "Samples":
-        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
-        images = self.images.to(device, non_blocking=True)
-        return Samples(self.stream, images, masks, self.weights.to(device, non_blocking=True), self.positions)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def __getitem__(self, part: slice) -> "Samples":
-        masks = None if self.masks is None else self.masks[part]
-        return Samples(self.stream, self.images[part], masks, self.weights[part], self.positions[part])
+        return replace(self._each(lambda tensor: tensor[part]), positions=self.positions[part])
 
     def pin_memory(self) -> "Samples":
-        masks = None if self.masks is None else self.masks.pin_memory()
-        return Samples(self.stream, self.images.pin_memory(), masks, self.weights.pin_memory(), self.positions)
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+        masks = None if self.masks is None else change(self.masks)
+        partners = None if self.partners is None else change(self.partners)
+        return Samples(self.stream, change(self.images), masks, change(self.weights), self.positions, partners)
 
 
 Batch = dict[str, dict[str, Samples]]
@@ -63,6 +66,7 @@ class Stream:
     shards: ShardSet | Pool
     plan: Plan | ClassUniformPlan
     batch_size: int  # global
+    pairs: bool = False  # each sample has a partner: sample p is positions 2p and 2p + 1 of the order
     augmentation: Augmentation
     taxonomy: Taxonomy | None  # None: unlabeled, masks are not even decoded
     seed: int
@@ -107,21 +111,24 @@ class StepData(Dataset[Batch | SemisegError]):
 
     def _share(self, stream: Stream, turn: int) -> Samples:
         first = turn * stream.batch_size
-        positions = share(first, first + stream.batch_size, self.rank, self.world)
-        stream.shards.ahead(stream.plan.upcoming(first))  # here, in the process that reads: nothing runs before a fork
-        draws = stream.plan.draws(positions.start, positions.stop)
+        mine = share(first, first + stream.batch_size, self.rank, self.world)
+        each = 2 if stream.pairs else 1
+        stream.shards.ahead(stream.plan.upcoming(each * first))  # in the process that reads: nothing runs before a fork
+        draws = stream.plan.draws(each * mine.start, each * mine.stop)
         images, masks = zip(*(stream.load(draw) for draw in draws), strict=True)
+        _check_sizes(images, stream, draws)
         return Samples(
             stream.name,
-            _stack(images, stream, draws),
-            None if stream.taxonomy is None else _stack(masks, stream, draws),
-            torch.full((len(draws),), self.world / stream.batch_size),
-            tuple(draw.position for draw in draws),
+            torch.stack(images[::each]),
+            None if stream.taxonomy is None else torch.stack(masks[::each]),
+            torch.full((len(mine),), self.world / stream.batch_size),
+            tuple(draw.position for draw in draws[::each]),
+            torch.stack(images[1::each]) if stream.pairs else None,
         )
 
 
-def _stack(tensors: Sequence[Tensor], stream: Stream, draws: Sequence[Draw]) -> Tensor:
-    shapes = [tuple(tensor.shape[-2:]) for tensor in tensors]
+def _check_sizes(images: Sequence[Tensor], stream: Stream, draws: Sequence[Draw]) -> None:
+    shapes = [tuple(image.shape[-2:]) for image in images]
     if len(set(shapes)) > 1:
         other = next(i for i, shape in enumerate(shapes) if shape != shapes[0])
         keys = [stream.shards.keys()[draws[i].sample] for i in (0, other)]
@@ -129,7 +136,6 @@ def _stack(tensors: Sequence[Tensor], stream: Stream, draws: Sequence[Draw]) -> 
             f"{stream.name}: images of a batch must have one size, but {keys[0]} is {shapes[0]} and {keys[1]} is "
             f"{shapes[other]} (height, width); set augment.crop or augment.resize of the domain"
         )
-    return torch.stack(list(tensors))
 
 
 def steps_from(data: StepData, start: int, stop: int, *, workers: int, pin: bool = False) -> Iterator[Batch]:

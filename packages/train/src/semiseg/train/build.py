@@ -18,6 +18,7 @@ from semiseg.train.augment import Augmentation
 from semiseg.train.batches import Stream
 from semiseg.train.facts import read_keys
 from semiseg.train.learner import Learner
+from semiseg.train.views import Views
 
 
 class ModelError(SemisegError):
@@ -82,6 +83,7 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
                 shards=shards,
                 plan=plan,
                 batch_size=getattr(domain, role).batch_size,
+                pairs=role == "unlabeled" and mixes(recipe, name),
                 augmentation=build_augmentation(domain.augment, fill),
                 taxonomy=taxonomy if role == "labeled" else None,
                 seed=recipe.seed,
@@ -226,6 +228,14 @@ def _started(model: r.Model, classes: Mapping[str, int]) -> Segmenter:
     return segmenter
 
 
+def build_views(evaluate: r.Evaluate) -> Views:
+    """How images are looked at in evaluation and prediction."""
+    tile = evaluate.tile
+    if tile is None:
+        return Views(scales=evaluate.scales, flip=evaluate.flip)
+    return Views(scales=evaluate.scales, flip=evaluate.flip, tile=tile.size, overlap=tile.overlap)
+
+
 def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, Taxonomy]) -> Learner:
     """Objectives of every domain around the model. A domain takes the objectives whose needs its sources meet."""
     objectives: dict[str, list[methods.Objective]] = {}
@@ -239,7 +249,26 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
     model.encoder.checkpointing = recipe.model.encoder.checkpointing  # here, since saved models do not know it
     for part in (*kept, *frozen):
         part.requires_grad_(False)
-    return Learner(model, objectives, weights=weights, seed=recipe.seed)
+    return Learner(model, objectives, weights=weights, teacher=build_teacher(recipe, model), seed=recipe.seed)
+
+
+def build_teacher(recipe: r.Recipe, model: Segmenter) -> methods.Teacher | None:
+    """The moving average of the model, where an objective asks for one; all that ask agree on its settings."""
+    for each in recipe.objectives:
+        if isinstance(each, r.StructuredConsistency):
+            return methods.Teacher(
+                model,
+                decay=each.teacher_decay,
+                warmup=each.teacher_warmup,
+                mode=each.teacher_mode,
+                buffers=each.teacher_buffers,
+            )
+    return None
+
+
+def mixes(recipe: r.Recipe, domain: str) -> bool:
+    """Whether an objective of the domain mixes unlabeled images in pairs."""
+    return any(isinstance(each, r.StructuredConsistency) for each in objectives_of(recipe, domain))
 
 
 def objectives_of(recipe: r.Recipe, domain: str) -> list[r.Objective]:
@@ -254,11 +283,16 @@ def build_objective(
     match objective:
         case r.Supervised(loss=r.Bootstrapped() as loss):
             return methods.Supervised("bootstrapped", until=loss.until, over=loss.over, pool=loss.pool)
+        case r.Supervised(loss=r.Relaxed() as loss):
+            strict = tuple(taxonomy.names.index(name) for name in loss.strict if name in taxonomy.names)
+            relaxed = {"window": loss.window, "until": loss.until, "by_frequency": loss.by_frequency}
+            return methods.Supervised("relaxed", strict=strict, **relaxed)
+        case r.Supervised(loss=r.Ohem() as loss):
+            return methods.Supervised("ohem", threshold=loss.threshold, least=loss.least)
         case r.Supervised():
             return methods.Supervised("cross_entropy")
         case r.CrossConsistency():
             decoder = model.decoder.kind if objective.decoder == "same" else objective.decoder
-            ramp = objective.weight
             return methods.CrossConsistency(
                 [build_perturbation(each) for each in objective.perturbations],
                 channels=segmenter.channels,
@@ -268,12 +302,29 @@ def build_objective(
                 preset=objective.preset,
                 distance=objective.distance,
                 reduction=objective.reduction,
-                weight=methods.Ramp(ramp.value, ramp.over, ramp.shape, ramp.start),
+                weight=build_ramp(objective.weight),
                 confidence=objective.confidence,
                 pairwise=objective.pairwise,
                 decoder=decoder,
                 last_relu=model.decoder.last_relu if isinstance(model.decoder, r.SubPixel) else None,
             )
+        case r.StructuredConsistency(boxes=boxes):
+            return methods.StructuredConsistency(
+                pixel=build_ramp(objective.pixel),
+                structure=build_ramp(objective.structure),
+                boxes=boxes.count,
+                compared=boxes.compared,
+                area=boxes.area,
+                area_of=boxes.area_of,
+                sizes=boxes.sizes,
+                aspect=boxes.aspect,
+                pairs=objective.pairs,
+                confidence=objective.confidence,
+            )
+
+
+def build_ramp(ramp: r.Ramp) -> methods.Ramp:
+    return methods.Ramp(ramp.value, ramp.over, ramp.shape, ramp.start)
 
 
 def build_perturbation(perturbation: r.Perturbation) -> tuple[str, int, dict]:

@@ -39,14 +39,28 @@ class State:
 
 
 def save(
-    run: Path, state: State, learner: Learner, optimizer: Any, scaler: Any = None, *, keep: int, metadata: dict
+    run: Path,
+    state: State,
+    learner: Learner,
+    optimizer: Any,
+    scaler: Any = None,
+    *,
+    keep: int,
+    metadata: dict,
+    teacher_first: bool = False,
 ) -> Path:
     """Write `run/step-<step>/` under another name, flush it, rename it; then drop all but the last `keep`.
 
+    Where there is a teacher, the folder is a saved model of the student's weights and holds the teacher as teacher/; with
+    `teacher_first` it is one of the teacher's weights and holds the student as student/.
     Rank 0 alone calls this, after buffers are equal on all ranks. `metadata` goes into the model's config.json.
     """
     with _whole(run / f"step-{state.step:08d}") as part:
-        save_pretrained(learner.model, part, metadata=metadata)
+        first, second = ("teacher", "student") if teacher_first else ("student", "teacher")
+        models = {"student": learner.model} | ({"teacher": learner.average()} if learner.teacher else {})
+        save_pretrained(models[first], part, metadata=metadata)
+        if second in models:
+            save_pretrained(models[second], part / second, metadata=metadata)
         own = {name: tensor.contiguous() for name, tensor in learner.objectives.state_dict().items()}
         save_file(own, part / "learner.safetensors")
         torch.save(optimizer.state_dict(), part / "optimizer.pt")
@@ -85,7 +99,7 @@ def _whole(target: Path) -> Iterator[Path]:
     try:
         shutil.rmtree(part, ignore_errors=True)
         yield part
-        for file in part.iterdir():
+        for file in part.rglob("*"):
             _flush(file)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
@@ -116,15 +130,15 @@ def read_state(folder: Path) -> State:
 
 
 def restore_model(folder: Path, *, norm: Norm) -> Segmenter:
-    """The model of a checkpoint, in training mode."""
+    """The model of a checkpoint that is trained on, the student's where there is a teacher; in training mode."""
     try:
-        return from_pretrained(folder, norm=norm).train()
+        return from_pretrained(_model_of(folder, "student"), norm=norm).train()
     except (FileNotFoundError, ValueError) as error:
         raise _damaged(folder, error) from error
 
 
 def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) -> None:
-    """Put all else of a checkpoint back, exactly: auxiliary decoders, moments, the loss scale.
+    """Put all else of a checkpoint back, exactly: the teacher, auxiliary decoders, moments, the loss scale.
 
     Learning rates, momentum and decay stay those that `optimizer` was built with. CheckpointError for damage, and for
     decoders or moments that do not fit.
@@ -132,6 +146,7 @@ def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) 
     try:
         device = next(learner.parameters()).device
         decoders = load_file(folder / "learner.safetensors")
+        averaged = from_pretrained(_model_of(folder, "teacher")).state_dict() if learner.teacher else {}
         moments = torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
         if scaler is not None and (folder / "scaler.pt").is_file():
             scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
@@ -140,6 +155,8 @@ def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) 
     settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     try:
         learner.objectives.load_state_dict(decoders)
+        if learner.teacher:
+            learner.average().load_state_dict(averaged)
         optimizer.load_state_dict(moments)
         _lay_out(optimizer)
     except (RuntimeError, ValueError, KeyError) as error:
@@ -157,6 +174,11 @@ def _lay_out(optimizer: torch.optim.Optimizer) -> None:
         for name, moment in kept.items():
             if moment is not None and moment.shape == parameter.shape and moment.stride() != parameter.stride():
                 kept[name] = torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
+
+
+def _model_of(folder: Path, role: str) -> Path:
+    """Where a checkpoint keeps the model of "student" or "teacher": in a folder of that name, or else as itself."""
+    return folder / role if (folder / role).is_dir() else folder
 
 
 def _damaged(folder: Path, error: Exception) -> CheckpointError:

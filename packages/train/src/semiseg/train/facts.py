@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 from semiseg.data.errors import DataError, unknown
 from semiseg.train.lines import Path
 from semiseg.train.problems import Origin, Problem, RecipeError, nearest
-from semiseg.train.recipe import ASPP, PSP, CrossConsistency, Data, Domain, Labeled, Recipe, Supervised, Unlabeled, Val
+from semiseg.train.recipe import (
+    ASPP,
+    PSP,
+    CrossConsistency,
+    Data,
+    Domain,
+    Labeled,
+    Recipe,
+    StructuredConsistency,
+    Supervised,
+    Unlabeled,
+    Val,
+)
 
 if TYPE_CHECKING:
     from semiseg.data import Pool, ShardSet, Taxonomy
@@ -79,11 +91,13 @@ def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
             continue
         yield from _contents((*at, role), source, found, taxonomy)
         if not isinstance(source, Val):
-            yield from _sizes((*at, role), domain, found, -(-source.batch_size // (world * recipe.accumulate)))
+            each = 2 if role == "unlabeled" and _mixes(recipe, name) else 1
+            yield from _sizes((*at, role), domain, found, each * -(-source.batch_size // (world * recipe.accumulate)))
     yield from _extra((*at, "labeled", "class_uniform", "extra"), domain, recipe.data, taxonomy)
     yield from _remainder((*at, "unlabeled", "minus"), domain, pools, taxonomy)
     if taxonomy and not taxonomy.foreground:
         yield from _foreground(recipe, name, taxonomy.name)
+    yield from _strict(recipe, name, taxonomy)
 
 
 def _extra(at: Path, domain: Domain, data: Data, taxonomy: "Taxonomy | None") -> Iterator[Problem]:
@@ -215,6 +229,23 @@ def _remainder(
     yield Problem(
         at, f"{what}; label fewer (labeled.subset.count = {max(1, taken // 10)}), name other splits or remove minus"
     )
+
+
+def _mixes(recipe: Recipe, domain: str) -> bool:
+    """Whether an objective of the domain mixes unlabeled images in pairs."""
+    return any(
+        isinstance(each, StructuredConsistency) and domain in (each.domains or {domain}) for each in recipe.objectives
+    )
+
+
+def _strict(recipe: Recipe, domain: str, taxonomy: "Taxonomy | None") -> Iterator[Problem]:
+    """Classes that are never relaxed are classes of each domain that the objective trains."""
+    for index, objective in enumerate(recipe.objectives):
+        if taxonomy and isinstance(objective, Supervised) and domain in (objective.domains or {domain}):
+            for place, name in enumerate(getattr(objective.loss, "strict", ())):
+                if name not in taxonomy.names:
+                    what = unknown("class", name, taxonomy.names)
+                    yield Problem(("objectives", index, "loss", "strict", place), f"{what} (domain {domain})")
 
 
 def _foreground(recipe: Recipe, domain: str, taxonomy: str) -> Iterator[Problem]:

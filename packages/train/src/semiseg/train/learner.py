@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.data.keyed import key64
-from semiseg.methods import Losses, Objective, Part, Step
+from semiseg.methods import Losses, Objective, Part, Step, Teacher
 from semiseg.models import Features, Segmenter
 from semiseg.train.batches import Batch, Samples
 
@@ -20,13 +20,18 @@ class Learner(nn.Module):
         objectives: Mapping[str, Sequence[Objective]],
         *,
         weights: Mapping[str, float] | None = None,
+        teacher: Teacher | None = None,
         seed: int = 0,
     ) -> None:
-        """`objectives` per domain, each with its own parameters; `weights` of the domains' losses (default 1)."""
+        """`objectives` per domain, each with its own parameters; `weights` of the domains' losses (default 1).
+
+        `teacher`: the moving average of `model`, where an objective asks for one.
+        """
         super().__init__()
         self.model = model
         self.objectives = nn.ModuleDict({domain: nn.ModuleList(each) for domain, each in objectives.items()})
         self.weights = dict(weights or {})
+        self.teacher = teacher
         self.seed = seed
 
     def forward(self, batch: Batch, *, step: int, steps: int) -> Losses:
@@ -41,11 +46,27 @@ class Learner(nn.Module):
                 total = total + losses.prefixed(f"{domain}/")
         return total
 
+    def after_step(self, step: int) -> None:
+        """What follows an optimizer step, of whatever number of micro-steps: the teacher. All ranks call this."""
+        if self.teacher is not None:
+            self.teacher.update(self.model, step)
+
+    def average(self) -> Segmenter:
+        """The teacher's model; ValueError where no objective has a teacher."""
+        if self.teacher is None:
+            raise ValueError("this learner has no teacher: none of its objectives asks for one")
+        assert isinstance(self.teacher.model, Segmenter)
+        return self.teacher.model
+
     def _view(self, domain: str, roles: Mapping[str, Samples], step: int, steps: int) -> Step:
         """What the objectives of one domain may ask for, computed once and shared."""
 
         def decode(features: Features) -> Tensor:
             return self.model.decode(features, domain)
+
+        def teach(images: Tensor) -> Tensor:
+            averaged = self.average()
+            return averaged.decode(averaged.encode(images), domain)
 
         def generators(name: str, part: str) -> list[torch.Generator]:
             samples = roles[part]
@@ -54,7 +75,13 @@ class Learner(nn.Module):
                 for position in samples.positions
             ]
 
-        parts = {role: Part(each.images, each.masks, each.weights) for role, each in roles.items()}
+        parts = {role: Part(each.images, each.masks, each.weights, each.partners) for role, each in roles.items()}
         return Step(
-            progress=step / steps, step=step, parts=parts, encode=self.model.encode, decode=decode, random=generators
+            progress=step / steps,
+            step=step,
+            parts=parts,
+            encode=self.model.encode,
+            decode=decode,
+            teacher=None if self.teacher is None else teach,
+            random=generators,
         )

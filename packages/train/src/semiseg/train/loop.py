@@ -29,6 +29,7 @@ from semiseg.train.build import (
     learning_rate,
     set_learning_rate,
 )
+from semiseg.train.class_shares import ClassShares
 from semiseg.train.console import Console, Metrics
 from semiseg.train.continuation import Topology
 from semiseg.train.evaluate import Scores, evaluate
@@ -103,6 +104,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     data = StepData(sources.streams, alternate=recipe.data.domains_per_step == "one", rank=rank, world=world)
     turns = len(sources.streams) if data.alternate else 1
     batches = steps_from(data, start, recipe.steps, workers=recipe.data.workers, pin=accelerator.device.type == "cuda")
+    shares = ClassShares(sources.streams, sources.taxonomies)
     began = time.monotonic() - spent
     learner.train()
     with console.training(start, recipe.steps):
@@ -110,8 +112,10 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
             asked = time.monotonic()
             batch = next(batches)
             waited = time.monotonic() - asked
+            shares.add(batch)
             set_learning_rate(optimizer.param_groups, factor(step))
             losses = update(recipe, accelerator, learner, optimizer, batch, step=step)
+            bare.after_step(step)  # moving averages
 
             done = step + 1
             console.stepped(done)
@@ -123,22 +127,32 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
                 values = losses.terms | losses.diagnostics
                 row = {"step": done, "lr": recipe.optimizer.lr * factor(step), **reduced(values, world)}
                 check_finite(row, bare if evaluates or saves else None)
+                held = shares.take(accelerator.device, world) if logs or saves else {}
+                row |= held if logs else {}
                 if metrics and logs:
                     metrics.write({**row, "seconds": time.monotonic() - began, "waited": waited})
                     console.losses(done, row, losses.terms)
             if evaluates:
                 share_buffers(bare, world)
                 # in float32: what `semiseg eval` finds for these weights, on any machine
-                scores = evaluate_all(bare.model, sources.validation, workers=recipe.data.workers)
+                weights = recipe.evaluate.weights
+                judged = bare.average() if weights == "teacher" else bare.model
+                scores = evaluate_all(judged, sources.validation, workers=recipe.data.workers)
                 domains = {name: each.to_json() for name, each in scores.items()}
                 last = {"step": done, "miou": mean_miou(domains), "domains": domains}
+                told = domains
+                if weights == "both":
+                    scores = evaluate_all(bare.average(), sources.validation, workers=recipe.data.workers)
+                    beside = {name: each.to_json() for name, each in scores.items()}
+                    last["teacher"] = {"miou": mean_miou(beside), "domains": beside}
+                    told = domains | {f"{name}/teacher": each for name, each in beside.items()}
                 is_best = last["miou"] is not None and (not best or last["miou"] > best["miou"])
                 best = last if is_best else best
                 if metrics:
-                    metrics.write({"step": done, **{f"{name}/miou": each["miou"] for name, each in domains.items()}})
-                    console.scores(done, domains, best=is_best)
+                    metrics.write({"step": done, **{f"{name}/miou": each["miou"] for name, each in told.items()}})
+                    console.scores(done, told, best=is_best)
                     if is_best:
-                        checkpoint.save_best(folder, done, bare.model, metadata=about)
+                        checkpoint.save_best(folder, done, judged, metadata=about)
             if saves:
                 share_buffers(bare, world)
                 if accelerator.is_main_process:
@@ -151,7 +165,12 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
                         best=best,
                         topology=asdict(topology),
                     )
-                    checkpoint.save(folder, state, bare, optimizer, accelerator.scaler, keep=keep, metadata=about)
+                    checkpoint.save(
+                        *(folder, state, bare, optimizer, accelerator.scaler),
+                        keep=keep,
+                        metadata=about,
+                        teacher_first=recipe.evaluate.weights == "teacher",
+                    )
                 accelerator.wait_for_everyone()
 
     results = run_folder.results(

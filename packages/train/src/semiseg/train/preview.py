@@ -14,10 +14,10 @@ def preview(recipe: Recipe) -> str:
     turns = len(sources.streams) if recipe.data.domains_per_step == "one" else 1
     for domain, streams in sources.streams.items():
         for role, stream in streams.items():
-            epochs = recipe.steps / turns * stream.batch_size / len(stream.plan)
+            epochs = recipe.steps / turns * stream.batch_size * (2 if stream.pairs else 1) / len(stream.plan)
             lines.append(
                 f"  {domain} {role}: {len(stream.plan)} of {len(stream.shards)} images, "
-                f"{stream.batch_size} a step, {epochs:.1f} epochs"
+                f"{stream.batch_size}{' pairs' if stream.pairs else ''} a step, {epochs:.1f} epochs"
             )
         if domain in sources.validation:
             each = sources.validation[domain]

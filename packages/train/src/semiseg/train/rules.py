@@ -4,8 +4,20 @@ import re
 from collections.abc import Iterator
 
 from semiseg.train.lines import Path
-from semiseg.train.problems import Problem, nearest
-from semiseg.train.recipe import ASPP, SGD, CrossConsistency, DeepLabV3Plus, Domain, Encoder, FeatureDrop, Recipe
+from semiseg.train.problems import Problem, nearest, show
+from semiseg.train.recipe import (
+    ASPP,
+    SGD,
+    CrossConsistency,
+    DeepLabV3Plus,
+    Domain,
+    Encoder,
+    FeatureDrop,
+    Ramp,
+    Recipe,
+    Relaxed,
+    StructuredConsistency,
+)
 
 
 def broken_rules(recipe: Recipe) -> Iterator[Problem]:
@@ -99,15 +111,51 @@ def _objectives(recipe: Recipe) -> Iterator[Problem]:
             what = f"nothing trains the main decoder of domain {name}; add one of kind 'supervised'"
             yield Problem(("objectives",), what)
     for index, objective in enumerate(recipe.objectives):
+        at = ("objectives", index)
         if isinstance(objective, CrossConsistency):
-            yield from _cross_consistency(("objectives", index), objective, recipe)
+            yield from _ramp((*at, "weight"), objective.weight)
+            yield from _cross_consistency(at, objective, recipe)
+            yield from _unlabeled(at, objective, recipe)
+        elif isinstance(objective, StructuredConsistency):
+            yield from _structured_consistency(at, objective)
+            yield from _unlabeled(at, objective, recipe)
+        elif isinstance(objective.loss, Relaxed) and objective.loss.window % 2 == 0:
+            what = f"{objective.loss.window} pixels have no pixel in the middle"
+            yield Problem((*at, "loss", "window"), f"{what}; give an odd number, such as {objective.loss.window + 1}")
+    yield from _teacher(recipe)
+
+
+def _ramp(at: Path, ramp: Ramp) -> Iterator[Problem]:
+    if ramp.shape != "constant" and ramp.start + ramp.over > 1:
+        what = f"the ramp ends after training: start + over = {ramp.start + ramp.over:g}"
+        yield Problem(at, f"{what}; shares of training add up to 1 at most")
+
+
+def _structured_consistency(at: Path, objective: StructuredConsistency) -> Iterator[Problem]:
+    yield from _ramp((*at, "pixel"), objective.pixel)
+    yield from _ramp((*at, "structure"), objective.structure)
+    count, compared = objective.boxes.count, objective.boxes.compared
+    if compared > count:
+        what = f"the last {compared} of {count} boxes"
+        yield Problem((*at, "boxes", "compared"), f"{what}; lower it to {count}, or raise boxes.count")
+
+
+def _teacher(recipe: Recipe) -> Iterator[Problem]:
+    """One teacher for all domains; and only what there is can be evaluated."""
+    taught = [(i, each) for i, each in enumerate(recipe.objectives) if isinstance(each, StructuredConsistency)]
+    for index, objective in taught[1:]:
+        for key in ("teacher_decay", "teacher_warmup", "teacher_mode", "teacher_buffers"):
+            value, first = getattr(objective, key), getattr(taught[0][1], key)
+            if value != first:
+                what = f"{show(value)}, but objectives.{taught[0][0]} says {show(first)}, and there is one teacher"
+                yield Problem(("objectives", index, key), f"{what}; give both the same")
+    if recipe.evaluate.weights != "student" and not taught:
+        what = f'"{recipe.evaluate.weights}", and no objective has a teacher'
+        remedy = 'set "student", or add an objective of kind "structured_consistency"'
+        yield Problem(("evaluate", "weights"), f"{what}; {remedy}")
 
 
 def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) -> Iterator[Problem]:
-    ramp = objective.weight
-    if ramp.shape != "constant" and ramp.start + ramp.over > 1:
-        what = f"the ramp ends after training: start + over = {ramp.start + ramp.over:g}"
-        yield Problem((*at, "weight"), f"{what}; shares of training add up to 1 at most")
     for index, perturbation in enumerate(objective.perturbations):
         if isinstance(perturbation, FeatureDrop) and (perturbation.low or 0) > (perturbation.high or 1):
             what = f"{perturbation.low:g} is above high = {perturbation.high:g}; swap them"
@@ -119,13 +167,17 @@ def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) ->
     if objective.decoder == "same" and isinstance(recipe.model.decoder, DeepLabV3Plus):
         what = '"same" as deeplabv3plus cannot be: auxiliary decoders see perturbed features, without low-level ones'
         yield Problem((*at, "decoder"), f'{what}; set "subpixel" or "linear"')
+
+
+def _unlabeled(at: Path, objective: CrossConsistency | StructuredConsistency, recipe: Recipe) -> Iterator[Problem]:
+    """Unlabeled images for each domain that the objective names, or for one at least where it names none."""
     domains = {name: each for name, each in recipe.data.domains.items() if name in (objective.domains or {name})}
     if not objective.domains and any(domain.unlabeled for domain in domains.values()):
         return  # a domain that nobody names and that has no unlabeled images trains on its labeled ones alone
     for name, domain in domains.items():
         if domain.unlabeled:
             continue
-        what = f"missing, and objectives.{at[1]} (cross_consistency) needs it"
+        what = f"missing, and objectives.{at[1]} ({objective.kind}) needs it"
         remedy = f'add unlabeled = {{ dataset = "{domain.labeled.dataset}", split = ..., batch_size = ... }}'
         yield Problem(("data", "domains", name, "unlabeled"), f"{what}; {remedy} or remove that objective")
 

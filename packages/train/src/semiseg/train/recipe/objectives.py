@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
-from semiseg.train.recipe.bounds import ByKind, Count, Domains, NotNegative, Positive, Rate, Share
+from semiseg.train.recipe.bounds import ByKind, Count, Domains, NotNegative, Positive, Rate, Share, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,36 @@ class Bootstrapped:
     pool: Literal["image", "batch"] = "image"
 
 
-Loss = Annotated[CrossEntropy | Bootstrapped, ByKind()]
+@dataclass(frozen=True, kw_only=True)
+class Relaxed:
+    """Cross entropy that near borders takes any class around the pixel for right (Zhu et al. 2019).
+
+    window        side of the square around a pixel, odd, in pixels; 1 is plain cross entropy
+    until         share of training after which it is plain cross entropy
+    strict        names of classes that are never relaxed, such as thin ones
+    by_frequency  the rarer a class in the image, the more its pixels weigh: 2 - its share
+    """
+
+    kind: Literal["relaxed"] = "relaxed"
+    window: Count = 3
+    until: Annotated[float, Gt(0), Le(1)] = 1.0
+    strict: tuple[Text, ...] = ()
+    by_frequency: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ohem:
+    """Cross entropy of hard pixels alone: those whose true class has at most the probability `threshold`.
+
+    least  share of an image's pixels that is kept in any case, the hardest ones
+    """
+
+    kind: Literal["ohem"] = "ohem"
+    threshold: Annotated[float, Gt(0), Le(1)] = 0.7
+    least: Share = 0.0625
+
+
+Loss = Annotated[CrossEntropy | Bootstrapped | Relaxed | Ohem, ByKind()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,4 +207,56 @@ class CrossConsistency:
     perturbations: Annotated[tuple[Perturbation, ...], MinLen(1)]
 
 
-Objective = Annotated[Supervised | CrossConsistency, ByKind()]
+@dataclass(frozen=True, kw_only=True)
+class Boxes:
+    """Where CutMix pastes the partner of an image into it.
+
+    count     boxes an image; a later one covers those before it
+    compared  only the last so many count for the structure term
+    area      share of the image
+    area_of   "nominal" adds the boxes up (32 of 0.5 cover 0.38); "covered" is what they cover on average
+    sizes     areas of the boxes of one image: in proportion to "uniform" random numbers, or "equal"
+    aspect    how uneven a box's sides may be, as shares of the image's
+    """
+
+    count: Annotated[int, Ge(1), Le(255)] = 32
+    compared: Count = 16
+    area: Annotated[float, Gt(0), Le(1)] = 0.5
+    area_of: Literal["nominal", "covered"] = "nominal"
+    sizes: Literal["uniform", "equal"] = "uniform"
+    aspect: Annotated[float, Ge(1)] = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredConsistency:
+    """Structured consistency (ICLR 2020 submission): the student sees a CutMix, an averaged teacher sees both images whole.
+
+    An unlabeled batch_size counts students: each draws two images. Without a structure term (structure.value = 0) it is
+    the mean teacher with CutMix (French et al. 2020).
+
+    pixel            weight of the squared difference of each pixel's probabilities, summed over classes
+    structure        weight of the squared difference of how alike pixels of one box are
+    pairs            "all" pairs of a box, exactly; or so many random ones (the paper: 9000)
+    confidence       only where the teacher's largest probability exceeds this
+    boxes            where images are mixed
+    teacher_decay    share of the teacher that stays at each update
+    teacher_warmup   less at first: (1 + t) / (10 + t) at update t
+    teacher_mode     "eval" normalises by averaged statistics; "train" by each batch's own, with drop-out
+    teacher_buffers  running statistics are an "average" as the weights are, or a "copy" of the student's
+    domains          those that it trains; all of them where this is left out
+    """
+
+    kind: Literal["structured_consistency"] = "structured_consistency"
+    domains: Domains = None
+    pixel: Ramp = Ramp(value=20.0, shape="constant")
+    structure: Ramp = Ramp(value=3.0, shape="constant")
+    pairs: Literal["all"] | Count = "all"
+    confidence: Rate | None = None
+    boxes: Boxes = Boxes()
+    teacher_decay: Rate = 0.999
+    teacher_warmup: bool = True
+    teacher_mode: Literal["eval", "train"] = "eval"
+    teacher_buffers: Literal["average", "copy"] = "average"
+
+
+Objective = Annotated[Supervised | CrossConsistency | StructuredConsistency, ByKind()]

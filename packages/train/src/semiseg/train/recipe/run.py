@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
 
-from semiseg.train.recipe.bounds import ByKind, Count, NotNegative, Positive, Rate, Text, Whole
+from semiseg.train.recipe.bounds import ByKind, Count, NotNegative, Positive, Rate, Size, Text, Whole
 from semiseg.train.recipe.data import Data
 from semiseg.train.recipe.model import Model
 from semiseg.train.recipe.objectives import Objective
@@ -73,10 +73,29 @@ class Log:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tile:
+    """Tiles of `size` (height, width) in pixels that share `overlap` of a side with the next one, or more."""
+
+    size: Size
+    overlap: Rate = 1 / 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Validation `every` so many steps, and always at the end."""
+    """Validation `every` so many steps, and always at the end.
+
+    weights  "student", the model that is trained; "teacher", its moving average, where an objective has one; "both": the
+             student is judged, and the teacher's scores are told beside it. What is judged is what a run is used as.
+    scales   factors of the image's size; probabilities are averaged over all scales, directions and tiles
+    flip     also mirrored images
+    tile     cut images, at each scale, into overlapping tiles; whole images where this is left out
+    """
 
     every: Count = 1000
+    weights: Literal["student", "teacher", "both"] = "student"
+    scales: Annotated[tuple[Positive, ...], MinLen(1)] = (1.0,)
+    flip: bool = False
+    tile: Tile | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
