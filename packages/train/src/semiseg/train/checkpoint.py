@@ -160,8 +160,9 @@ def restore(folder: Path, learner: Learner, optimizer: Any, scaler: Any = None) 
         optimizer.load_state_dict(moments)
         _lay_out(optimizer)
     except (RuntimeError, ValueError, KeyError) as error:
+        first = [line.strip() for line in str(error).splitlines()][:2][-1]  # torch lists every tensor below a headline
         raise CheckpointError(
-            f"{folder} does not fit this recipe ({error}); put its objectives back, or start a run of another name from "
+            f"{folder} does not fit this recipe ({first}); put its objectives back, or start a run of another name from "
             f"its weights with model.start={folder}"
         ) from error
     for group, own in zip(optimizer.param_groups, settings, strict=True):
