@@ -30,7 +30,14 @@ def train(recipe: Path, name: str, *overrides: str) -> list[str]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_and_continued_equals_undisturbed(recipe_file: Callable[..., Path], tmp_path: Path, workers: int):
     recipe = recipe_file(domains=2)
-    options = (f"data.workers={workers}", "evaluate.every=10")
+    options = [f"data.workers={workers}", "evaluate.every=10"]
+    if workers:
+        street = "data.domains.street"
+        options += [
+            f"{street}.augment.crop=[32, 32]",
+            f"{street}.labeled.class_uniform={{share=0.5}}",
+            "checkpoint.every=4",
+        ]
     python(*train(recipe, "straight", *options)[1:])
     straight = rows(tmp_path / "runs" / "straight")
     assert [row["step"] for row in straight if "lr" in row] == list(range(1, 31))

@@ -224,7 +224,12 @@ def evaluate_all(model: Segmenter, validation: Mapping[str, Validation], *, work
     """Scores of every domain. All ranks call this."""
     return {
         domain: evaluate(
-            model, each.shards, each.taxonomy, domain=domain, subset=each.subset, resize=each.resize, workers=workers
+            *(model, each.shards, each.taxonomy),
+            domain=domain,
+            subset=each.subset,
+            resize=each.resize,
+            views=each.views,
+            workers=workers,
         )
         for domain, each in validation.items()
     }
