@@ -16,6 +16,8 @@ ELSEWHERE = {
     "predict": "semiseg[train]",
     "export": "semiseg[train]",
     "recipe": "semiseg[train]",
+    "sweep": "semiseg[train]",
+    "study": "semiseg[train]",
     "quickstart": "semiseg[all]",
 }
 

@@ -7,24 +7,37 @@ from semiseg.train.problems import RecipeError, nearest
 
 def shipped() -> dict[str, Path]:
     """Name -> file of every recipe that comes with this package, sorted by name."""
-    here = Path(__file__).resolve()
-    folders = [here.parent / "recipes", *(parent / "recipes" for parent in here.parents[5:6])]
-    folder = next((each for each in folders if (each / "recipe.schema.json").is_file()), None)
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder else {}
+    return _listed("*.toml")
 
 
 def find(recipe: str | Path) -> Path:
     """The file of a recipe given as a path or a shipped one's name; RecipeError with the nearest name if neither."""
-    path, known = Path(recipe), shipped()
+    return _find(recipe, shipped(), "recipe")
+
+
+def find_sweep(sweep: str | Path) -> Path:
+    """The file of a sweep given as a path or the name of one in recipes/sweeps; RecipeError if neither."""
+    return _find(sweep, _listed("sweeps/*.toml"), "sweep")
+
+
+def _find(given: str | Path, known: dict[str, Path], what: str) -> Path:
+    path = Path(given)
     if path.is_file():
         return path
-    if str(recipe) in known:
-        return known[str(recipe)]
+    if str(given) in known:
+        return known[str(given)]
     meant = nearest(path.stem, known)
-    guess = f"; did you mean '{meant}'?" if meant else ""
+    guess = f"; did you mean '{meant}'?" if meant else ";"
     raise RecipeError(
-        [f"{recipe}: no such file, and no shipped recipe of that name{guess} known: {', '.join(known) or 'none'}"]
+        [f"{given}: no such file, and no shipped {what} of that name{guess} known: {', '.join(known) or 'none'}"]
     )
+
+
+def _listed(pattern: str) -> dict[str, Path]:
+    here = Path(__file__).resolve()
+    folders = [here.parent / "recipes", *(parent / "recipes" for parent in here.parents[5:6])]
+    folder = next((each for each in folders if (each / "recipe.schema.json").is_file()), None)
+    return {path.stem: path for path in sorted(folder.glob(pattern))} if folder else {}
 
 
 def heading(path: Path) -> str:

@@ -1,0 +1,111 @@
+"""`semiseg sweep` and `semiseg study ...`: the studies of the papers. Nothing heavy is imported before a command runs."""
+
+from pathlib import Path
+
+import typer
+
+from semiseg.data.errors import SemisegError
+
+study = typer.Typer(help="Look into what a method rests on.", no_args_is_help=True)
+
+
+def sweep(
+    file: str = typer.Argument(metavar="SWEEP", help="A TOML file, or a shipped one, such as camvid_perturbations."),
+    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Changes to every run, such as steps=500."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check every run, list them, stop."),
+) -> None:
+    """Train every combination of a sweep's axes, one run folder each; the same command continues it.
+
+    Writes table.csv, table.json and, with semiseg-train[plots], plot.png beside the runs. Complete runs are left alone.
+    """
+    from semiseg.train.shipped import find_sweep
+    from semiseg.train.sweep import check_runs, expand, read_sweep
+    from semiseg.train.sweep_run import results_of, run_all
+    from semiseg.train.sweep_table import print_table, tabulate, write_table
+
+    what = read_sweep(find_sweep(file))
+    runs = expand(what, overrides or [])
+    check_runs([run for run in runs if results_of(run) is None])
+    folder = runs[0].folder.parent
+    if dry_run:
+        for run in runs:
+            typer.echo(f"{run.recipe.name}: {'complete' if results_of(run) else f'{run.recipe.steps} steps'}")
+        typer.echo(f"{len(runs)} runs into {folder}", err=True)
+        return
+    try:
+        failed = run_all(runs, folder)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues", err=True)
+        raise typer.Exit(130) from None
+    rows = tabulate(what, runs)
+    print_table(what, rows)
+    write_table(what, runs, rows, folder)
+    typer.echo(f"{folder}/table.csv", err=True)
+    if what.plot:
+        from semiseg.train.sweep_plot import plot
+
+        try:
+            if plot(what, rows, folder / "plot.png"):
+                typer.echo(f"{folder}/plot.png", err=True)
+        except SemisegError as error:
+            typer.echo(str(error), err=True)
+    for name, reason in failed.items():
+        typer.echo(f"failed: {name}: {reason}", err=True)
+    if failed:
+        typer.echo(f"{len(failed)} of {len(runs)} runs failed; mend them, then the same command continues", err=True)
+        raise typer.Exit(1)
+
+
+@study.command()
+def clusters(
+    places: list[str] = typer.Argument(metavar="IMAGES|SHARDS", help="Images, folders of them, or one split's shards."),
+    out: Path = typer.Option(..., "--out", help="Folder for clusters.png and clusters.json."),
+    model: str = typer.Option(None, "--model", help="A run, a saved model or a hub id, whose encoder is looked into."),
+    encoder: str = typer.Option(None, "--encoder", help="NAME of a timm encoder, or NAME:WEIGHTS (timm, none, a file)."),
+    output_stride: int = typer.Option(8, "--output-stride", help="Of --encoder: 8, 16 or 32."),
+    count: int = typer.Option(20, "--count", min=1, help="Images to take, evenly spread."),
+    border: int = typer.Option(10, "--border", min=1, help="Pixels around a change of class that are its border."),
+    taxonomy: str = typer.Option(None, "--taxonomy", help="Classes of labeled shards; default: their first."),
+) -> None:
+    """Show where neighbours differ, in images and in an encoder's activations (CCT, Fig. 2), and how much of that is borders."""
+    from semiseg.data.progress import Bar
+    from semiseg.train.commands import open_model
+    from semiseg.train.study import draw, look, open_samples, report, write
+
+    if (model is None) == (encoder is None):
+        raise SemisegError("say whose activations to look into: --model PLACE or --encoder NAME[:WEIGHTS], one of the two")
+    if model is not None:
+        body = open_model(model)[0].encoder.eval()
+        what = f"{body.name} of {model}"
+    else:
+        from semiseg.models import create_segmenter
+
+        name, _, weights = encoder.partition(":")
+        try:
+            made = create_segmenter(
+                encoder=name, output_stride=output_stride, weights=weights or "timm", classes={"any": 2}, context="none"
+            )
+        except (ValueError, FileNotFoundError, RuntimeError) as error:
+            raise SemisegError(str(error)) from None
+        body, what = made.encoder.eval(), name if weights != "none" else f"{name}, random weights"
+    samples, classes = open_samples(places, count, taxonomy)
+    pictures = []
+    with Bar("looking") as tick:
+        for picture in look(body, samples):
+            pictures.append(picture)
+            tick(len(pictures), len(samples))
+    told = {"encoder": what, "output_stride": body.stride, **report(pictures, border)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        draw(pictures, classes, body.name, out / "clusters.png")
+        write(told, out / "clusters.json")
+    except OSError as error:
+        raise SemisegError(f"{out} cannot be written ({error.strerror or error}); choose another folder") from None
+    for kind in ("input", "hidden"):
+        if kind in told:
+            found, spread = told[kind], told[kind]["sd"]
+            sd = "" if spread is None else f" (sd {spread:.2f} over {found['n']} images)"
+            typer.echo(f"{kind:6}  distance on class borders / inside: {found['border_over_inside']:.2f}{sd}")
+    if "input" not in told:
+        typer.echo("no labels, so no ratio of borders to inside; give shards with labels for that", err=True)
+    typer.echo(f"look at: {out / 'clusters.png'}", err=True)
