@@ -125,12 +125,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         self.server.seen[self.command] += 1
         fault = self.server.fault()
-        if fault is not None:
+        if fault is not None and (self.command == "GET" or fault not in ("cut", "short")):
             self.server.seen[fault] += 1
         if fault == "reset":
             return self._reset()
-        if fault in ("error", "slow down"):
-            status, code = (500, "InternalError") if fault == "error" else (503, "SlowDown")
+        answers = {"error": (500, "InternalError"), "slow down": (503, "SlowDown"), "forbidden": (403, "AccessDenied")}
+        if fault in answers:
+            status, code = answers[fault]
             text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>on purpose</Message></Error>"
             return self._answer(status, [("Content-Type", "application/xml")], text.encode())
         if fault == "delay":

@@ -221,7 +221,7 @@ def wait_for(copies: Cache, entries) -> None:
         time.sleep(0.002)
 
 
-def keys(shards: ShardSet) -> list[tuple[str, bytes]]:
+def keys(shards: ShardSet | Pool) -> list[tuple[str, bytes]]:
     return [(shards.raw(number).key, shards.raw(number).image) for number in range(len(shards))]
 
 
