@@ -11,6 +11,9 @@ from typing import Any, Self
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+SLOW = 0.2  # share of the time spent waiting for data from which on the console tells
+SETTLED = 20  # steps before it judges
+
 
 class Console:
     """Progress of a run on stderr. Silent when `quiet` (every rank but the first)."""
@@ -20,6 +23,7 @@ class Console:
         self.live: Progress | None = None
         self.began = time.monotonic()
         self.start = self.steps = 0
+        self.waited, self.told_of_waiting = 0.0, False
 
     def say(self, text: str) -> None:
         self.terminal.print(text)
@@ -51,13 +55,15 @@ class Console:
             self.live.stop()
             self.live = None
 
-    def stepped(self, step: int) -> None:
-        """`step` steps are done."""
+    def stepped(self, step: int, *, waited: float = 0.0) -> None:
+        """`step` steps are done; the last one waited so many seconds for its batch."""
+        self.waited += waited
         if self.live:
             self.live.update(self.task, completed=step)
 
     def losses(self, step: int, row: dict[str, Any], terms: Collection[str]) -> None:
         """A row of metrics after `step` steps; `terms` are the losses among them."""
+        self._tell_of_waiting(step)
         losses = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name in terms)
         if self.live:
             self.live.update(self.task, completed=step, note=losses)
@@ -69,6 +75,13 @@ class Console:
         named = {domain: each["miou"] for domain, each in scores.items()}
         text = "  ".join(f"{domain}/miou {'-' if miou is None else f'{miou:.2f}'}" for domain, miou in named.items())
         self.say(f"step {step}/{self.steps}  {text}{'  (best so far)' if best else ''}")
+
+    def _tell_of_waiting(self, step: int) -> None:
+        """Once, and not before the loading processes have had time to start."""
+        share = self.waited / max(time.monotonic() - self.began, 1e-9)
+        if share > SLOW and step - self.start >= SETTLED and not self.told_of_waiting:
+            self.told_of_waiting = True
+            self.say(f"data is the slower side: {share:.0%} of the time goes into waiting for it; raise data.workers")
 
     def _left(self, step: int) -> float:
         return (time.monotonic() - self.began) / max(1, step - self.start) * (self.steps - step)

@@ -33,7 +33,7 @@ from semiseg.train.class_shares import ClassShares
 from semiseg.train.console import Console, Metrics
 from semiseg.train.continuation import Topology
 from semiseg.train.evaluate import Scores, evaluate
-from semiseg.train.precision import arrange, choose
+from semiseg.train.precision import arrange, choose, compile_encoder
 from semiseg.train.recipe import Recipe
 from semiseg.train.update import update
 
@@ -98,6 +98,8 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
         run_folder.describe(folder, recipe, sources.selected, topology, start=start, changed=changed)
     accelerator.wait_for_everyone()
 
+    if recipe.compile:
+        compile_encoder(model.encoder)
     # Not the loader: it is split by rank already (preparing it would drop half of every batch).
     learner, optimizer = accelerator.prepare(learner, optimizer)
     bare = accelerator.unwrap_model(learner)
@@ -118,7 +120,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
             bare.after_step(step)  # moving averages
 
             done = step + 1
-            console.stepped(done)
+            console.stepped(done, waited=waited)
             at_end = done == recipe.steps
             logs = (done - 1 + turns) % recipe.log.every < turns or done <= turns or at_end  # a step of every domain
             evaluates = bool(sources.validation) and (done % recipe.evaluate.every == 0 or at_end)

@@ -2,11 +2,12 @@
 
 from semiseg.train.build import build_learner, build_model, build_sources
 from semiseg.train.recipe import Recipe
+from semiseg.train.rehearse import rehearse
 from semiseg.train.run_folder import classes_of
 
 
 def preview(recipe: Recipe) -> str:
-    """Sources with their sizes and epochs, parameters of the network and its objectives, as lines of text."""
+    """Sources with their sizes and epochs, parameters, and what a few steps took, as lines of text."""
     sources = build_sources(recipe, fill=(0, 0, 0))
     model = build_model(recipe.model, classes_of(recipe), download=False)
     learner = build_learner(recipe, model, sources.taxonomies)
@@ -28,4 +29,5 @@ def preview(recipe: Recipe) -> str:
         ("encoder", model.encoder), ("context", model.context), ("decoders", model.decoders), ("objectives", learner.objectives)
     )}  # fmt: skip
     lines.append("  parameters: " + ", ".join(f"{name} {number:,}" for name, number in count.items()))
+    lines += rehearse(recipe, model, sources, learner).tell()
     return "\n".join(lines)
