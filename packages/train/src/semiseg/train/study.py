@@ -71,6 +71,19 @@ def near_borders(ids: Tensor, within: int, *, ignore: int = 255) -> tuple[Tensor
     return border & clear, ~border & clear
 
 
+def separation(distance: Tensor, ids: np.ndarray, within: int) -> float | None:
+    """Chance that a pixel on a border has a larger distance than one inside (ties count half); None as for `contrast`.
+
+    0.5 is chance, 1 perfect; unlike the ratio it does not depend on the scale of distances, nor on their zero.
+    """
+    border, inside = near_borders(torch.from_numpy(ids.astype(np.int64)), within)
+    if not border.any() or not inside.any():
+        return None
+    others = distance[inside].sort().values
+    below = torch.searchsorted(others, distance[border]) + torch.searchsorted(others, distance[border], right=True)
+    return float(below.double().mean() / 2 / len(others))
+
+
 def contrast(distance: Tensor, ids: np.ndarray, within: int) -> float | None:
     """Mean distance on class borders over that inside of classes; None where an image has no border, or only borders."""
     border, inside = near_borders(torch.from_numpy(ids.astype(np.int64)), within)
@@ -85,7 +98,7 @@ def look(encoder: Encoder, samples: Iterable[tuple[str, Image.Image, np.ndarray 
     for name, image, ids in samples:
         pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
         size = (image.height, image.width)
-        hidden = hidden_distance(encoder(pixels[None]).deep[0].float(), size)
+        hidden = hidden_distance(encoder(pixels[None]).deep[0], size)
         shallow = neighbour_distance(pixels.double() / 255, patch=PATCH)
         yield Picture(name=name, image=image, ids=ids, input=shallow.float(), hidden=hidden.float())
 
@@ -108,28 +121,26 @@ def open_samples(
         ], classes
     files = find_images([Path(place) for place in places])
     chosen = [files[index] for index in _spread(len(files), count)]
-    try:
-        return [(str(name), Image.open(file).convert("RGB"), None) for file, name in chosen], None
-    except OSError as error:
-        raise DataError(f"not an image that can be read: {error}") from None
+    return [(str(each.name), each.read(), None) for each in chosen], None
 
 
 def report(pictures: Sequence[Picture], within: int) -> dict:
-    """Contrast of both maps: mean and spread over the images that have borders, and every image's own."""
-    told: dict = {"images": len(pictures), "patch": PATCH, "border": within}
-    labeled = [each for each in pictures if each.ids is not None]
-    own = {
-        each.name: {kind: contrast(getattr(each, kind), each.ids, within) for kind in ("input", "hidden")}
-        for each in labeled
-        if each.ids is not None
-    }
-    known = {name: both for name, both in own.items() if None not in both.values()}
-    for kind in ("input", "hidden"):
-        values = [both[kind] for both in known.values()]
-        if values:
+    """How both maps tell borders from the inside: mean and spread over the images that have both, and each image's own."""
+    told: dict = {"images": len(pictures), "patch": PATCH, "border": within, "each": {}}
+    figures = {"border_over_inside": contrast, "separation": separation}
+    for each in pictures:
+        if each.ids is not None and contrast(each.input, each.ids, within) is not None:
+            told["each"][each.name] = {
+                kind: {name: figure(getattr(each, kind), each.ids, within) for name, figure in figures.items()}
+                for kind in ("input", "hidden")
+            }
+    for kind in ("input", "hidden") if told["each"] else ():
+        told[kind] = {}
+        for name in figures:
+            values = [own[kind][name] for own in told["each"].values()]
             sd = statistics.stdev(values) if len(values) > 1 else None
-            told[kind] = {"border_over_inside": statistics.fmean(values), "sd": sd, "n": len(values)}
-    return told | {"each": own}
+            told[kind][name] = {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
+    return told
 
 
 def draw(pictures: Sequence[Picture], taxonomy: Taxonomy | None, encoder: str, to: Path) -> None:
@@ -166,12 +177,12 @@ def _squared(parts: Iterable[Tensor], patch: int) -> dict[tuple[int, int], Tenso
     sums: dict[tuple[int, int], Tensor] = {}
     before, after = patch // 2, patch - 1 - patch // 2
     for part in parts:
-        x = F.pad(part[None].double(), (before, after, before, after), mode="replicate")[0] if patch > 1 else part.double()
+        x = F.pad(part[None], (before, after, before, after), mode="replicate")[0] if patch > 1 else part
         height, width = x.shape[1:]
         for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
             here = x[:, : height - dy, max(0, -dx) : width - max(0, dx)]
             there = x[:, dy:, max(0, dx) : width - max(0, -dx)]
-            square = (here - there).square().sum(0)
+            square = (here - there).square().sum(0, dtype=torch.float64)
             sums[dy, dx] = sums[dy, dx] + square if (dy, dx) in sums else square
     return {shift: _box(square, patch) for shift, square in sums.items()}
 

@@ -11,7 +11,9 @@ study = typer.Typer(help="Look into what a method rests on.", no_args_is_help=Tr
 
 def sweep(
     file: str = typer.Argument(metavar="SWEEP", help="A TOML file, or a shipped one, such as camvid_perturbations."),
-    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Changes to every run, such as steps=500."),
+    overrides: list[str] = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="Changes to every run, such as steps=500."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check every run, list them, stop."),
 ) -> None:
     """Train every combination of a sweep's axes, one run folder each; the same command continues it.
@@ -61,19 +63,23 @@ def clusters(
     places: list[str] = typer.Argument(metavar="IMAGES|SHARDS", help="Images, folders of them, or one split's shards."),
     out: Path = typer.Option(..., "--out", help="Folder for clusters.png and clusters.json."),
     model: str = typer.Option(None, "--model", help="A run, a saved model or a hub id, whose encoder is looked into."),
-    encoder: str = typer.Option(None, "--encoder", help="NAME of a timm encoder, or NAME:WEIGHTS (timm, none, a file)."),
-    output_stride: int = typer.Option(8, "--output-stride", help="Of --encoder: 8, 16 or 32."),
+    encoder: str = typer.Option(
+        None, "--encoder", help="NAME of a timm encoder, or NAME:WEIGHTS (timm, none, a file)."
+    ),
+    output_stride: int = typer.Option(16, "--output-stride", help="Of --encoder: 8, 16 or 32."),
     count: int = typer.Option(20, "--count", min=1, help="Images to take, evenly spread."),
     border: int = typer.Option(10, "--border", min=1, help="Pixels around a change of class that are its border."),
     taxonomy: str = typer.Option(None, "--taxonomy", help="Classes of labeled shards; default: their first."),
 ) -> None:
-    """Show where neighbours differ, in images and in an encoder's activations (CCT, Fig. 2), and how much of that is borders."""
+    """Show where neighbours differ, in images and in an encoder's activations (CCT, Fig. 2); does that follow borders?"""
     from semiseg.data.progress import Bar
     from semiseg.train.commands import open_model
     from semiseg.train.study import draw, look, open_samples, report, write
 
     if (model is None) == (encoder is None):
-        raise SemisegError("say whose activations to look into: --model PLACE or --encoder NAME[:WEIGHTS], one of the two")
+        raise SemisegError(
+            "say whose activations to look into: --model PLACE or --encoder NAME[:WEIGHTS], one of the two"
+        )
     if model is not None:
         body = open_model(model)[0].encoder.eval()
         what = f"{body.name} of {model}"
@@ -101,11 +107,14 @@ def clusters(
         write(told, out / "clusters.json")
     except OSError as error:
         raise SemisegError(f"{out} cannot be written ({error.strerror or error}); choose another folder") from None
+    words = {
+        "separation": "chance that a border pixel's distance is the larger",
+        "border_over_inside": "mean on / inside",
+    }
     for kind in ("input", "hidden"):
-        if kind in told:
-            found, spread = told[kind], told[kind]["sd"]
-            sd = "" if spread is None else f" (sd {spread:.2f} over {found['n']} images)"
-            typer.echo(f"{kind:6}  distance on class borders / inside: {found['border_over_inside']:.2f}{sd}")
+        for name, figure in told.get(kind, {}).items():
+            spread = "" if figure["sd"] is None else f", sd {figure['sd']:.2f}"
+            typer.echo(f"{kind:6}  {words[name]}: {figure['mean']:.2f} (n = {figure['n']}{spread})")
     if "input" not in told:
         typer.echo("no labels, so no ratio of borders to inside; give shards with labels for that", err=True)
     typer.echo(f"look at: {out / 'clusters.png'}", err=True)

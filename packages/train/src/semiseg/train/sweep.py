@@ -179,7 +179,9 @@ class _Reader:
 
     def text(self, key: Key, value: Any) -> str:
         if not isinstance(value, str) or not value:
-            self.fault(key, "missing; expected a string" if value is None else f"expected a string, found {show(value)}")
+            self.fault(
+                key, "missing; expected a string" if value is None else f"expected a string, found {show(value)}"
+            )
             return ""
         return value
 

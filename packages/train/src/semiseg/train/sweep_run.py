@@ -92,7 +92,9 @@ def _alone(folder: Path, say: Console) -> Iterator[IO[str]]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise SemisegError(f"{folder} cannot be written ({error.strerror}); choose another place with runs=FOLDER") from None
+        raise SemisegError(
+            f"{folder} cannot be written ({error.strerror}); choose another place with runs=FOLDER"
+        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
