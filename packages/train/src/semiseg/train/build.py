@@ -33,6 +33,7 @@ class Validation:
     taxonomy: Taxonomy
     subset: np.ndarray | None
     resize: tuple[int, int] | None
+    views: Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,8 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
         if domain.val is not None:
             shards = open_source(recipe.data.shards, domain.val)
             subset = select(shards, domain.val, taxonomy)
-            validation[name] = Validation(shards=shards, taxonomy=taxonomy, subset=subset, resize=domain.augment.resize)
+            resize, views = domain.augment.resize, build_views(recipe.evaluate)
+            validation[name] = Validation(shards=shards, taxonomy=taxonomy, subset=subset, resize=resize, views=views)
             digests[f"{name}/val"] = shards.digest
             if subset is not None:
                 keys = shards.keys()

@@ -1,6 +1,7 @@
 """`semiseg train | eval | predict | quickstart`. Nothing heavy is imported before a command runs."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,29 @@ import typer
 from semiseg.data.errors import DataError, SemisegError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from semiseg.data import Taxonomy
     from semiseg.models import Segmenter
     from semiseg.train.evaluate import Scores
-    from semiseg.train.recipe import Val
+    from semiseg.train.recipe import Recipe
+    from semiseg.train.views import Views
+
+
+class Format(StrEnum):
+    """What `semiseg predict` writes."""
+
+    ids = "ids"
+    colour = "colour"
+    raw = "raw"
+
+
+SCALE = typer.Option(None, "--scale", min=0.1, max=8, help="Look at images at this scale; give it once for each.")
+FLIP = typer.Option(None, "--flip/--no-flip", help="Also look at them mirrored.")
+TILE = typer.Option(
+    None, "--tile", min=0, metavar="H W", help="Cut them into tiles of this size; 0 0 takes them whole."
+)
+OVERLAP = typer.Option(None, "--overlap", min=0, max=0.95, help="Least share of its side that a tile has in common.")
 
 
 def train(
@@ -61,10 +81,17 @@ def evaluate(
     ),
     domain: str = typer.Option(None, "--domain", help="Only this label space of the model."),
     best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
+    scale: list[float] = SCALE,
+    flip: bool = FLIP,
+    tile: tuple[int, int] = TILE,
+    overlap: float = OVERLAP,
     workers: int = typer.Option(2, "--workers", min=0),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
-    """Score a model: IoU of every class and their mean."""
+    """Score a model: IoU of every class and their mean.
+
+    Scales, flip and tiles are those of the run's recipe where they are not given; probabilities are averaged.
+    """
     from dataclasses import replace
 
     from semiseg.data import ShardSet
@@ -74,7 +101,10 @@ def evaluate(
 
     segmenter, taxonomies = open_model(model, best=best)
     sizes = segmenter.metadata.get("resize", {})
-    validated = _validation_of(Path(model))
+    recipe = _recipe_of(Path(model))
+    domains = {} if recipe is None else recipe.data.domains
+    validated = {name: each.val for name, each in domains.items() if each.val is not None}
+    views = _views(recipe, scale, flip, tile, overlap)
     if dataset is None and not validated:
         raise DataError(f"{model} is no run with a val source; name the data with --dataset, --split and --shards")
     wanted = [choose_domain(segmenter, domain)] if domain or dataset else list(validated)
@@ -83,7 +113,7 @@ def evaluate(
         if dataset is not None:
             pool, subset = ShardSet(f"{(shards or 'shards').rstrip('/')}/{dataset}/{split or 'val'}"), None
         elif name in validated:
-            root, source = validated[name]
+            root, source = "" if recipe is None else recipe.data.shards, validated[name]
             if split is not None:
                 source = replace(source, split=split, subset=None, ids=None)
             pool = open_source(shards or root, source)
@@ -93,7 +123,15 @@ def evaluate(
         taxonomy, resize = pool.taxonomy(taxonomies[name].name), sizes.get(name)
         with Bar(f"evaluating {name}") as tick:
             found[name] = score(
-                segmenter, pool, taxonomy, domain=name, subset=subset, resize=resize, workers=workers, progress=tick
+                segmenter,
+                pool,
+                taxonomy,
+                domain=name,
+                subset=subset,
+                resize=resize,
+                views=views,
+                workers=workers,
+                progress=tick,
             )
     if as_json:
         typer.echo(json.dumps({name: scores.to_json() for name, scores in found.items()}, indent=2))
@@ -103,25 +141,62 @@ def evaluate(
 
 def predict(
     model: str = typer.Argument(help="A run folder, a saved model's folder, or the id of a model on the hub."),
-    images: list[Path] = typer.Argument(help="Images, or folders of images."),
+    images: list[str] = typer.Argument(help="Images, or folders of images; or shards, such as shards/cityscapes/test."),
     out: Path = typer.Option(..., "--out", help="Folder that the masks go to, named as their images."),
+    form: Format = typer.Option(
+        Format.ids,
+        "--format",
+        help="Pixels are class ids (with the classes' colours as palette), colours, or the raw ids of the publisher's labels.",
+    ),
     domain: str = typer.Option(None, "--domain", help="Label space, if the model has several."),
     overlay: bool = typer.Option(False, "--overlay", help="Also write each image with its prediction drawn over it."),
     best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
+    scale: list[float] = SCALE,
+    flip: bool = FLIP,
+    tile: tuple[int, int] = TILE,
+    overlap: float = OVERLAP,
 ) -> None:
-    """Predict masks: one palette PNG for each image, whose pixel values are class ids."""
+    """Predict masks: one PNG for each image, at its size.
+
+    For Cityscapes' server: semiseg predict MODEL shards/cityscapes/test --format raw --out labelIds/
+
+    Scales, flip and tiles are those of the run's recipe where they are not given; probabilities are averaged.
+    """
+    from semiseg.data import ShardSet
     from semiseg.data.progress import Bar
-    from semiseg.train.predict import find_images, predict_files
+    from semiseg.train.predict import find_images, images_of, write_masks
 
     segmenter, taxonomies = open_model(model, best=best)
     name = choose_domain(segmenter, domain)
-    found = find_images(images)
-    size = segmenter.metadata.get("resize", {}).get(name)
-    with Bar("predicting") as tick:
-        predict_files(
-            segmenter, taxonomies[name], found, out, domain=name, resize=size, overlays=overlay, progress=tick
+    taxonomy, own = taxonomies[name], ()
+    sharded = [place for place in images if "://" in place or (Path(place) / "manifest.json").is_file()]
+    if not sharded:
+        found = find_images([Path(place) for place in images])
+    elif len(images) == 1:
+        shards = ShardSet(sharded[0])
+        found, own = images_of(shards), shards.taxonomies
+    else:
+        raise DataError(
+            f"{sharded[0]} holds shards, whose masks are named by key; predict them in a command of their own"
         )
-    typer.echo(f"{len(found)} masks of {taxonomies[name].name} in {out}", err=True)
+    if form == Format.raw:
+        taxonomy = _with_raw_ids(taxonomy, own)
+    size = segmenter.metadata.get("resize", {}).get(name)
+    views = _views(_recipe_of(Path(model)), scale, flip, tile, overlap)
+    with Bar("predicting") as tick:
+        write_masks(
+            segmenter,
+            taxonomy,
+            found,
+            out,
+            domain=name,
+            resize=size,
+            views=views,
+            form=form.value,
+            overlays=overlay,
+            progress=tick,
+        )
+    typer.echo(f"{len(found)} masks of {taxonomy.name} in {out}", err=True)
 
 
 def export(
@@ -201,14 +276,43 @@ def choose_domain(segmenter: "Segmenter", domain: str | None) -> str:
     return domain
 
 
-def _validation_of(run: Path) -> "dict[str, tuple[str, Val]]":
-    """Domain -> root of the shards and val source, of those domains of a run's recipe that have one."""
+def _recipe_of(run: Path) -> "Recipe | None":
+    """The recipe in a run's folder; None for any other model."""
     from semiseg.train.load import load
 
-    if not (run / "recipe.toml").is_file():
-        return {}
-    data = load(run / "recipe.toml").data
-    return {name: (data.shards, domain.val) for name, domain in data.domains.items() if domain.val is not None}
+    return load(run / "recipe.toml") if (run / "recipe.toml").is_file() else None
+
+
+def _views(
+    recipe: "Recipe | None",
+    scale: list[float] | None,
+    flip: bool | None,
+    tile: tuple[int, int] | None,
+    overlap: float | None,
+) -> "Views":
+    """What the command line says; what it leaves open, as the recipe has it."""
+    from semiseg.train.build import build_views
+    from semiseg.train.views import ONE_LOOK, Views
+
+    planned = ONE_LOOK if recipe is None else build_views(recipe.evaluate)
+    if tile is not None and bool(tile[0]) != bool(tile[1]):
+        raise SemisegError(f"--tile {tile[0]} {tile[1]} is no size; give height and width, or 0 0 for whole images")
+    return Views(
+        scales=tuple(scale) if scale else planned.scales,
+        flip=planned.flip if flip is None else flip,
+        tile=planned.tile if tile is None else (tile if all(tile) else None),
+        overlap=planned.overlap if overlap is None else overlap,
+    )
+
+
+def _with_raw_ids(saved: "Taxonomy", own: "Iterable[Taxonomy]") -> "Taxonomy":
+    """The taxonomy of that name with the publisher's ids, which saved models leave out: from shards or a data set."""
+    from semiseg.data import Taxonomy
+
+    known = Taxonomy.get(saved.name, own)
+    if known.names != saved.names:
+        raise DataError(f"the model's classes are not those of taxonomy '{saved.name}' here; predict --format ids")
+    return known
 
 
 def _print_scores(found: "dict[str, Scores]") -> None:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as tv
 
 from semiseg.data import DataError, Pool, SemisegError, ShardSet, Taxonomy
 from semiseg.models import Segmenter
 from semiseg.train.batches import usable
+from semiseg.train.views import ONE_LOOK, Views, predict_ids
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,15 @@ def evaluate(
     domain: str | None = None,
     subset: np.ndarray | None = None,
     resize: Sequence[int] | None = None,
+    views: Views = ONE_LOOK,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """Score `model` on the labeled samples of `shards`, one scale, no flip.
+    """Score `model` on the labeled samples of `shards`, by default at one scale, without flip, each image whole.
 
     `domain` chooses the decoder (not needed with one); `subset` the sample indices (default all); `resize` (height, width)
-    is what images are brought to before the network, while scores are taken at the label's own size.
+    is what images are brought to before the network, while scores are taken at the label's own size; `views` how they are
+    looked at after that.
     In a process group every rank must call this: each takes every world-th sample, and the matrices are summed.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -92,7 +94,7 @@ def evaluate(
         if isinstance(item, SemisegError):
             raise item
         image, truth = item
-        prediction = predict_ids(model, image.to(device), domain=domain, size=tuple(truth.shape))
+        prediction = predict_ids(model, image.to(device), domain=domain, size=tuple(truth.shape), views=views)
         counts += confusion_matrix(prediction, truth.to(device), classes)
         if progress:
             progress(done, len(mine))
@@ -100,14 +102,6 @@ def evaluate(
         dist.all_reduce(counts)
     model.train(was_training)
     return Scores(counts.cpu().numpy(), taxonomy.names, len(indices))
-
-
-def predict_ids(model: Segmenter, image: Tensor, *, domain: str | None, size: tuple[int, int]) -> Tensor:
-    """Class ids uint8 of `size` (height, width) for one image uint8 [3, h, w]; logits are resized, then compared."""
-    logits = model(image[None], domain).float()
-    if tuple(logits.shape[-2:]) != size:
-        logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-    return logits[0].argmax(0).to(torch.uint8)
 
 
 class _Labeled(Dataset[tuple[Tensor, Tensor] | SemisegError]):

@@ -1,22 +1,35 @@
-"""Masks for images that lie in files."""
+"""Masks for images that lie in files or in shards."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2 import functional as tv
 
-from semiseg.data import DataError, Taxonomy, overlay
+from semiseg.data import DataError, ShardSet, Taxonomy, overlay
 from semiseg.models import Segmenter
-from semiseg.train.evaluate import predict_ids
+from semiseg.train.views import ONE_LOOK, Views, predict_ids
 
+Format = Literal["ids", "colour", "raw"]
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 
 
-def find_images(places: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """(file, its path relative to the place it was found in), sorted; folders are searched through.
+@dataclass(frozen=True)
+class Picture:
+    """An image to predict. place: for messages. name: of its mask below the output folder, without a suffix."""
+
+    place: str
+    name: Path
+    read: Callable[[], Image.Image]
+
+
+def find_images(places: Sequence[Path]) -> list[Picture]:
+    """Image files, sorted; folders are searched through, and masks named as images are below them.
 
     Raises DataError for a place that is not there, no image at all, or two images whose masks would have one name.
     """
@@ -39,57 +52,98 @@ def find_images(places: Sequence[Path]) -> list[tuple[Path, Path]]:
             raise DataError(
                 f"{other} and {file} would both be written to {name.with_suffix('.png')}; predict them apart"
             )
-    return found
+    return [Picture(str(file), name.with_suffix(""), partial(_open, file)) for file, name in found]
 
 
-def predict_files(
+def images_of(shards: ShardSet) -> list[Picture]:
+    """The images of a split, with or without labels; masks are named by key, which for Cityscapes is what its server wants."""
+
+    def read(index: int) -> Image.Image:
+        return shards[index].image.convert("RGB")
+
+    keys = shards.keys()
+    return [Picture(f"{shards.url}: sample {key}", Path(key), partial(read, i)) for i, key in enumerate(keys)]
+
+
+def write_masks(
     model: Segmenter,
     taxonomy: Taxonomy,
-    images: Sequence[tuple[Path, Path]],
+    pictures: Sequence[Picture],
     out: Path,
     *,
     domain: str | None = None,
     resize: Sequence[int] | None = None,
+    views: Views = ONE_LOOK,
+    form: Format = "ids",
     overlays: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write `out/<name>.png`, 8-bit palette images of class ids at the image's size, each whole or not at all.
+    """Write `out/<name>.png` for each picture, at its size, each whole or not at all.
 
-    `images`: what `find_images` gives. `resize`: (height, width) that images are brought to before the network, as in the
-    model's training; masks have the image's size all the same. `overlays`: also write `out/<name>.overlay.jpg`. EXIF
-    orientation is applied.
-    Raises DataError naming the file for an image that can't be read or a mask that can't be written.
+    `resize`: (height, width) that images are brought to before the network, as in the model's training; masks have the
+    image's size all the same. `views`: how they are looked at after that. `form`: "ids" are class ids with the
+    classes' colours as palette; "colour" these colours; "raw" the publisher's ids, which `taxonomy` has to know, of
+    several that make one class the lowest. `overlays`: also write `out/<name>.overlay.jpg`.
+    Raises DataError naming the place of an image that can't be read or a mask that can't be written.
     """
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[: len(taxonomy.colours)] = taxonomy.colours
-    for done, (file, name) in enumerate(images, start=1):
+    raw = raw_ids(taxonomy) if form == "raw" else None
+    for done, picture in enumerate(pictures, start=1):
         try:
-            with Image.open(file) as opened:
-                image = ImageOps.exif_transpose(opened).convert("RGB")
+            image = picture.read()
         except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{file}: not an image that can be read ({error}); {done - 1} masks are written") from None
-        ids = _predict(model, image, domain, resize)
-        mask = Image.fromarray(ids).convert("P")
-        mask.putpalette(palette.tobytes())
-        target = out / name.with_suffix(".png")
+            what = f"not an image that can be read ({error}); {done - 1} masks are written"
+            raise DataError(f"{picture.place}: {what}") from None
+        ids = _predict(model, image, domain, resize, views)
+        target = out / f"{picture.name}.png"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _save(mask, target, "PNG")
+            _save(_mask(ids, taxonomy, form) if raw is None else Image.fromarray(raw[ids]), target, "PNG")
             if overlays:
-                _save(overlay(image, ids, taxonomy), target.with_suffix(".overlay.jpg"), "JPEG")
+                _save(overlay(image, ids, taxonomy), out / f"{picture.name}.overlay.jpg", "JPEG")
         except OSError as error:
             raise DataError(f"{target}: can't be written ({error.strerror or error})") from None
         if progress:
-            progress(done, len(images))
+            progress(done, len(pictures))
+
+
+def raw_ids(taxonomy: Taxonomy) -> np.ndarray:
+    """Class id -> the lowest raw id that makes this class, uint8 [C], or uint16 where that does not fit."""
+    lowest: dict[int, int] = {}
+    for raw, number in sorted(taxonomy.ids.items()):
+        lowest.setdefault(number, raw)
+    lost = [name for number, name in enumerate(taxonomy.names) if number not in lowest]
+    if lost:
+        raise DataError(f"taxonomy '{taxonomy.name}' has no raw id for {', '.join(lost)}; write another format")
+    table = np.array([lowest[number] for number in range(len(taxonomy.names))])
+    return table.astype(np.uint8 if table.max() < 256 else np.uint16)
 
 
 @torch.inference_mode()
-def _predict(model: Segmenter, image: Image.Image, domain: str | None, resize: Sequence[int] | None) -> np.ndarray:
+def _predict(
+    model: Segmenter, image: Image.Image, domain: str | None, resize: Sequence[int] | None, views: Views
+) -> np.ndarray:
     device = next(model.parameters()).device
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(device)
     if resize is not None:
         pixels = tv.resize(pixels, list(resize), antialias=True)
-    return predict_ids(model, pixels, domain=domain, size=(image.height, image.width)).cpu().numpy()
+    size = (image.height, image.width)
+    return predict_ids(model, pixels, domain=domain, size=size, views=views).cpu().numpy()
+
+
+def _mask(ids: np.ndarray, taxonomy: Taxonomy, form: Format) -> Image.Image:
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    palette[: len(taxonomy.colours)] = taxonomy.colours
+    if form == "colour":
+        return Image.fromarray(palette[ids])
+    mask = Image.fromarray(ids).convert("P")
+    mask.putpalette(palette.tobytes())
+    return mask
+
+
+def _open(file: Path) -> Image.Image:
+    """The image, upright as its EXIF orientation says."""
+    with Image.open(file) as opened:
+        return ImageOps.exif_transpose(opened).convert("RGB")
 
 
 def _save(image: Image.Image, target: Path, kind: str) -> None:

@@ -51,6 +51,7 @@ from semiseg.train.recipe.run import (
     Poly,
     Recipe,
     Schedule,
+    Tile,
 )
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "SubPixel",
     "Subset",
     "Supervised",
+    "Tile",
     "Unlabeled",
     "Val",
     "Vat",
