@@ -1,0 +1,134 @@
+"""Recipes with a teacher: their mistakes, what is evaluated, what is saved and used."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from semiseg.models import from_pretrained
+from semiseg.train import commands
+from semiseg.train.build import build_learner, build_model, build_sources
+from semiseg.train.load import RecipeError, check_facts, load
+from semiseg.train.loop import train
+from semiseg.train.recipe import Recipe
+from semiseg.train.run_folder import classes_of
+
+Tiny = Callable[..., Recipe]
+CROSS = "{kind='cross_consistency', perturbations=[{kind='dropout'}, {kind='vat'}]}"
+SHORT = ("steps=2", "evaluate.every=2", "precision=no")
+
+
+def objectives(structured: str = "", loss: str = "{kind='cross_entropy'}", *more: str) -> str:
+    """The override for a supervised and a structured objective, and others."""
+    settings = ", ".join(["kind='structured_consistency'", *([structured] if structured else [])])
+    supervised = f"{{kind='supervised', loss={loss}}}"
+    return f"objectives=[{', '.join([supervised, f'{{{settings}}}', *more])}]"
+
+
+@pytest.fixture
+def faults(recipe_file: Callable[..., Path]) -> Callable[..., list[str]]:
+    def find(*overrides: str, domains: int = 1) -> list[str]:
+        try:
+            check_facts(load(recipe_file(domains=domains), overrides))
+        except RecipeError as error:
+            return list(error.faults)
+        return []
+
+    return find
+
+
+def test_rules(faults: Callable[..., list[str]]) -> None:
+    assert faults(objectives()) == faults(objectives("pairs=9000"), "evaluate.weights=both") == []
+    expected = {
+        objectives("boxes={count=8}"): "boxes.compared: the last 16 of 8 boxes; lower it to 8, or raise boxes.count",
+        objectives("structure={value=3, shape='linear', start=0.95}"): "structure: the ramp ends after training",
+        objectives("", "{kind='relaxed', window=4}"): "loss.window: 4 pixels have no pixel in the middle; give an odd",
+        objectives("", "{kind='relaxed', strict=['road', 'poles']}"): "unknown class 'poles'; did you mean 'pole'?",
+        objectives("pairs='al'"): 'pairs: expected "all" or an integer >= 1, found "al"',
+        "evaluate.weights=teacher": "no objective has a teacher; set \"student\", or add an objective of kind",
+        "data.domains.street.unlabeled=": "objectives.1 (cross_consistency) needs it",
+    }  # fmt: skip
+    for override, message in expected.items():
+        found = faults(override)
+        assert len(found) == 1 and message in found[0], (override, found)
+    (missing,) = faults(objectives(), "data.domains.street.unlabeled=")
+    assert "objectives.1 (structured_consistency) needs it" in missing
+
+
+def test_one_teacher_for_all_domains(faults: Callable[..., list[str]]) -> None:
+    both = objectives(
+        "domains=['street']", "{kind='ohem'}", "{kind='structured_consistency', domains=['room'], teacher_decay=0.9}"
+    )
+    (found,) = faults(both, domains=2)
+    assert "objectives.2.teacher_decay: 0.9, but objectives.1 says 0.999, and there is one teacher" in found
+
+
+def test_a_pair_needs_one_size_even_alone(faults: Callable[..., list[str]], scenes: Path, tmp_path: Path) -> None:
+    """One student a step is two images."""
+    from semiseg.data import open_dataset, shard
+
+    shard(open_dataset("street", size="40x32", train_count=4, val_count=1), "train", tmp_path)
+    (tmp_path / "street" / "train").rename(tmp_path / "street" / "small")
+    for split in ("train", "val"):
+        (tmp_path / "street" / split).symlink_to(scenes / "street" / split)
+    alone = ("data.domains.street.augment={}", "model.context.kind=none", f"data.shards={tmp_path}",
+             "data.domains.street.unlabeled={dataset='street', split=['train', 'small'], batch_size=1}")  # fmt: skip
+    assert faults(*alone) == []
+    (found,) = faults(*alone, objectives())
+    assert "unlabeled.batch_size: images of 2 sizes" in found
+
+
+@pytest.mark.parametrize("weights", ["student", "teacher", "both"])
+def test_what_is_judged_is_what_is_saved_and_used(tiny: Tiny, tmp_path: Path, weights: str) -> None:
+    recipe = tiny(objectives("", "{kind='relaxed'}", CROSS), f"evaluate.weights={weights}", *SHORT)
+    folder = train(recipe, quiet=True).folder
+    step = folder / "step-00000002"
+    other = "student" if weights == "teacher" else "teacher"
+    assert [path.name for path in step.iterdir() if path.is_dir()] == [other]
+    first, second = load_file(step / "model.safetensors"), load_file(step / other / "model.safetensors")
+    assert first.keys() == second.keys() and any(not first[name].equal(second[name]) for name in first)
+    (best,) = folder.glob("best-*")
+    assert all(value.equal(first[name]) for name, value in load_file(best / "model.safetensors").items())
+    assert all(value.equal(first[name]) for name, value in from_pretrained(folder).state_dict().items())
+
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert ("street/teacher/miou" in lines[-1]) == (weights == "both")
+    result = json.loads((folder / "results.json").read_text())
+    assert ("teacher" in result["last"]) == (weights == "both")
+    scored = CliRunner().invoke(_app(), ["evaluate", str(folder), "--json", "--workers", "0"])
+    assert json.loads(scored.stdout)["street"]["miou"] == pytest.approx(result["last"]["miou"], abs=1e-3)
+    exported = CliRunner().invoke(_app(), ["export", str(folder), "--to", str(tmp_path / "out")])
+    assert exported.exit_code == 0
+    assert all(value.equal(first[name]) for name, value in load_file(tmp_path / "out" / "model.safetensors").items())
+
+
+def test_weight_zero_equals_supervised_training(tiny: Tiny) -> None:
+    """Losses and gradients; frozen normalisation, so that the further passes leave no trace."""
+    zero = "pixel={value=0, shape='constant'}, structure={value=0, shape='constant'}"
+    gradients = []
+    for chosen in (objectives(zero), "objectives=[{kind='supervised'}]"):
+        recipe = tiny(chosen, "model.norm=frozen")
+        torch.manual_seed(0)
+        model = build_model(recipe.model, classes_of(recipe))
+        sources = build_sources(recipe, fill=(0, 0, 0))
+        learner = build_learner(recipe, model, sources.taxonomies).train()
+        from semiseg.train.batches import StepData
+
+        batch = StepData(sources.streams)[0]
+        assert isinstance(batch, dict)
+        learner(batch, step=0, steps=4).total.backward()
+        gradients.append({name: p.grad for name, p in learner.model.named_parameters()})
+    assert all(g is not None and g.equal(gradients[1][name]) for name, g in gradients[0].items())
+
+
+def _app():
+    import typer
+
+    app = typer.Typer()
+    app.command()(commands.evaluate)
+    app.command()(commands.export)
+    return app
