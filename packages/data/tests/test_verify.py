@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from semiseg.data import Manifest, RawSample, Report, ShardSet, shard, verify
+from semiseg.data import DataError, Manifest, RawSample, Report, ShardSet, shard, verify
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,7 @@ def told(report: Report) -> str:
 def forge(folder: Path, **fields: object) -> None:
     """A manifest that agrees with itself, and with the index that lies there, but not with the tar."""
     raw = json.loads((folder / "manifest.json").read_text()) | fields
+    raw.pop("sha256", None)
     index = (folder / "000000.index.parquet").read_bytes()
     raw["shards"][0] |= {"index_bytes": len(index), "index_sha256": hashlib.sha256(index).hexdigest()}
     while True:
@@ -50,10 +51,10 @@ def forge(folder: Path, **fields: object) -> None:
 
 
 def test_a_whole_set_is_whole(whole):
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, int]] = []
     report = verify(whole, progress=lambda *now: seen.append(now))
     assert (report.ok, report.samples, report.bytes, report.problems) == (True, 2, 10240, [])
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [(1, 2, 3072), (2, 2, 10240)]
 
 
 def test_every_truncation_is_reported(copy):
@@ -153,7 +154,11 @@ def test_ids_outside_the_raw_space(copy):
 )
 def test_an_index_that_lies_is_found_by_recounting(copy, column, value):
     rewrite(copy, column, value)
-    assert ShardSet(copy)[1].key == "p001", "readers have no way to see it"
+    if column == "height":
+        with pytest.raises(DataError, match=r"000000\.tar: sample 'p001': the image is 4x3 pixels, the index says 4x4"):
+            ShardSet(copy)[1]
+    else:
+        assert ShardSet(copy)[1].key == "p001", "readers have no way to see it"
     assert f"'p001' image at offset {spans(copy)[1][0][0]}: column '{column}' of the index differs" in told(
         verify(copy)
     )
@@ -161,9 +166,9 @@ def test_an_index_that_lies_is_found_by_recounting(copy, column, value):
 
 def test_an_index_with_other_places_is_found(copy):
     rewrite(copy, "label_offset", spans(copy)[1][1][0] + 512)
-    assert "000000.index.parquet: 'p001' label: places it at" in told(verify(copy))
+    assert "000000.tar: 'p001' label at offset 5120: belongs at 4608 by the sizes" in told(verify(copy))
     rewrite(copy, "key", "p000")
-    assert "another sample of this key" in told(verify(copy))
+    assert "000000.index.parquet: lists another sample of the key 'p000'" in told(verify(copy))
 
 
 def rewrite(folder: Path, column: str, value: object) -> None:
@@ -182,7 +187,7 @@ def test_contents_that_the_digest_does_not_name(copy):
     raw = json.loads((copy / "manifest.json").read_text())
     raw["shards"][0]["content"] = "0" * 64
     forge(copy, shards=raw["shards"])
-    assert "are not those that the manifest's digest names" in told(verify(copy))
+    assert "000000.index.parquet: is of a tar with content" in told(verify(copy))
 
 
 def test_a_tar_of_another_set_is_found(copy, adapt, draw, tmp_path):

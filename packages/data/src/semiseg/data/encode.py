@@ -5,7 +5,7 @@ publisher's file still has a name, and not in the middle of a training.
 """
 
 import hashlib
-import io
+import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +19,12 @@ from PIL import Image
 from semiseg.data.adapter import RawSample
 from semiseg.data.archive import Entry
 from semiseg.data.convert import Conversion
-from semiseg.data.decode import Bomb, check_kind, decode_image, image_kind, png_header, png_pixels
+from semiseg.data.decode import TAGS, Bomb, check_kind, decode_image, image_kind, png_header, png_pixels, unknown_id
 from semiseg.data.errors import DataError
 from semiseg.data.manifest import canonical, members
 from semiseg.data.taxonomy import ranges
 
 TILE = 1024  # label statistics are kept for tiles of this many pixels a side
-TAGS = ","  # between the tags in meta.json: a list would be of null to readers whose first samples have no tags
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -138,16 +137,6 @@ def fetch(where: str, member: str, value: Any) -> Any:
         ) from error
 
 
-def unknown_id(label: np.ndarray, allowed: Mapping[int, str]) -> str | None:
-    """What to say of the first pixel whose id is not allowed, if there is one."""
-    for number in np.flatnonzero(np.bincount(label.ravel())):
-        if int(number) not in allowed:
-            y, x = np.argwhere(label == number)[0]
-            count = int((label == number).sum())
-            return f"holds id {number} in {count} pixel{'s' * (count > 1)}, first at x={x}, y={y}"
-    return None
-
-
 def flags(picture: Image.Image, label: np.ndarray | None) -> list[str]:
     """What a person should look at: images and labels of one value (a lost frame), and images that EXIF turns."""
     found = []
@@ -239,6 +228,13 @@ def _remedy(error: DataError) -> str:
 
 
 def _png(ids: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(ids).save(stream, "PNG")
-    return stream.getvalue()
+    """A greyscale PNG whose rows are not filtered: of ids it is smaller that way, and decodes in half the time."""
+    height, width = ids.shape
+    rows = np.zeros((height, 1 + width * ids.itemsize), np.uint8)  # each row starts with its filter: 0, none
+    rows[:, 1:] = ids.astype(ids.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
+    start = struct.pack(">IIBBBBB", width, height, 8 * ids.itemsize, 0, 0, 0, 0)
+    chunks = [(b"IHDR", start), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

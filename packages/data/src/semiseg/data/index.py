@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiseg.data.errors import DataError
-from semiseg.data.manifest import ShardEntry, sha256
-from semiseg.data.storage import Storage
+from semiseg.data.manifest import Manifest, ShardEntry, sha256
+from semiseg.data.stored import index_fault
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from semiseg.data.ahead import Files
 
 MEMBERS = ("image", "label", "meta")  # in their order in the tar
 _FACTS = ("bytes", "sha256", "samples", "content")  # of the tar, kept in the metadata: what a continued writing goes by
@@ -80,6 +82,9 @@ class Index:
         places = [self._places(member) for member in MEMBERS if self.table[f"{member}_offset"].null_count == 0]
         self.places: list[tuple[tuple[str, int, int, int], ...]] = list(zip(*places, strict=True))
         """A row's members, in their order in the tar: (member, offset, size, crc32)."""
+        sizes = (self.table[name].to_pylist() for name in ("width", "height"))
+        self.sizes: list[tuple[int, int]] = list(zip(*sizes, strict=True))
+        """A row's image: (width, height)."""
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, raw ids and pixels, int64, one element for each row, tile and id."""
@@ -102,8 +107,8 @@ class Index:
         return [(member, *place) for place in zip(offset, size, crc, strict=True)]
 
 
-def read_index(storage: Storage, entry: ShardEntry, remedy: str) -> Index:
-    """A shard's index, checked against the manifest's sha256 of it."""
+def read_index(storage: "Files", entry: ShardEntry, manifest: Manifest, remedy: str) -> Index:
+    """A shard's index, checked against the manifest: its sha256, and that what it says can be true of this set."""
     where = storage.where(entry.index)
     try:
         data = storage.read(entry.index)
@@ -111,4 +116,11 @@ def read_index(storage: Storage, entry: ShardEntry, remedy: str) -> Index:
         raise DataError(f"{where}: cannot be read ({error.strerror or error}); {remedy}") from error
     if sha256(data) != entry.index_sha256:
         raise DataError(f"{where}: its {len(data)} bytes are not those of the manifest (sha256 differs); {remedy}")
-    return Index(data)
+    try:
+        index = Index(data)
+        fault = index_fault(index, entry, manifest)
+    except Exception as error:  # its checksum holds, so it was made so; pyarrow says that in many ways
+        raise DataError(f"{where}: is no index ({type(error).__name__}: {error}); {remedy}") from error
+    if fault is not None:
+        raise DataError(f"{where}: {fault}; {remedy}")
+    return index

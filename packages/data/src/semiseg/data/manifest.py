@@ -10,6 +10,7 @@ same samples, with the same pixels, in the same shards; it knows nothing of time
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,6 +22,9 @@ from semiseg.data.taxonomy import RawSpace, Taxonomy
 FORMAT = 1
 MANIFEST = "manifest.json"
 PLAN = "plan.json"  # beside the shards while they are being written; gone once there is a manifest
+_FIELDS = 15  # of a manifest without its sha256
+# The last field: of the text before it, since the digest leaves out what decides no order, such as names of classes.
+_SEAL = re.compile(r',\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +125,8 @@ class Manifest:
             "shards": [asdict(entry) for entry in self.shards],
             "digest": self.digest,
         }
-        return json.dumps(fields, indent=1) + "\n"
+        text = json.dumps(fields, indent=1).removesuffix("\n}")
+        return f'{text},\n "sha256": "{sha256(text.encode())}"\n}}\n'
 
     @classmethod
     def from_json(cls, text: str, where: str = MANIFEST) -> "Manifest":
@@ -154,16 +159,20 @@ class Manifest:
                 shards=tuple(ShardEntry(**entry) for entry in fields["shards"]),
                 taxonomies=tuple(Taxonomy.from_fields(each, space) for each in fields.get("taxonomies", ())),
             )
-            told = {name: fields[name] for name in ("samples", "bytes", "digest")}
+            found = {name: getattr(manifest, name) for name in ("samples", "bytes", "digest")}
+            wrong = next((name for name, value in found.items() if fields[name] != value), None)
         except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
             raise DataError(f"{where}: damaged manifest ({type(error).__name__}: {error}); {remedy}") from error
-        for name, value in told.items():
-            if value != getattr(manifest, name):
-                raise DataError(
-                    f"{where}: it says {name} {value}, its contents give {getattr(manifest, name)}: "
-                    f"it was edited or damaged; {remedy}"
-                )
-        return manifest
+        seal = _SEAL.search(text)
+        if wrong is not None:
+            what = f"it says {wrong} {fields[wrong]}, its contents give {found[wrong]}"
+        elif seal is not None and sha256(text[: seal.start()].encode()) != seal[1]:
+            what = f"its sha256 {seal[1]} is not that of its text"
+        elif seal is None and len(fields) > _FIELDS:
+            what = "its sha256 is damaged"
+        else:
+            return manifest  # those of sets that were written before there was one have no sha256
+        raise DataError(f"{where}: {what}: it was edited or damaged; {remedy}")
 
 
 def members(image: str, labeled: bool) -> tuple[str, ...]:

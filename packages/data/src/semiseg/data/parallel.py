@@ -5,34 +5,55 @@ import os
 import pickle
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
-from typing import Any
+from typing import Any, TypeVar
 
 from semiseg.data.errors import DataError
 from semiseg.data.manifest import ShardEntry
-from semiseg.data.shard import Job, Progress, finish_shard
+from semiseg.data.shard import Job, Progress, Tick, finish_shard
 
 _SAMPLES, _BYTES, _STOP = range(3)  # of the shared counters
 _POLL_S = 0.2
 
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
 
 def finish_all(jobs: list[Job], *, workers: int, samples: int, progress: Progress) -> list[ShardEntry]:
     """The entries of all shards, in order. DataError for the first failure, after every process has cleaned up."""
-    # forkserver rather than fork: this process may run threads. It imports the writer once, for all workers.
+    return run_all(finish_shard, jobs, workers=workers, samples=samples, progress=progress, preload=("webdataset",))
+
+
+def run_all(
+    work: Callable[[_Item, Tick], _Result],
+    items: Sequence[_Item],
+    *,
+    workers: int,
+    samples: int,
+    progress: Progress,
+    preload: Sequence[str] = (),
+) -> list[_Result]:
+    """What `work(item, tick)` returns for each item, in order; `work` is a function of a module, run in other processes.
+
+    `preload` names the modules that it takes long to import. DataError for the first failure, after every process has
+    cleaned up.
+    """
+    # forkserver rather than fork: this process may run threads. It imports what is slow once, for all workers.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["webdataset", "pyarrow.parquet", __name__])
+    context.set_forkserver_preload([*preload, "pyarrow.parquet", __name__])
     shared = context.Array("q", 3)
-    workers = min(workers, len(jobs))
-    futures: list[Future[ShardEntry]] = []
+    workers = min(workers, len(items))
+    futures: list[Future[_Result]] = []
     with ProcessPoolExecutor(workers, context, _begin, (shared,)) as pool:
         try:
-            pending: set[Future[ShardEntry]] = set()
-            while pending or len(futures) < len(jobs):
-                while len(futures) < len(jobs) and len(pending) < 2 * workers:
-                    futures.append(pool.submit(_finish, _packed(jobs[len(futures)])))
+            pending: set[Future[_Result]] = set()
+            while pending or len(futures) < len(items):
+                while len(futures) < len(items) and len(pending) < 2 * workers:
+                    futures.append(pool.submit(_run, work, _packed(items[len(futures)])))
                     pending.add(futures[-1])
                 done, pending = wait(pending, _POLL_S, FIRST_COMPLETED)
                 progress(shared[_SAMPLES], samples, shared[_BYTES])
@@ -49,13 +70,13 @@ def finish_all(jobs: list[Job], *, workers: int, samples: int, progress: Progres
     return [future.result() for future in futures]
 
 
-def _packed(job: Job) -> bytes:
+def _packed(item: Any) -> bytes:
     """A job as it travels. Packed here, since a pool that fails to pack what it was given may hang (CPython 94777)."""
     try:
-        return pickle.dumps(job)
+        return pickle.dumps(item)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise DataError(
-            f"a sample of shard {job.name} can't be sent to another process ({error}); make its members bytes or "
+            f"a sample of shard {item.name} can't be sent to another process ({error}); make its members bytes or "
             "functools.partial of functions of a module, or write with one worker"
         ) from error
 
@@ -82,8 +103,8 @@ def _follow(sentinel: int) -> None:
     os._exit(1)
 
 
-def _finish(packed: bytes) -> ShardEntry:
-    return finish_shard(pickle.loads(packed), _tick)
+def _run(work: Callable[[Any, Tick], _Result], packed: bytes) -> _Result:
+    return work(pickle.loads(packed), _tick)
 
 
 def _tick(samples: int, size: int) -> None:
@@ -94,7 +115,7 @@ def _tick(samples: int, size: int) -> None:
         _counters[_BYTES] += size
 
 
-def _first(futures: list[Future[ShardEntry]], error: Exception) -> Exception:
+def _first(futures: list[Future[Any]], error: Exception) -> Exception:
     """The failure of the first shard that has one, so that the same fault gives the same message."""
     for future in futures:
         if future.done() and not future.cancelled():
@@ -106,7 +127,7 @@ def _first(futures: list[Future[ShardEntry]], error: Exception) -> Exception:
 
 def _died() -> DataError:
     return DataError(
-        "a process that wrote shards died (out of memory, or killed?); the same call continues, "
+        "a process that wrote or verified shards died (out of memory, or killed?); the same call continues, "
         "one worker needs least memory. "
-        'In a script of your own, call shard() below `if __name__ == "__main__":`'
+        'In a script of your own, call it below `if __name__ == "__main__":`'
     )

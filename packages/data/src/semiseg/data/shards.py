@@ -4,10 +4,9 @@ A sample costs one range read, since its members lie side by side; a shard's ind
 samples is asked for. Every member is checked against its crc32: damage is an error with a place, never a wrong pixel.
 """
 
-import json
 import operator
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from os import PathLike
@@ -17,13 +16,14 @@ import numpy as np
 from PIL import Image
 
 from semiseg.data.advice import absent, remedy
+from semiseg.data.ahead import cached
 from semiseg.data.convert import rgb
-from semiseg.data.decode import decode_image, decode_label
-from semiseg.data.encode import TAGS, crc32
+from semiseg.data.decode import check_pair, decode_image, decode_label, read_meta
 from semiseg.data.errors import DataError
 from semiseg.data.index import Index, read_index
-from semiseg.data.manifest import MANIFEST, Manifest, canonical, sha256
+from semiseg.data.manifest import MANIFEST, Manifest
 from semiseg.data.storage import Storage
+from semiseg.data.stored import extent, faults
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 from semiseg.data.uniform import Anchors
 
@@ -60,6 +60,7 @@ class ShardSet:
         self.url = str(url)
         self._storage = Storage(url)
         self.manifest = read_manifest(self._storage)
+        self._files = cached(self._storage, self.manifest.shards)
         self.shard_sizes = tuple(entry.samples for entry in self.manifest.shards)
         self._stops = list(accumulate(self.shard_sizes))
         self._indexes: dict[int, Index] = {}
@@ -101,36 +102,39 @@ class ShardSet:
         try:
             image = decode_image(members.image)
             ids = decode_label(members.label) if label and members.label is not None else None
-            meta = json.loads(members.meta)
-            tags = tuple(filter(None, meta["tags"].split(TAGS)))
-        except (DataError, ValueError, KeyError) as error:  # its checksum holds: it was broken when it was written
+            check_pair(image, ids, self._size(number), self.raw_space)
+            tags, meta = read_meta(members.key, members.meta)
+        except DataError as error:  # its checksum holds: it was broken when it was written
             raise self._damaged(*self._locate(number), str(error)) from error
-        return Sample(members.key, rgb(image), ids, tags, meta)
+        return Sample(members.key, rgb(image), ids, tuple(tags), meta)
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self[number] for number in range(len(self)))
+        for number in range(len(self)):
+            shard, row = self._locate(number)
+            if row == 0:
+                self.ahead(range(shard, min(shard + 2, len(self.shard_sizes))))
+            yield self[number]
 
     def raw(self, number: int) -> Members:
         """The still encoded members, for callers who decode themselves; one range read."""
         shard, row = self._locate(number)
-        index, tar = self._index(shard), self.manifest.shards[shard].tar
-        places = index.places[row]
-        start, stop = places[0][1], places[-1][1] + places[-1][2]
+        index, entry, extensions = self._index(shard), self.manifest.shards[shard], self.manifest.members
+        start, stop = extent(index, row, entry, extensions)
         try:
-            span = self._storage.read_range(tar, start, stop)
+            span = self._files.read_range(entry.tar, start, stop)
         except OSError as error:
-            what = f"cannot be read ({error.strerror or error})"
-            raise DataError(f"{self._where(shard)}: {what}; {self._remedy()}") from error
-        found: dict[str, bytes] = {}
-        for member, offset, size, crc in places:
-            data = span[offset - start : offset - start + size]
-            if len(data) < size:
-                raise self._damaged(shard, row, f"{member} at offset {offset} ends after {len(data)} of {size} bytes")
-            if (now := crc32(data)) != crc:
-                what = f"{member} at offset {offset} has crc32 {now:08x}, not {crc:08x}: its {size} bytes are damaged"
-                raise self._damaged(shard, row, what)
-            found[member] = data
+            raise self._unreadable(shard, error) from error
+        for fault in faults(index, row, extensions, span, start):
+            if self._files.forget(entry.tar):
+                return self.raw(number)  # not the shard is damaged, but its copy on this machine
+            raise self._damaged(shard, row, str(fault))
+        found = {member: span[at - start : at - start + size] for member, at, size, _ in index.places[row]}
         return Members(index.keys[row], found["image"], found.get("label"), found["meta"])
+
+    def ahead(self, shards: Iterable[int]) -> None:
+        """Shards, by their numbers, that will be read soon: remote ones are fetched to this machine in the background."""
+        entries = [self.manifest.shards[shard] for shard in shards]
+        self._files.ahead([name for entry in entries for name in (entry.index, entry.tar)])
 
     def keys(self) -> list[str]:
         """Every sample's key, in order. Reads every index."""
@@ -196,7 +200,7 @@ class ShardSet:
 
     def _index(self, shard: int) -> Index:
         if shard not in self._indexes:
-            self._indexes[shard] = read_index(self._storage, self.manifest.shards[shard], self._remedy())
+            self._indexes[shard] = read_index(self._files, self.manifest.shards[shard], self.manifest, self._remedy())
         return self._indexes[shard]
 
     def _all(self) -> Iterator[Index]:
@@ -205,120 +209,20 @@ class ShardSet:
     def _damaged(self, shard: int, row: int, what: str) -> DataError:
         return DataError(f"{self._where(shard)}: sample '{self._index(shard).keys[row]}': {what}; {self._remedy()}")
 
+    def _size(self, number: int) -> tuple[int, int]:
+        """Width and height of a sample, as the index has them."""
+        shard, row = self._locate(number)
+        return self._index(shard).sizes[row]
+
+    def _unreadable(self, shard: int, error: OSError) -> DataError:
+        what = f"cannot be read ({error.strerror or error})"
+        return DataError(f"{self._where(shard)}: {what}; {self._remedy()}")
+
     def _where(self, shard: int) -> str:
         return self._storage.where(self.manifest.shards[shard].tar)
 
     def _remedy(self) -> str:
         return remedy(self.url, self.manifest)
-
-
-class Pool:
-    """Several sets of one raw space, read as one: the samples of the first set, then those of the second, and so on."""
-
-    def __init__(self, sets: Sequence[ShardSet]) -> None:
-        if not sets:
-            raise DataError("a pool needs at least one set of shards")
-        for other in sets[1:]:
-            if other.raw_space != sets[0].raw_space:
-                raise DataError(
-                    f"{other.url} has labels of raw space '{other.raw_space.name}', {sets[0].url} of "
-                    f"'{sets[0].raw_space.name}': ids of one mean nothing in the other, pool sets of one raw space"
-                )
-        self.sets = tuple(sets)
-        self.shard_sizes = tuple(size for each in sets for size in each.shard_sizes)
-        self._stops = list(accumulate(len(each) for each in sets))
-
-    @property
-    def url(self) -> str:
-        return " + ".join(each.url for each in self.sets)
-
-    @property
-    def digest(self) -> str:
-        """That of the only set, or one that follows from those of all sets in their order."""
-        digests = [each.digest for each in self.sets]
-        return digests[0] if len(digests) == 1 else sha256(canonical(digests))
-
-    @property
-    def raw_space(self) -> RawSpace:
-        return self.sets[0].raw_space
-
-    @property
-    def taxonomies(self) -> tuple[Taxonomy, ...]:
-        """Those that were written with its sets, each name once; DataError where two sets disagree on one."""
-        found: dict[str, tuple[Taxonomy, ShardSet]] = {}
-        for each in self.sets:
-            for taxonomy in each.taxonomies:
-                other, owner = found.setdefault(taxonomy.name, (taxonomy, each))
-                if other != taxonomy:
-                    raise DataError(
-                        f"{owner.url} and {each.url} have other classes or colours in taxonomy '{taxonomy.name}': "
-                        f"run `semiseg data shard` again for both, which rewrites their manifests"
-                    )
-        return tuple(taxonomy for taxonomy, _ in found.values())
-
-    def taxonomy(self, name: str) -> Taxonomy:
-        """As `ShardSet.taxonomy`."""
-        return Taxonomy.get(name, self.taxonomies)
-
-    @property
-    def labeled(self) -> bool:
-        """Whether every sample has a label."""
-        return all(each.labeled for each in self.sets)
-
-    def __len__(self) -> int:
-        return self._stops[-1]
-
-    def __getitem__(self, number: int) -> Sample:
-        return self.read(number)
-
-    def read(self, number: int, *, label: bool = True) -> Sample:
-        """As `ShardSet.read`."""
-        chosen, inner = self._locate(number)
-        return chosen.read(inner, label=label)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (sample for each in self.sets for sample in each)
-
-    def raw(self, number: int) -> Members:
-        """As `ShardSet.raw`."""
-        chosen, inner = self._locate(number)
-        return chosen.raw(inner)
-
-    def keys(self) -> list[str]:
-        return [key for each in self.sets for key in each.keys()]  # noqa: SIM118 (no mapping)
-
-    def sizes(self) -> np.ndarray:
-        return np.concatenate([each.sizes() for each in self.sets])
-
-    def flags(self) -> list[tuple[str, ...]]:
-        return [found for each in self.sets for found in each.flags()]
-
-    def tags(self) -> list[tuple[str, ...]]:
-        return [found for each in self.sets for found in each.tags()]
-
-    def class_pixels(self, taxonomy: Taxonomy) -> np.ndarray:
-        return np.concatenate([each.class_pixels(taxonomy) for each in self.sets])
-
-    def anchors(self, taxonomy: Taxonomy) -> Anchors:
-        """As `ShardSet.anchors`."""
-        first, found = 0, []
-        for each in self.sets:
-            found.append(each.anchors(taxonomy).of_next_set(first))
-            first += len(each)
-        return sum(found[1:], found[0])
-
-    def check(self, taxonomy: Taxonomy) -> None:
-        for each in self.sets:
-            each.check(taxonomy)
-
-    def _locate(self, number: int) -> tuple[ShardSet, int]:
-        position = operator.index(number)
-        if position < 0:
-            position += len(self)
-        if not 0 <= position < len(self):
-            raise IndexError(f"sample {number} of {len(self)} in {self.url}")
-        chosen = bisect_right(self._stops, position)
-        return self.sets[chosen], position - self._stops[chosen] + len(self.sets[chosen])
 
 
 def read_manifest(storage: Storage) -> Manifest:
