@@ -124,7 +124,7 @@ class ShardSet:
             span = self._files.read_range(entry.tar, start, stop)
         except OSError as error:
             raise self._unreadable(shard, error) from error
-        for fault in faults(index, row, extensions, span, start):
+        for fault in faults(index, row, entry, extensions, span, start):
             if self._files.forget(entry.tar):
                 return self.raw(number)  # not the shard is damaged, but its copy on this machine
             raise self._damaged(shard, row, str(fault))

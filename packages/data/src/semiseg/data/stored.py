@@ -29,16 +29,18 @@ class Fault:
 
 
 def extent(index: "Index", row: int, entry: ShardEntry, extensions: tuple[str, ...]) -> tuple[int, int]:
-    """Where a sample starts, its first header included, and stops; the last one of a tar stops where the tar does."""
+    """Where a sample starts, its first header included, and stops; the last one of a tar a byte after the tar does."""
     places = index.places[row]
     names = _names(index.keys[row], extensions)
     form = tar_format(names)
     start = places[0][1] - (BLOCK if form == 0 else len(header(names[0], places[0][2], form)))
-    return start, places[-1][1] + padded(places[-1][2]) if row < len(index.keys) - 1 else entry.bytes
+    return start, places[-1][1] + padded(places[-1][2]) if row < len(index.keys) - 1 else entry.bytes + 1
 
 
-def faults(index: "Index", row: int, extensions: tuple[str, ...], span: bytes, start: int) -> Iterator[Fault]:
-    """What is wrong with a sample, `span` being what the tar holds from its start on, with the tar's end after the last."""
+def faults(
+    index: "Index", row: int, entry: ShardEntry, extensions: tuple[str, ...], span: bytes, start: int
+) -> Iterator[Fault]:
+    """What is wrong with a sample, `span` being what the tar holds of its `extent`: with the tar's end after the last."""
     names, at = _names(index.keys[row], extensions), 0
     form = tar_format(names)
     for name, (member, offset, size, crc) in zip(names, index.places[row], strict=True):
@@ -65,6 +67,8 @@ def faults(index: "Index", row: int, extensions: tuple[str, ...], span: bytes, s
             yield Fault("bytes that belong to no sample follow the last one", where)
         if len(tail) < END:
             yield Fault("no end-of-archive blocks: the file is cut off", start + at + len(tail))
+        elif start + len(span) != entry.bytes:
+            yield Fault(f"the file does not end here, after its {entry.bytes} bytes", entry.bytes)
 
 
 def index_fault(index: "Index", entry: ShardEntry, manifest: Manifest) -> str | None:
@@ -88,7 +92,7 @@ def index_fault(index: "Index", entry: ShardEntry, manifest: Manifest) -> str | 
         if start != end:
             return f"places '{key}' at {start}, the sample before it ends at {end}"
         end = stop
-        last = stop - (places[-1][1] + padded(places[-1][2]))
+        last = entry.bytes - (places[-1][1] + padded(places[-1][2]))
     if not END <= last <= END + RECORD:
         return f"leaves {last} bytes of {entry.tar} to no sample"
     return None

@@ -13,6 +13,7 @@ from typing import Any
 from semiseg.data import encode
 from semiseg.data.advice import remedy
 from semiseg.data.decode import check_pair, decode_image, decode_label, image_kind, read_meta
+from semiseg.data.earlier import part_of
 from semiseg.data.errors import DataError
 from semiseg.data.index import Index, read_index
 from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, shard_content
@@ -111,7 +112,7 @@ def _strangers(storage: Storage, manifest: Manifest) -> Iterator[Problem]:
     """Files that don't belong; missing ones are found when they are read."""
     known = {MANIFEST, *(name for entry in manifest.shards for name in (entry.tar, entry.index))}
     for name in storage.names():
-        if name == PLAN or name.endswith(TEMP):
+        if name == PLAN or part_of(name) or name.endswith(TEMP):
             what = "is left over from a writing that was cut off"
             yield Problem(shard=name, what=what, remedy="run the same command again, or delete it")
         elif name not in known:
@@ -207,10 +208,12 @@ class _Proof:
             start, stop = extent(index, row, self.entry, self.manifest.members)
             span = stream.take(stop - start)
             lost = len(index.keys) - row - 1
-            if len(span) < stop - start and (lost or start + len(span) <= index.places[row][-1][1]):
+            if start + len(span) < min(stop, self.entry.bytes) and (
+                lost or start + len(span) <= index.places[row][-1][1]
+            ):
                 what = f"the file ends inside this sample, the {lost} after it are lost"
                 return self._add(self.entry.tar, what, key=key, offset=start + len(span))
-            for fault in faults(index, row, self.manifest.members, span, start):
+            for fault in faults(index, row, self.entry, self.manifest.members, span, start):
                 self._add(self.entry.tar, fault.what, key=key, member=fault.member, offset=fault.offset)
             members = {name: span[at - start : at - start + size] for name, at, size, _ in index.places[row]}
             content, wrong = self._decoded(key, members, index, row)
