@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from semiseg.train.loop import Run, train
     from semiseg.train.problems import RecipeError
     from semiseg.train.recipe import Recipe
+    from semiseg.train.views import Views
 
-__all__ = ["Recipe", "RecipeError", "Run", "Scores", "evaluate", "load", "train"]
+__all__ = ["Recipe", "RecipeError", "Run", "Scores", "Views", "evaluate", "load", "train"]
 
 _HOME = {
     "Recipe": "recipe",
     "RecipeError": "problems",
     "Run": "loop",
     "Scores": "evaluate",
+    "Views": "views",
     "evaluate": "evaluate",
     "load": "load",
     "train": "loop",

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from semiseg.data.errors import DataError, SemisegError
+from semiseg.train.saved import choose_domain, open_model, recipe_of, views_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from semiseg.data import Taxonomy
-    from semiseg.models import Segmenter
     from semiseg.train.evaluate import Scores
-    from semiseg.train.recipe import Recipe
-    from semiseg.train.views import Views
 
 
 class Format(StrEnum):
@@ -101,10 +96,10 @@ def evaluate(
 
     segmenter, taxonomies = open_model(model, best=best)
     sizes = segmenter.metadata.get("resize", {})
-    recipe = _recipe_of(Path(model))
+    recipe = recipe_of(Path(model))
     domains = {} if recipe is None else recipe.data.domains
     validated = {name: each.val for name, each in domains.items() if each.val is not None}
-    views = _views(recipe, scale, flip, tile, overlap)
+    views = views_of(recipe, scale, flip, tile, overlap)
     if dataset is None and not validated:
         raise DataError(f"{model} is no run with a val source; name the data with --dataset, --split and --shards")
     wanted = [choose_domain(segmenter, domain)] if domain or dataset else list(validated)
@@ -164,7 +159,7 @@ def predict(
     """
     from semiseg.data import ShardSet
     from semiseg.data.progress import Bar
-    from semiseg.train.predict import find_images, images_of, write_masks
+    from semiseg.train.predict import find_images, images_of, with_raw_ids, write_masks
 
     segmenter, taxonomies = open_model(model, best=best)
     name = choose_domain(segmenter, domain)
@@ -180,9 +175,9 @@ def predict(
             f"{sharded[0]} holds shards, whose masks are named by key; predict them in a command of their own"
         )
     if form == Format.raw:
-        taxonomy = _with_raw_ids(taxonomy, own)
+        taxonomy = with_raw_ids(taxonomy, own)
     size = segmenter.metadata.get("resize", {}).get(name)
-    views = _views(_recipe_of(Path(model)), scale, flip, tile, overlap)
+    views = views_of(recipe_of(Path(model)), scale, flip, tile, overlap)
     with Bar("predicting") as tick:
         write_masks(
             segmenter,
@@ -232,87 +227,6 @@ def quickstart(
     from semiseg.train.quickstart import quickstart as run
 
     run(to, steps=steps)
-
-
-def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str, Taxonomy]]":
-    """A saved model in evaluation mode and the taxonomy of each of its domains, as it was saved with them."""
-    from semiseg.data import RawSpace, Taxonomy
-    from semiseg.models import from_pretrained
-
-    kept = sorted(Path(place).glob("best-*"))
-    if best and not kept:
-        raise SemisegError(f"{place} holds no best-*/: it is no run, or was never evaluated; leave --best out")
-    folder = kept[-1] if best else place
-    try:
-        segmenter = from_pretrained(folder)
-    except (FileNotFoundError, ValueError) as error:
-        raise SemisegError(str(error)) from None
-    described = segmenter.metadata.get("taxonomies", {})
-    taxonomies = {}
-    for name, classes in segmenter.classes.items():
-        if name not in described:
-            raise SemisegError(f"{place} does not say what the classes of its domain {name} are; train it with semiseg")
-        saved = described[name]
-        raw = RawSpace(name=saved["name"], names=dict(enumerate(saved["names"])))
-        taxonomies[name] = Taxonomy(
-            name=saved["name"],
-            raw=raw,
-            names=tuple(saved["names"]),
-            colours=tuple((r, g, b) for r, g, b in saved["colours"]),
-            ids={each: each for each in range(classes)},
-            foreground=frozenset(),
-        )
-    return segmenter, taxonomies
-
-
-def choose_domain(segmenter: "Segmenter", domain: str | None) -> str:
-    """The domain that was asked for, or the only one."""
-    known = list(segmenter.classes)
-    if domain is None and len(known) == 1:
-        return known[0]
-    if domain not in known:
-        what = "has several domains" if domain is None else f"has no domain {domain!r}"
-        raise SemisegError(f"the model {what}; choose one with --domain: {', '.join(known)}")
-    return domain
-
-
-def _recipe_of(run: Path) -> "Recipe | None":
-    """The recipe in a run's folder; None for any other model."""
-    from semiseg.train.load import load
-
-    return load(run / "recipe.toml") if (run / "recipe.toml").is_file() else None
-
-
-def _views(
-    recipe: "Recipe | None",
-    scale: list[float] | None,
-    flip: bool | None,
-    tile: tuple[int, int] | None,
-    overlap: float | None,
-) -> "Views":
-    """What the command line says; what it leaves open, as the recipe has it."""
-    from semiseg.train.build import build_views
-    from semiseg.train.views import ONE_LOOK, Views
-
-    planned = ONE_LOOK if recipe is None else build_views(recipe.evaluate)
-    if tile is not None and bool(tile[0]) != bool(tile[1]):
-        raise SemisegError(f"--tile {tile[0]} {tile[1]} is no size; give height and width, or 0 0 for whole images")
-    return Views(
-        scales=tuple(scale) if scale else planned.scales,
-        flip=planned.flip if flip is None else flip,
-        tile=planned.tile if tile is None else (tile if all(tile) else None),
-        overlap=planned.overlap if overlap is None else overlap,
-    )
-
-
-def _with_raw_ids(saved: "Taxonomy", own: "Iterable[Taxonomy]") -> "Taxonomy":
-    """The taxonomy of that name with the publisher's ids, which saved models leave out: from shards or a data set."""
-    from semiseg.data import Taxonomy
-
-    known = Taxonomy.get(saved.name, own)
-    if known.names != saved.names:
-        raise DataError(f"the model's classes are not those of taxonomy '{saved.name}' here; predict --format ids")
-    return known
 
 
 def _print_scores(found: "dict[str, Scores]") -> None:

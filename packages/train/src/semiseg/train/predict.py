@@ -1,6 +1,6 @@
 """Masks for images that lie in files or in shards."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,6 +104,17 @@ def write_masks(
             raise DataError(f"{target}: can't be written ({error.strerror or error})") from None
         if progress:
             progress(done, len(pictures))
+
+
+def with_raw_ids(saved: Taxonomy, own: Iterable[Taxonomy] = ()) -> Taxonomy:
+    """A saved model's taxonomy with the publisher's ids, which it lacks: from `own` or an installed data set.
+
+    Raises DataError where there is none of that name, or it has other classes than the model.
+    """
+    known = Taxonomy.get(saved.name, own)
+    if known.names != saved.names:
+        raise DataError(f"the model has other classes than taxonomy '{saved.name}' here; choose another format")
+    return known
 
 
 def raw_ids(taxonomy: Taxonomy) -> np.ndarray:

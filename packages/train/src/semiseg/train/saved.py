@@ -1,0 +1,83 @@
+"""Saved models as commands take them: opened, with what their classes mean, and how their run looked at images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semiseg.data.errors import SemisegError
+
+if TYPE_CHECKING:
+    from semiseg.data import Taxonomy
+    from semiseg.models import Segmenter
+    from semiseg.train.recipe import Recipe
+    from semiseg.train.views import Views
+
+
+def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str, Taxonomy]]":
+    """A saved model in evaluation mode and the taxonomy of each of its domains, as it was saved with them."""
+    from semiseg.data import RawSpace, Taxonomy
+    from semiseg.models import from_pretrained
+
+    kept = sorted(Path(place).glob("best-*"))
+    if best and not kept:
+        raise SemisegError(f"{place} holds no best-*/: it is no run, or was never evaluated; leave --best out")
+    folder = kept[-1] if best else place
+    try:
+        segmenter = from_pretrained(folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise SemisegError(str(error)) from None
+    described = segmenter.metadata.get("taxonomies", {})
+    taxonomies = {}
+    for name, classes in segmenter.classes.items():
+        if name not in described:
+            raise SemisegError(f"{place} does not say what the classes of its domain {name} are; train it with semiseg")
+        saved = described[name]
+        raw = RawSpace(name=saved["name"], names=dict(enumerate(saved["names"])))
+        taxonomies[name] = Taxonomy(
+            name=saved["name"],
+            raw=raw,
+            names=tuple(saved["names"]),
+            colours=tuple((r, g, b) for r, g, b in saved["colours"]),
+            ids={each: each for each in range(classes)},
+            foreground=frozenset(),
+        )
+    return segmenter, taxonomies
+
+
+def choose_domain(segmenter: "Segmenter", domain: str | None) -> str:
+    """The domain that was asked for, or the only one."""
+    known = list(segmenter.classes)
+    if domain is None and len(known) == 1:
+        return known[0]
+    if domain not in known:
+        what = "has several domains" if domain is None else f"has no domain {domain!r}"
+        raise SemisegError(f"the model {what}; choose one with --domain: {', '.join(known)}")
+    return domain
+
+
+def recipe_of(run: Path) -> "Recipe | None":
+    """The recipe in a run's folder; None for any other model."""
+    from semiseg.train.load import load
+
+    return load(run / "recipe.toml") if (run / "recipe.toml").is_file() else None
+
+
+def views_of(
+    recipe: "Recipe | None",
+    scale: list[float] | None,
+    flip: bool | None,
+    tile: tuple[int, int] | None,
+    overlap: float | None,
+) -> "Views":
+    """What the command line says; what it leaves open, as the recipe has it."""
+    from semiseg.train.build import build_views
+    from semiseg.train.views import ONE_LOOK, Views
+
+    planned = ONE_LOOK if recipe is None else build_views(recipe.evaluate)
+    if tile is not None and bool(tile[0]) != bool(tile[1]):
+        raise SemisegError(f"--tile {tile[0]} {tile[1]} is no size; give height and width, or 0 0 for whole images")
+    return Views(
+        scales=tuple(scale) if scale else planned.scales,
+        flip=planned.flip if flip is None else flip,
+        tile=planned.tile if tile is None else (tile if all(tile) else None),
+        overlap=planned.overlap if overlap is None else overlap,
+    )
