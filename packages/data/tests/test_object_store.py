@@ -241,17 +241,22 @@ def test_what_stays_down_ends_and_what_stalls_is_asked_again(server, bucket, ada
 def test_plain_webdataset_reads_our_shards_from_the_store(bucket, adapt, draw):
     """As docs/storage.md shows."""
     import fsspec
-    import webdataset
+    from webdataset.compat import WebDataset
     from webdataset.gopen import gopen_schemes
 
     samples = draw(9)
     shard(adapt(samples), "train", bucket, size="3KB")
-    gopen_schemes["s3"] = lambda url, mode="rb", bufsize=8192: fsspec.open(url, mode).open()
+
+    def open_url(url: str, mode: str = "rb", bufsize: int = 8192):
+        system, path = fsspec.core.url_to_fs(url)
+        return system.open(path, mode)
+
+    gopen_schemes["s3"] = open_url
     try:
         urls = [
             f"{bucket}/pictures/train/{entry.tar}" for entry in ShardSet(f"{bucket}/pictures/train").manifest.shards
         ]
-        read = list(webdataset.WebDataset(urls, shardshuffle=False))
+        read = list(WebDataset(urls, shardshuffle=False))
     finally:
         del gopen_schemes["s3"]
     assert [(each["__key__"], each["image.png"]) for each in read] == [(each.key, each.image) for each in samples]

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from semiseg.data import DataError, Manifest, RawSample, RawSpace, ShardSet, shard, storage, verify
+from semiseg.data import DataError, Manifest, RawSample, RawSpace, ShardSet, shard, verify
 from semiseg.data.layout import parse_size
+from semiseg.data.lock import only_writer
 
 OTHER = RawSpace(name="other", names=dict.fromkeys(range(256), ""))
 
@@ -209,7 +210,7 @@ def test_a_writer_that_finds_the_set_finished_when_its_turn_comes_leaves_it(adap
             late.append(place)
             shard(adapt(draw(6)), "train", tmp_path, size="2KB")
             late.append(files(folder))
-        with storage.only_writer(place):
+        with only_writer(place):
             yield
 
     monkeypatch.setattr(sys.modules["semiseg.data.shard"], "only_writer", overtaken)

@@ -6,7 +6,7 @@ the same work write the same bytes. A lock turns wasted work into one clear erro
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from semiseg.data.errors import DataError
@@ -39,3 +39,8 @@ def held(path: Path, *, told: str, shared: bool = False, wait: bool = False) -> 
         yield
     finally:
         os.close(descriptor)
+
+
+def only_writer(folder: Path) -> AbstractContextManager[None]:
+    """Hold a set's folder against a second writer, which would take our temp files for leftovers."""
+    return held(folder, told="another process is writing here")

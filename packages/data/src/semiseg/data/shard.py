@@ -18,8 +18,9 @@ from semiseg.data.errors import DataError
 from semiseg.data.headers import header, padded, tar_format
 from semiseg.data.index import Index, pack
 from semiseg.data.layout import Layout, lay_out, shard_name
+from semiseg.data.lock import only_writer
 from semiseg.data.manifest import MANIFEST, Manifest, ShardEntry, sha256, shard_content
-from semiseg.data.storage import atomic, only_writer, place, unwritable
+from semiseg.data.storage import atomic, place, unwritable
 
 if TYPE_CHECKING:
     from webdataset.writer import TarWriter
@@ -48,7 +49,7 @@ def shard(
 
     Images are stored as the publisher made them unless `resize` or `format` say otherwise: `resize` is (width, height) or
     "640x480" exactly, or one number, to which a longer side is shrunk; labels follow by the nearest id. `format` is "keep",
-    "jpeg" (quality 95, 4:4:4) or "png", for sets of several kinds, or of kinds that shards do not hold. Both are settings
+    "jpeg" (quality 95, 4:2:0) or "png", for sets of several kinds, or of kinds that shards do not hold. Both are settings
     in the manifest, hence in the digest. Converted files are of this machine's Pillow, so another version may give a set of
     another digest.
     """

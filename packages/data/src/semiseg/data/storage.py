@@ -223,47 +223,9 @@ def atomic(path: "Path | RemotePath") -> Iterator[BinaryIO]:
 TEMP = ".tmp"
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove the temp files that a killed writer left."""
-    for path in stale(folder):
-        with suppress(FileNotFoundError):
-            path.unlink()
-
-
 def stale(folder: Path) -> Iterator[Path]:
     """Temp files: of a writer that is at work, or was killed."""
     return folder.glob(f".*{TEMP}")
-
-
-@contextmanager
-def only_writer(folder: "Path | RemotePath") -> Iterator[None]:
-    """Hold the folder against a second writer, which would take our temp files for leftovers; a kill lets go of it.
-
-    Object stores have no locks, and need none: uploads are atomic, and two writers of one work write the same bytes.
-    """
-    if not isinstance(folder, Path):
-        yield
-        return
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise unwritable(error, folder) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise DataError(f"{folder}: another process is writing here; wait for it to end") from error
-    except OSError:
-        pass  # a network file system without locks
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def check_place(folder: "Path | RemotePath") -> None:

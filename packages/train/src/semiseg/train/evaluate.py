@@ -109,8 +109,12 @@ class _Labeled(Dataset[tuple[Tensor, Tensor] | SemisegError]):
 
     def __init__(self, shards: ShardSet | Pool, taxonomy: Taxonomy, resize: Sequence[int] | None) -> None:
         self.shards, self.taxonomy, self.resize = shards, taxonomy, resize
+        self.begun = False
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | SemisegError:
+        if not self.begun:  # in the process that reads: nothing runs before a fork
+            self.begun = True
+            self.shards.ahead(range(len(self.shards.shard_sizes)))
         try:
             sample = self.shards[index]
             if sample.label is None:
