@@ -4,13 +4,18 @@ Against an oracle that knows neither plan nor share: it lists every epoch by the
 """
 
 import pickle
+import sys
+import tracemalloc
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semiseg.data import Plan, permutation, share
+from semiseg.data import Plan, ShardSet, permutation, shard, share
+from semiseg.data.storage import Storage
 
 
 class Shards(NamedTuple):
@@ -105,3 +110,45 @@ def listed(case: Case, count: int) -> list[int]:
             block += 1
         epoch += 1
     return order[:count]
+
+
+def test_a_hundred_million_samples_cost_one_window_and_one_list_of_shards(monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+    module = sys.modules[Plan.__module__]
+    monkeypatch.setattr(module, "permutation", lambda n, *key: asked.append(n) or permutation(n, *key))
+    shards = Shards("huge", (1000,) * 100_000)
+    few = np.arange(0, 10**8, 1000)
+    for subset, window in ((None, 8000), (few, 8)):
+        asked.clear()
+        tracemalloc.start()
+        plan = Plan(shards, 0, subset=subset)
+        position = int(3.7 * len(plan))
+        draws = plan.draws(position, position + 4)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert {draw.epoch for draw in draws} == {3}
+        assert asked == [100_000, window]
+        assert peak < 30e6, "numbers of shards, not of samples"
+
+
+def test_a_run_that_continues_reads_what_a_cold_start_reads(adapt, draw, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """A range a sample, an index a shard, and one look at its tar, at most; nothing of what comes before."""
+    shard(adapt(draw(60)), "train", tmp_path, size="2KB")
+    read: list[str] = []
+    for name in ("read", "read_range"):
+        plain = getattr(Storage, name)
+        monkeypatch.setattr(
+            Storage, name, lambda self, *place, plain=plain: read.append(place[0]) or plain(self, *place)
+        )
+    for position in (0, 54):
+        shards = ShardSet(tmp_path / "pictures" / "train")
+        assert len(shards.shard_sizes) == 30
+        read.clear()
+        for each in Plan(shards, 0).draws(position, position + 6):
+            shards.raw(each.sample)
+        indexes = [name for name in read if name.endswith(".parquet")]
+        assert len(indexes) == len(set(indexes)) <= 6
+        assert (
+            6 <= len([name for name in read if name.endswith(".tar")]) <= 6 + len(indexes)
+        )  # opening a tar may be a read
+        assert not {name for name in read if not name.endswith((".parquet", ".tar"))}
