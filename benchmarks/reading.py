@@ -1,9 +1,13 @@
-"""Samples a second from shards: ours against plain webdataset and against loose files, raw and decoded, in one run.
+"""Samples a second from shards: ours against plain webdataset and against loose files and Pillow, in one run.
 
-    python benchmarks/reading.py shards/camvid/train [--rounds 5]
+    semiseg data shard camvid ROOT --split train --to shards/
+    semiseg data shard camvid ROOT --split train --to jpeg/ --format jpeg
+    python benchmarks/reading.py shards/camvid/train --jpeg jpeg/camvid/train [--rounds 5]
 
-The floor is decoding (image and mask PNG or JPEG): whoever decodes cannot be faster, and reading must not be much slower.
-Ours reads in random order and checks every member's crc32; webdataset reads in the order of the tar and checks nothing.
+Ours reads in random order and checks all there is: every header, padding byte and crc32, sizes, ids. webdataset reads in the
+order of the tar and checks nothing. The loose files are the members of the first set, read and decoded by Pillow.
+`--jpeg` is the same set written with `--format jpeg`; what its pixels cost is printed too. Last come the parts: what one
+image and one label take to decode alone, which is the floor.
 """
 
 import argparse
@@ -20,34 +24,48 @@ import numpy as np
 from PIL import Image
 
 from semiseg.data import Plan, ShardSet
+from semiseg.data.decode import decode_image, decode_label
+
+LOOSE = "decoded: loose files, Pillow"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("shards")
+    parser.add_argument("--jpeg", help="the same set, written with --format jpeg")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     shards = ShardSet(arguments.shards)
     with tempfile.TemporaryDirectory() as folder:
         files = unpack(shards, Path(folder))
         tars = [f"{arguments.shards}/{entry.tar}" for entry in shards.manifest.shards]
-        contestants = {
-            "raw: semiseg, random order, crc32": lambda: ours(shards, decode=False),
-            "raw: webdataset, tar order": lambda: webdataset(tars, decode=False),
-            "raw: loose files": lambda: loose(files, decode=False),
-            "decoded: semiseg, random order, crc32": lambda: ours(shards, decode=True),
-            "decoded: webdataset, tar order": lambda: webdataset(tars, decode=True),
-            "decoded: loose files": lambda: loose(files, decode=True),
+        contestants: dict[str, tuple[Callable[[], Iterator[object]], str]] = {
+            "raw: semiseg, random order, all checks": (
+                lambda: ours(shards, decode=False),
+                "raw: webdataset, tar order",
+            ),
+            "raw: webdataset, tar order": (lambda: webdataset(tars, decode=False), "raw: webdataset, tar order"),
+            "raw: loose files": (lambda: loose(files, decode=False), "raw: webdataset, tar order"),
+            "decoded: semiseg, random order, all checks": (lambda: ours(shards, decode=True), LOOSE),
+            "decoded: webdataset, tar order, Pillow": (lambda: webdataset(tars, decode=True), LOOSE),
+            LOOSE: (lambda: loose(files, decode=True), LOOSE),
         }
-        rates = {name: [] for name in contestants}
+        if arguments.jpeg:
+            jpeg = ShardSet(arguments.jpeg)
+            contestants["decoded: semiseg, --format jpeg"] = (lambda: ours(jpeg, decode=True), LOOSE)
+        rates: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(arguments.rounds):  # interleaved, so that what else the machine does hits all alike
-            for name, read in contestants.items():
+            for name, (read, _peer) in contestants.items():
                 rates[name].append(rate(read))
     print(f"{len(shards)} samples of {arguments.shards}; one process, warm cache, median of {arguments.rounds} rounds")
     middle = {name: statistics.median(found) for name, found in rates.items()}
-    for name, value in middle.items():
-        peer = middle[name.split(":")[0] + ": webdataset, tar order"]
-        print(f"{name:40} {value:8.0f} samples/s   {value / peer:5.2f} x webdataset")
+    for name, (_read, peer) in contestants.items():
+        print(f"{name:44} {middle[name]:8.0f} samples/s   {middle[name] / middle[peer]:5.2f} x {peer.split(': ')[1]}")
+    if arguments.jpeg:
+        cost(shards, ShardSet(arguments.jpeg))
+    parts(shards, "PNG")
+    if arguments.jpeg:
+        parts(ShardSet(arguments.jpeg), "JPEG")
 
 
 def rate(read: Callable[[], Iterator[object]]) -> float:
@@ -77,6 +95,39 @@ def loose(files: list[tuple[Path, Path]], *, decode: bool) -> Iterator[object]:
 
 def decoded(image: bytes, label: bytes) -> tuple[Image.Image, np.ndarray]:
     return Image.open(io.BytesIO(image)).convert("RGB"), np.array(Image.open(io.BytesIO(label)))
+
+
+def cost(exact: ShardSet, jpeg: ShardSet) -> None:
+    """What JPEG does to pixels, over the samples that both sets hold."""
+    squared, absolute, largest, pixels = 0.0, 0, 0, 0
+    for one, other in zip(exact, jpeg, strict=True):
+        assert one.key == other.key and np.array_equal(one.label, other.label)  # pyright: ignore[reportArgumentType]
+        difference = np.asarray(one.image, np.int16) - np.asarray(other.image, np.int16)
+        squared += float(np.square(difference, dtype=np.float64).sum())
+        absolute, largest = absolute + int(np.abs(difference).sum()), max(largest, int(np.abs(difference).max()))
+        pixels += difference.size
+    size, decibel = exact.manifest.bytes / jpeg.manifest.bytes, 10 * np.log10(255**2 * pixels / squared)
+    print(
+        f"--format jpeg: {size:.2f} x fewer bytes ({jpeg.manifest.bytes / 1e6:.1f} MB); PSNR {decibel:.1f} dB, "
+        f"absolute difference {absolute / pixels:.2f} on average, {largest} at most, of 255; labels equal"
+    )
+
+
+def parts(shards: ShardSet, kind: str) -> None:
+    """Milliseconds to decode members that lie in memory, the least of five rounds: ours, and Pillow alone."""
+    members = [shards.raw(number) for number in range(min(len(shards), 60))]
+    labels = [each.label for each in members if each.label is not None]
+    images = [each.image for each in members]
+    for name, data, *decoders in (
+        (f"{kind} image", images, decode_image, lambda each: Image.open(io.BytesIO(each)).load()),
+        (f"label of the {kind} set", labels, decode_label, lambda each: np.array(Image.open(io.BytesIO(each)))),
+    ):
+        fast, plain = (least(decode, data) for decode in decoders)
+        print(f"  {name:24} {fast:.3f} ms, Pillow {plain:.3f} ms")
+
+
+def least(decode: Callable[[bytes], object], data: list[bytes]) -> float:
+    return 1000 / max(rate(lambda: map(decode, data)) for _ in range(5))
 
 
 def unpack(shards: ShardSet, to: Path) -> list[tuple[Path, Path]]:

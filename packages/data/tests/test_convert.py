@@ -34,7 +34,7 @@ def test_images_and_labels_get_the_size_that_was_asked_for(camvid, camvid_files,
         assert np.array_equal(sample.label, nearest)
         found = np.asarray(sample.image).astype(int)
         if format == "jpeg":
-            assert np.abs(found - expected).mean() < 3  # of 255: quality 95, colours not subsampled
+            assert np.abs(found - expected).mean() < 4  # of 255: quality 95, colours at half the size
         else:
             assert np.array_equal(found, expected)
 
@@ -75,7 +75,7 @@ def test_files_that_are_as_asked_stay_and_the_others_become_one_kind(adapt, draw
             assert (stored.raw(number).image == sample.image) == (sample in kept)
             with Image.open(io.BytesIO(sample.image)) as picture:
                 difference = np.asarray(stored[number].image).astype(int) - np.asarray(picture.convert("RGB"))
-            assert not difference.any() or (format == "jpeg" and np.abs(difference).mean() < 12)  # noise is hard
+            assert not difference.any() or (format == "jpeg" and np.abs(difference).mean() < 50)  # of coloured noise
 
 
 def test_a_mix_names_both_files_and_the_choice_before_anything_is_written(adapt, draw, tmp_path):

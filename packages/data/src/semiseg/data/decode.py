@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from semiseg.data.errors import DataError
-from semiseg.data.taxonomy import RawSpace
+from semiseg.data.manifest import Manifest
 
 TAGS = ","  # between the tags in meta.json: a list would be of null to readers whose first samples have no tags
 _PNG_END = b"IEND\xaeB\x60\x82"  # the last chunk with its checksum: decoders don't miss its last bytes
@@ -92,14 +92,14 @@ def read_meta(key: str, data: bytes) -> tuple[list[str], dict[str, Any]]:
     return tags, meta
 
 
-def check_pair(image: Image.Image, label: np.ndarray | None, size: tuple[int, int], space: RawSpace) -> None:
-    """DataError unless the image is of the (width, height) that the index says, and its label too, of ids of the space."""
+def check_pair(image: Image.Image, label: np.ndarray | None, size: tuple[int, int], manifest: Manifest) -> None:
+    """DataError unless the image is of the (width, height) that the index says, and its label too, of ids of the raw space."""
     for what, found in (("image", image.size), ("label", size if label is None else label.shape[::-1])):
         if found != size:
             found, wanted = (f"{width}x{height}" for width, height in (found, size))
             raise DataError(f"the {what} is {found} pixels, the index says {wanted}")
-    if label is not None and (strange := unknown_id(label, space.names)) is not None:
-        raise DataError(f"the label {strange}, which raw space '{space.name}' does not have")
+    if label is not None and (strange := unknown_id(label, manifest.raw_ids)) is not None:
+        raise DataError(f"the label {strange}, which raw space '{manifest.raw_space}' does not have")
 
 
 def unknown_id(label: np.ndarray, allowed: Mapping[int, str]) -> str | None:

@@ -84,7 +84,7 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
                 "correct the label, or add the id to the adapter's raw space if it belongs there"
             )
         resized = contents.conversion.label(label)
-        if resized is not label:
+        if resized is not label or contents.conversion.kind is not None:
             stored, label = _png(resized), resized
         payloads.insert(1, stored)
     row = {

@@ -102,7 +102,7 @@ class ShardSet:
         try:
             image = decode_image(members.image)
             ids = decode_label(members.label) if label and members.label is not None else None
-            check_pair(image, ids, self._size(number), self.raw_space)
+            check_pair(image, ids, self._size(number), self.manifest)
             tags, meta = read_meta(members.key, members.meta)
         except DataError as error:  # its checksum holds: it was broken when it was written
             raise self._damaged(*self._locate(number), str(error)) from error

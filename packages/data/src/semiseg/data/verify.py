@@ -248,7 +248,7 @@ class _Proof:
         if picture is None or (label is None and "label" in found):
             return "", wrong
         try:
-            check_pair(picture, label, picture.size, self.manifest.space)
+            check_pair(picture, label, picture.size, self.manifest)
         except DataError as error:
             wrong.append(("label", str(error)))
         recount: dict[str, Any] = {
