@@ -48,7 +48,7 @@ def run_all(
     shared = context.Array("q", 3)
     workers = min(workers, len(items))
     futures: list[Future[_Result]] = []
-    with ProcessPoolExecutor(workers, context, _begin, (shared,)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (shared, dict(os.environ))) as pool:
         try:
             pending: set[Future[_Result]] = set()
             while pending or len(futures) < len(items):
@@ -88,10 +88,15 @@ class _Stopped(Exception):
 _counters: Any = None
 
 
-def _begin(counters: Any) -> None:
-    """Prepare a worker: the terminal's Ctrl-C is the parent's business, and a worker does not outlive its parent."""
+def _begin(counters: Any, environment: dict[str, str]) -> None:
+    """Prepare a worker: the terminal's Ctrl-C is the parent's business, and a worker does not outlive its parent.
+
+    A fork server keeps the environment in which it was started: credentials may have been set since.
+    """
     global _counters
     _counters = counters
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
