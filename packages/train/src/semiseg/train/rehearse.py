@@ -101,7 +101,7 @@ def rehearse(recipe: Recipe, model: Segmenter, sources: Sources, learner: Learne
         some = torch.tensor(list(everything)[:2]).numpy()
         seconds = _timed(
             lambda domain=domain, each=each, some=some: evaluate(
-                model, each.shards, each.taxonomy, domain=domain, subset=some, resize=each.resize
+                model, each.shards, each.taxonomy, domain=domain, subset=some, resize=each.resize, views=each.views
             )
         )[1]
         val += seconds / len(some) * len(everything)
