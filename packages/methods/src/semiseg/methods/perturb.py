@@ -189,15 +189,15 @@ class Vat:
     def __call__(self, z: Tensor, view: View, generators: Sequence[Generator], decoder: Decoder) -> Shift:
         z = full(z.detach())
         with without_autocast(z), torch.no_grad():
-            clean = decoder(z).log_softmax(1)
+            clean = decoder(z).softmax(1)
 
         def slope(shift: Tensor) -> Tensor:
             with without_autocast(z), torch.enable_grad():
                 shift.requires_grad_()
-                moved = decoder(z + shift).log_softmax(1)
-                divergence = F.kl_div(moved, clean, reduction="sum", log_target=True)
-                # By autograd.grad: .backward() would leave gradients on the decoder and fire data parallel hooks.
-                return torch.autograd.grad(divergence, shift)[0]
+                moved = decoder(z + shift)
+                # The divergence's gradient by the logits, a difference of near equals: through logarithms float32 would
+                # lose it. By autograd.grad: .backward() would leave gradients on the decoder and fire data parallel hooks.
+                return torch.autograd.grad(moved, shift, moved.detach().softmax(1) - clean)[0]
 
         return self.along(z, generators, slope)
 

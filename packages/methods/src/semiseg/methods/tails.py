@@ -51,8 +51,9 @@ class SubpixelTail:
     """
 
     def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], size: tuple[int, int], last_relu: bool):
-        self.kernels = [torch.cat([w, b[:, :, None]], 2) for w, b in zip(weights, biases, strict=True)]
-        self.sums = [torch.zeros_like(kernel) for kernel in self.kernels]
+        self.weights = weights
+        self.biases = biases
+        self.sums = [w.new_zeros(*w.shape[:2], w.shape[2] + 1) for w in weights]
         self.size = size
         self.last_relu = last_relu
         self.classes = weights[0].shape[2]
@@ -65,7 +66,7 @@ class SubpixelTail:
         self._buffers: _Buffers | None = None
 
     def tiles(self, image: Tensor) -> list[Tensor]:
-        stages, (height, width), lead = len(self.kernels), self.size, image.shape[:-2]
+        stages, (height, width), lead = len(self.weights), self.size, image.shape[:-2]
         bits = [2] * stages
         # Y = 8y + 4 i1 + 2 i2 + i3 and X = 8x + 4 j1 + 2 j2 + j3 at three stages; wanted is the order i3 j3 i2 j2 i1 j1 y x.
         values = image.reshape(-1, height, *bits, width, *bits)
@@ -74,7 +75,10 @@ class SubpixelTail:
         return [tile.flatten(-2) for tile in values.split(self.width, -1)]
 
     def run(self, decoders: Sequence[int], cells: Tensor, visit: Visit, scale: Tensor | None = None) -> Tensor:
-        kernels = [torch.stack([kernel[k] for k in decoders]) for kernel in self.kernels]
+        kernels = [
+            torch.stack([torch.cat([w[k], b[k][:, None]], 1) for k in decoders])
+            for w, b in zip(self.weights, self.biases, strict=True)
+        ]
         sums = [torch.zeros_like(kernel) for kernel in kernels]
         gradient = torch.zeros_like(cells)
         parts = [slice(first, first + self.together) for first in range(0, len(decoders), self.together)]
