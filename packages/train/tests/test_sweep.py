@@ -1,0 +1,160 @@
+"""Sweeps: what a file expands to, every mistake in one, means and intervals, a real sweep killed and continued."""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from scipy.stats import t
+
+from semiseg.train.load import load
+from semiseg.train.problems import RecipeError
+from semiseg.train.shipped import find_sweep
+from semiseg.train.sweep import expand, read_sweep
+from semiseg.train.sweep_plot import plot
+from semiseg.train.sweep_table import Row, t975
+from tests.processes import environment, python
+
+
+def test_the_paper_study_is_every_combination_once():
+    runs = expand(read_sweep(find_sweep("camvid_perturbations")))
+    assert len(runs) == 7 * 4 * 3 * 3 == len({run.recipe.name for run in runs})
+    run = next(run for run in runs if run.recipe.name == "vat-K6-labels50-seed2")
+    perturbations = run.recipe.objectives[1].perturbations  # type: ignore[union-attr]
+    assert [(each.kind, each.count) for each in perturbations] == [("vat", 6)]
+    assert run.recipe.data.domains["camvid"].labeled.subset.count == 50 and run.recipe.seed == 2  # type: ignore[union-attr]
+    assert load(run.command[0], run.command[1:]) == run.recipe
+    assert str(run.folder) == "runs/camvid-perturbations/vat-K6-labels50-seed2"
+
+
+def test_sets_may_name_other_recipes(tmp_path: Path):
+    file = tmp_path / "methods.toml"
+    sets = '{ CCT = ["recipe=camvid_cct"], supervised = ["recipe=camvid_supervised"] }'
+    file.write_text(
+        f'name = "m"\nrecipe = "camvid_cct"\n[axes.method]\nsets = {sets}\n[axes.seed]\nkey="seed"\nvalues=[0, 1]'
+    )
+    runs = expand(read_sweep(file), ["steps=100"])
+    assert [(run.recipe.name, len(run.recipe.objectives), run.recipe.steps) for run in runs] == [
+        ("CCT-seed0", 2, 100), ("CCT-seed1", 2, 100), ("supervised-seed0", 1, 100), ("supervised-seed1", 1, 100)
+    ]  # fmt: skip
+    with pytest.raises(RecipeError, match="CCT-seed0 and CCT-seed1 are the same training"):
+        expand(read_sweep(file), ["seed=3"])
+
+
+def test_every_mistake_in_a_sweep_has_its_line(tmp_path: Path):
+    file = tmp_path / "wrong.toml"
+    file.write_text(
+        'nam = "a"\nrecipe = 3\nrepeats = "sed"\n[axes.seed]\nkey = "seed"\nvalues = []\n[plot]\nx = "sede"\n'
+    )
+    with pytest.raises(RecipeError) as caught:
+        read_sweep(file)
+    told = "\n".join(caught.value.faults)
+    for words in (":1: nam: unknown key", "name: missing", ":2: recipe: expected a string", ":3: repeats", ":6: axes.seed",
+                  ":8: plot.x", "did you mean 'seed'"):  # fmt: skip
+        assert words in told, told
+    file.write_text('name = "a"\nrecipe = "quickstart"\n[axes.lr]\nkey = "optimizer.rl"\nvalues = [0.1, 0.2]\n')
+    with pytest.raises(
+        RecipeError, match=r"wrong\.toml: argument 'optimizer\.rl=0\.1': .*did you mean 'optimizer\.lr'"
+    ):
+        expand(read_sweep(file))
+
+
+def test_intervals_are_students():
+    for freedom in (1, 2, 5, 16, 17, 30, 100):
+        assert t975(freedom) == pytest.approx(t.ppf(0.975, freedom), abs=4e-3)
+    scores = (41.0, 42.5, 44.0)
+    row = Row(at={}, domain="a", scores=scores, planned=3)
+    assert row.mean and row.half and row.sd and row.sd == statistics.stdev(scores)
+    low, high = t.interval(0.95, 2, loc=statistics.mean(scores), scale=row.sd / 3**0.5)
+    assert (row.mean - row.half, row.mean + row.half) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_the_papers_figure_has_a_panel_for_each_label_count(tmp_path: Path):
+    sweep = read_sweep(find_sweep("camvid_perturbations"))
+    rows = [
+        Row(at={"perturbation": name, "K": k, "labels": labels}, domain="camvid", planned=3,
+            scores=tuple(35 + 4 * i + int(k) ** 0.5 + 0.4 * number + 0.5 * seed for seed in range(3)))
+        for number, name in enumerate(sweep.axes[0].points) for k in sweep.axes[1].points
+        for i, labels in enumerate(sweep.axes[2].points)
+    ]  # fmt: skip
+    assert plot(sweep, rows, tmp_path / "plot.png")
+    width, height = size_of(tmp_path / "plot.png")
+    assert width > 2.5 * height  # three panels and a legend
+    assert not plot(
+        sweep, [Row(at=row.at, domain="camvid", scores=(), planned=3) for row in rows], tmp_path / "none.png"
+    )
+
+
+def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path: Path):
+    """Killed within a run, and once more with the run left alive: the next sweep waits for it."""
+    changes = (
+        f"data.shards={scenes}", f"runs={tmp_path}", "steps=4", "precision=no", "model.encoder.name=test_resnet",
+        "data.domains.street.labeled.subset.count=6", "data.domains.street.augment={crop=[32,48]}", "data.workers=0",
+        "log.every=1", "schedule.warmup=0", "checkpoint.every=1",
+    )  # fmt: skip
+    command = ("-m", "semiseg.cli", "sweep", "street_small", *changes)
+    folder = tmp_path / "street-small"
+    first = folder / "dropout-K1-seed0"
+    for group, run, lines in ((True, first, 2), (False, folder / "dropout-K1-seed1", 1)):
+        process = subprocess.Popen(
+            [sys.executable, *command], env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") >= lines):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
+        process.wait()
+    told = python(*command)
+    assert "of 8 runs are complete already" in told.stderr and "plot.png" in told.stderr
+    table = json.loads((folder / "table.json").read_text())
+    assert [row["n"] for row in table["rows"]] == [2, 2, 2, 2] and all(run["complete"] for run in table["runs"])
+    scores = {}
+    for run in folder.glob("*-seed?"):
+        steps = [
+            row["step"]
+            for line in (run / "metrics.jsonl").read_text().splitlines()
+            if "lr" in (row := json.loads(line))
+        ]
+        launches = json.loads((run / "env.json").read_text())["launches"]
+        assert steps == [1, 2, 3, 4]
+        assert len(launches) == (2 if run == first else 1), run
+        scores[run.name] = json.loads((run / "results.json").read_text())["last"]["miou"]
+    row = table["rows"][0]
+    assert row["scores"] == [scores["dropout-K1-seed0"], scores["dropout-K1-seed1"]]
+    assert row["mean"] == statistics.fmean(row["scores"])
+    assert size_of(folder / "plot.png")[0] > 400
+    assert len((folder / "table.csv").read_text().splitlines()) == 5
+    before = {run.name: (run / "results.json").stat().st_mtime_ns for run in folder.glob("*-seed?")}
+    (first / "results.json").write_text("{}")  # a run that cannot be read as complete is looked after, no other is
+    python(*command)
+    after = {run.name: (run / "results.json").stat().st_mtime_ns for run in folder.glob("*-seed?")}
+    assert {name for name in before if before[name] != after[name]} == {first.name}
+
+
+def test_a_run_that_fails_does_not_end_the_sweep(scenes: Path, tmp_path: Path):
+    file = tmp_path / "lr.toml"
+    file.write_text(
+        'name = "lr"\nrecipe = "quickstart"\n[axes.lr]\nkey = "optimizer.lr"\nvalues = [1e30, 0.01]\n[plot]\nx = "lr"\n'
+    )
+    changes = (
+        f"data.shards={scenes}", f"runs={tmp_path}", "steps=3", "precision=no", "model.encoder.name=test_resnet",
+        "data.domains.street.labeled.subset.count=6", "data.domains.street.augment={crop=[32,48]}", "data.workers=0",
+        "log.every=1", "schedule.warmup=0",
+    )  # fmt: skip
+    told = python("-m", "semiseg.cli", "sweep", file, *changes, expect=1)
+    assert (
+        "1 of 2 runs failed" in told.stderr and "Lower optimizer.lr" in told.stderr and "Traceback" not in told.stderr
+    )
+    assert [row["n"] for row in json.loads((tmp_path / "lr" / "table.json").read_text())["rows"]] == [0, 1]
+
+
+def size_of(picture: Path) -> tuple[int, int]:
+    with Image.open(picture) as opened:
+        return opened.size

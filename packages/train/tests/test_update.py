@@ -1,0 +1,163 @@
+"""One update: that it waits for no GPU, in which precision and layout it runs, and that fused updates keep their moments."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.processes import python, torchrun
+
+if TYPE_CHECKING:
+    from semiseg.train.recipe import Recipe
+
+WAITS = ("aten._local_scalar_dense", "aten.item", "aten.nonzero", "aten.equal", "aten.is_nonzero", "aten.unique")
+NO_CUTOUT = (
+    "objectives.1.perturbations=[{kind='dropout'},{kind='feature_drop'},{kind='feature_noise'},{kind='vat'},"
+    "{kind='context_mask'},{kind='object_mask'}]"
+)
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the names of all operations that would make a GPU's host wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.seen = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen += 1
+        if str(func).startswith(WAITS):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def one_update(recipe: "Recipe") -> Callable[[int], object]:
+    """`update` on real batches, everything prepared as the loop does."""
+    from semiseg.train.batches import StepData
+    from semiseg.train.build import build_learner, build_model, build_optimizer, build_sources
+    from semiseg.train.loop import build_accelerator
+    from semiseg.train.run_folder import classes_of
+    from semiseg.train.update import update
+
+    sources = build_sources(recipe, fill=(0, 0, 0))
+    model = build_model(recipe.model, classes_of(recipe))
+    accelerator = build_accelerator(recipe, model)
+    learner = build_learner(recipe, model, sources.taxonomies).train()
+    learner, optimizer = accelerator.prepare(learner, build_optimizer(recipe, learner))
+    data = StepData(sources.streams)
+    batches = [data[step] for step in range(3)]
+
+    def take(step: int) -> object:
+        batch = batches[step]
+        assert isinstance(batch, dict)
+        return update(recipe, accelerator, learner, optimizer, batch, step=step)
+
+    return take
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_step_reads_no_value(tiny: "Callable[..., Recipe]", optimizer: str):
+    """Counted on the CPU: no operation of an update, forward or backward, is one that waits for a GPU's result."""
+    kind = "optimizer={kind='" + optimizer + "', lr=0.01}"
+    take = one_update(tiny(NO_CUTOUT, kind, "clip=1.0", "accumulate=1"))
+    take(0)
+    with Recorder() as recorder:
+        take(1)
+    assert recorder.seen > 500 and recorder.found == []
+    with Recorder() as recorder:  # the count can fail
+        bool(torch.ones(2).nonzero().sum() > 1)
+    assert len(recorder.found) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU: that a step never synchronises is not proved here")
+def test_a_step_never_synchronises_with_a_gpu(tiny: "Callable[..., Recipe]"):
+    take = one_update(tiny(NO_CUTOUT, "precision=auto"))
+    take(0)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        take(1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_precision_that_was_asked_for_or_kept_is_not_chosen_again():
+    from semiseg.train.precision import PrecisionError, choose
+
+    dense, depthwise = nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, groups=8)
+    assert choose("no", dense) == "no" and choose("no", dense, kept="bf16") == "no"
+    if not torch.cuda.is_available():
+        assert choose("bf16", depthwise) == "bf16"
+        assert choose("auto", dense, kept="no") == "no" and choose("auto", depthwise, kept="bf16") == "bf16"
+        assert choose("auto", depthwise) == "no"
+        assert choose("auto", dense) == ("bf16" if torch.cpu._is_amx_tile_supported() else "no")
+        with pytest.raises(PrecisionError, match="precision=bf16, no or auto"):
+            choose("fp16", dense)
+
+
+def test_ranks_that_would_choose_differently_agree(tmp_path: Path):
+    script = tmp_path / "probe.py"
+    script.write_text(
+        "import torch.distributed as dist\nfrom semiseg.train import precision\ndist.init_process_group('gloo')\n"
+        "first = dist.get_rank() == 0\nassert precision._agreed('bf16' if first else 'no') == 'no'\n"
+        "assert precision._agreed('bf16') == 'bf16'\ndist.destroy_process_group()\n"
+    )
+    torchrun(2, script)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_moments_take_the_layout_of_their_weights(kind: str):
+    """A fused update pairs a weight and its moment by place in memory: another layout in a checkpoint must not matter."""
+    from semiseg.train.checkpoint import _lay_out
+
+    def trained(saved: torch.memory_format, own: torch.memory_format) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        weight = nn.Parameter(torch.randn(8, 4, 3, 3, generator=generator).contiguous(memory_format=own))
+        optimizer = (
+            torch.optim.AdamW([weight], lr=0.1, fused=True)
+            if kind == "adamw"
+            else torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
+        )
+        weight.grad = torch.randn(8, 4, 3, 3, generator=generator).contiguous(memory_format=own)
+        optimizer.step()
+        for kept in optimizer.state.values():
+            kept.update({name: m.contiguous(memory_format=saved) for name, m in kept.items() if m.ndim == 4})
+        _lay_out(optimizer)
+        optimizer.step()
+        return weight.detach()
+
+    plain, last = torch.contiguous_format, torch.channels_last
+    expected = trained(plain, plain)
+    for saved, own in ((plain, last), (last, plain), (last, last)):
+        torch.testing.assert_close(trained(saved, own), expected, rtol=0, atol=0)
+
+
+def test_a_missing_compiler_is_one_clear_error(recipe_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    done = python("-m", "semiseg.train", recipe_file(), "compile=true", "steps=1", expect=1)
+    assert "compile=false" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_dry_run_tells_time_memory_and_the_slower_side(tiny: "Callable[..., Recipe]", tmp_path: Path):
+    from semiseg.train.preview import preview
+
+    told = preview(tiny("compile=false"))
+    assert "a step; loading" in told and "is the slower side" in told
+    assert "peak memory" in told and "hours for 8 steps and 2 evaluations of" in told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_console_tells_once_when_data_is_slow(capsys: pytest.CaptureFixture[str]):
+    from semiseg.train.console import SETTLED, Console
+
+    for waited, times in ((10.0, 1), (0.0, 0)):
+        with Console().training(0, 100) as console:
+            for step in range(1, SETTLED + 5):
+                console.stepped(step, waited=waited)
+                console.losses(step, {"a": 1.0}, ["a"])
+        assert capsys.readouterr().err.count("data is the slower side") == times
