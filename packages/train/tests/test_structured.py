@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from typer.testing import CliRunner
 from semiseg.models import from_pretrained
 from semiseg.train import commands
 from semiseg.train.build import build_learner, build_model, build_sources
-from semiseg.train.load import RecipeError, check_facts, load
+from semiseg.train.load import RecipeError, changes, check_facts, load
 from semiseg.train.loop import train
 from semiseg.train.recipe import Recipe
 from semiseg.train.run_folder import classes_of
+from semiseg.train.shipped import find
 
 Tiny = Callable[..., Recipe]
 CROSS = "{kind='cross_consistency', perturbations=[{kind='dropout'}, {kind='vat'}]}"
@@ -123,6 +125,16 @@ def test_weight_zero_equals_supervised_training(tiny: Tiny) -> None:
         learner(batch, step=0, steps=4).total.backward()
         gradients.append({name: p.grad for name, p in learner.model.named_parameters()})
     assert all(g is not None and g.equal(gradients[1][name]) for name, g in gradients[0].items())
+
+
+def test_the_recipes_differ_in_their_method_alone() -> None:
+    """Of equal data and updates as CCT's; what is evaluated beside the student is no part of that."""
+    structured, cutmix, cross, both = (
+        load(find(f"camvid_{name}")) for name in ("structured", "cutmix", "cct", "cct_structured")
+    )
+    assert changes(structured, cutmix) == ["objectives.1.structure.value: 3.0 -> 0.0"]
+    assert changes(structured, replace(cross, objectives=structured.objectives)) == []
+    assert changes(both, replace(cross, objectives=(*cross.objectives, structured.objectives[1]))) == []
 
 
 def _app():
