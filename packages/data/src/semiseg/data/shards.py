@@ -232,7 +232,8 @@ def read_manifest(storage: Storage) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
-        raise DataError(f"{storage.where(MANIFEST)}: cannot be read ({error})") from error
+        what = f"cannot be read ({error.strerror or error})"
+        raise DataError(f"{storage.where(MANIFEST)}: {what}; give the folder of one split, that you may read") from error
     raise DataError(absent(storage))
 
 
