@@ -52,8 +52,9 @@ def probabilities(
     """The mean over all views, float32 [C, *size], of one image uint8 [3, h, w].
 
     Each scale is averaged over tiles, each pixel over the tiles that hold it, then resized (bilinear,
-    align_corners=False) and added up. Beside the network it needs 4 C H W (1 + the largest scale squared) bytes, and
-    28 MiB a class for tiles of 1024x1024: for 19 classes at 2048x1024, 0.8 GB at scale 1 and 1.3 GB at scales up to 2.
+    align_corners=False) and added up. The sums take 4 C H W (1 + the largest scale squared) bytes, and a group of tiles
+    the rest: with 19 classes, flip and tiles of 1024x1024, 0.6 GB for 2048x1024 at scale 1 and 1.4 GB at 0.5, 1 and 2,
+    measured beside what the network itself takes.
     """
     total: Tensor | None = None
     for scale in views.scales:
