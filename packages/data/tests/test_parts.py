@@ -312,6 +312,22 @@ def test_the_part_of_a_call_is_checked_before_anything_is_written(adapt, draw, t
     assert not (tmp_path / "to").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"), [("{", "Expecting property name"), ("{}", "it has no dataset"), ("3", "not iterable")]
+)
+def test_a_damaged_plan_is_one_error(adapt, draw, tmp_path, text, told):
+    folder = tmp_path / "pictures" / "train"
+    for number in (1, 2):
+        shard_part(adapt(draw(4)), "train", tmp_path, part=(number, 2), size=SIZE)
+    (folder / "plan.2-of-2.json").write_text(text)
+    with pytest.raises(
+        DataError, match=rf"plan\.2-of-2\.json: the plan can't be read \(.*{told}.*\); delete it and write it again"
+    ):
+        merge(folder)
+    (folder / "plan.2-of-2.json").unlink()
+    merge(folder)
+
+
 def test_there_is_nothing_to_merge(tmp_path):
     (tmp_path / "pictures" / "train").mkdir(parents=True)
     for folder in (tmp_path / "nowhere" / "train", tmp_path / "pictures" / "train"):

@@ -16,6 +16,21 @@ from semiseg.data.storage import atomic, stale
 _SOURCE = {"listing", "samples", "shards"}  # of a plan: what follows from the publisher's files
 _SHARD = re.compile(r"\d{6,}\.(tar|index\.parquet)")
 _PLAN = re.compile(rf"plan\.json|{PART_PLAN}")
+_FIELDS = frozenset(
+    (
+        "format",
+        "dataset",
+        "version",
+        "split",
+        "raw_space",
+        "raw_ids",
+        "labeled",
+        "image",
+        "settings",
+        "samples",
+        "listing",
+    )
+) | {"shards"}
 _WORDS = {"listing": "keys, sizes, tags and meta of the source's samples"}
 
 
@@ -67,7 +82,9 @@ def plans(folder: Path) -> dict[str, dict[str, Any]]:
             with suppress(FileNotFoundError):  # a merge has just removed it
                 data = path.read_bytes()
                 try:
-                    found[path.name] = parsed.setdefault(data, parsed.get(data) or dict(json.loads(data)))
+                    plan = found[path.name] = parsed.setdefault(data, parsed.get(data) or dict(json.loads(data)))
+                    if missing := _FIELDS - plan.keys():
+                        raise ValueError(f"it has no {min(missing)}")
                 except (ValueError, TypeError) as error:
                     raise DataError(
                         f"{path}: the plan can't be read ({error}); delete it and write it again"

@@ -36,10 +36,9 @@ def merge(url: str | os.PathLike[str]) -> Manifest:
     if not folder.exists():
         raise DataError(absent(Storage(url)))
     with held(folder, told="it is being written", wait=True):
-        planned = plans(folder)
         if (folder / MANIFEST).exists():
             manifest = Manifest.from_json((folder / MANIFEST).read_text(errors="replace"), str(folder / MANIFEST))
-        elif planned:
+        elif planned := plans(folder):
             manifest = _manifest(folder, planned)
             with atomic(folder / MANIFEST) as file:
                 file.write(manifest.to_json().encode())
@@ -73,7 +72,7 @@ def _manifest(folder: Path, planned: Mapping[str, dict[str, Any]]) -> Manifest:
         settings=plan["settings"],
         listing=plan["listing"],
         shards=tuple(each for each in looked if isinstance(each, ShardEntry)),
-        taxonomies=tuple(Taxonomy.from_fields(each, space) for each in plan["taxonomies"]),
+        taxonomies=tuple(Taxonomy.from_fields(each, space) for each in plan.get("taxonomies", ())),
     )
 
 

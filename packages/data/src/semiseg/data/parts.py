@@ -64,9 +64,11 @@ def write_part(
         raise unwritable(error, folder) from error
     number, count = part
     with held(folder, shared=True, told="another process writes or merges the whole set here"):
+        if (manifest := complete(layout, to)) is not None:  # a merge may have come first
+            return manifest.shards[mine.start : mine.stop]
         begin_part(folder, layout, part)
         with held(folder / part_plan(part), told=f"another process is writing part {number}/{count} here"):
-            chosen = [jobs(folder, layout)[number] for number in mine]
+            chosen = jobs(folder, layout)[mine.start : mine.stop]
             names = {job.name for job in chosen}
             try:
                 remove_stale(folder, names)

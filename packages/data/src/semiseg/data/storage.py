@@ -7,6 +7,7 @@ or not at all.
 
 import errno
 import os
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -205,7 +206,9 @@ def atomic(path: "Path | RemotePath") -> Iterator[BinaryIO]:
         with path.uploaded() as file:
             yield file
         return
-    temp = path.with_name(f".{path.name}.{os.getpid()}{TEMP}")
+    temp = path.with_name(
+        f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMP}"
+    )  # containers share process numbers
     try:
         with temp.open("wb") as file:
             yield file
