@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,13 +20,19 @@ DISTANCES = ("mse", "kl", "js")
 REDUCTIONS = ("mean", "sum")
 
 
-def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, masks: Tensor, *, pool: str = "image") -> Tensor:
     """Cross entropy of each image, [b]: the mean over its valid pixels (CCT Eq. 1).
 
     logits: [b, C, h, w], resized bilinearly (align_corners=True) to the masks' size. masks: [b, H, W].
+    pool: "batch" is the authors' form, one mean over the valid pixels of all images: the values are the images' sums over
+    the mean number of valid pixels an image, so that their average is it. Processes count together: all ranks must call.
     """
+    check_choice("cross_entropy(pool=...)", pool, ("image", "batch"))
     losses, valid = pixel_losses(logits, masks)
-    return losses.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
+    counts = valid.sum((1, 2))
+    if pool == "image":
+        return losses.sum((1, 2)) / counts.clamp(min=1)
+    return losses.sum((1, 2)) / _mean_over_ranks(counts.to(losses)).clamp(min=1e-6)
 
 
 def bootstrapped_cross_entropy(
@@ -134,6 +141,14 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if logits.shape[-2:] == size:
         return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+
+
+def _mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a value an image over the images of all processes; all ranks take part."""
+    both = torch.stack([values.sum(), torch.full_like(values[0], len(values))])
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(both)
+    return both[0] / both[1]
 
 
 def pixel_losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

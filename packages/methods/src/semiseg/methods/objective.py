@@ -6,6 +6,7 @@ losses.total.backward()
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -123,6 +124,8 @@ class Step:
     decoder, at the decoder's own resolution. teacher(images) -> such logits of the moving-average model, without a
     gradient; None where there is no teacher. random(name, part) -> one generator a sample, see `random` below; by
     default `seeded(0, step, parts)`.
+    joint: encode the images of all parts in one batch, so that batch normalisation sees them together; they must have one
+    size. By default each part is a batch of its own, as in CCT's released code.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class Step:
         decode: Callable[..., Tensor],
         teacher: Callable[[Tensor], Tensor] | None = None,
         random: Callable[[str, str], list[torch.Generator]] | None = None,
+        joint: bool = False,
     ) -> None:
         self.progress = progress
         self.step = step
@@ -143,6 +147,7 @@ class Step:
         self.decode = decode
         self._teacher = teacher
         self._random = random or seeded(0, step, self.parts)
+        self._joint = joint
         self._features: dict[str, Features] = {}
         self._logits: dict[str, Tensor] = {}
 
@@ -169,13 +174,18 @@ class Step:
     def features(self, part: str) -> Features:
         """The features of a part's images as they are; encoded once, whoever asks."""
         if part not in self._features:
-            features = self.encode(self.part(part).images)
+            images = self.part(part).images
+            features = self.encode(_together(self.parts) if self._joint else images)
             if not hasattr(features, "deep"):
                 raise TypeError(
                     f"encode(images) returned {type(features).__name__}; expected an object with a tensor .deep "
                     "[b, Cz, h, w], for instance types.SimpleNamespace(deep=z)"
                 )
-            self._features[part] = features
+            if self._joint:
+                counts = {name: len(each) for name, each in self.parts.items()}
+                self._features.update(_apart(features, counts))
+            else:
+                self._features[part] = features
         return self._features[part]
 
     def logits(self, part: str) -> Tensor:
@@ -211,6 +221,27 @@ def seeded(seed: int, step: int, parts: Mapping[str, Part]) -> Callable[[str, st
         return [_generator(seed, step, name, part, place) for place in range(len(parts[part]))]
 
     return random
+
+
+def _together(parts: Mapping[str, Part]) -> Tensor:
+    """The images of all parts as one batch."""
+    sizes = {name: tuple(part.images.shape[2:]) for name, part in parts.items()}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
+        raise ValueError(f"Step(joint=True) needs images of one size; found {found}: crop or resize them alike")
+    return torch.cat([part.images for part in parts.values()])
+
+
+def _apart(features: Any, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Features of one batch as those of its parts: every tensor with one entry an image is cut."""
+    total, start, found = sum(counts.values()), 0, {}
+    for name, count in counts.items():
+        found[name] = copy.copy(features)
+        for key, value in vars(features).items():
+            if isinstance(value, Tensor) and len(value) == total:
+                setattr(found[name], key, value[start : start + count])
+        start += count
+    return found
 
 
 def _generator(*key: int | str) -> torch.Generator:

@@ -243,7 +243,11 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
     objectives: dict[str, list[methods.Objective]] = {}
     for name, domain in recipe.data.domains.items():
         has = {"labeled"} | ({"unlabeled"} if domain.unlabeled is not None else set())
-        built = [build_objective(each, recipe.model, model, taxonomies[name]) for each in objectives_of(recipe, name)]
+        built = []
+        for each in objectives_of(recipe, name):
+            built.append(build_objective(each, recipe.model, model, taxonomies[name]))
+            if isinstance(each, r.CrossConsistency) and each.start == "main":
+                copy_main(built[-1], model.decoders[name])
         objectives[name] = [each for each in built if each.needs <= has]
     weights = {name: domain.weight for name, domain in recipe.data.domains.items()}
     kept = [model.decoders[domain] for domain in model.classes if domain not in recipe.data.domains]
@@ -251,7 +255,14 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
     model.encoder.checkpointing = recipe.model.encoder.checkpointing  # here, since saved models do not know it
     for part in (*kept, *frozen):
         part.requires_grad_(False)
-    return Learner(model, objectives, weights=weights, teacher=build_teacher(recipe, model), seed=recipe.seed)
+    return Learner(
+        model,
+        objectives,
+        weights=weights,
+        teacher=build_teacher(recipe, model),
+        joint=recipe.model.batches == "joint",
+        seed=recipe.seed,
+    )
 
 
 def build_teacher(recipe: r.Recipe, model: Segmenter) -> methods.Teacher | None:
@@ -291,8 +302,9 @@ def build_objective(
             return methods.Supervised("relaxed", strict=strict, **relaxed)
         case r.Supervised(loss=r.Ohem() as loss):
             return methods.Supervised("ohem", threshold=loss.threshold, least=loss.least)
-        case r.Supervised():
-            return methods.Supervised("cross_entropy")
+        case r.Supervised(loss=loss):
+            assert isinstance(loss, r.CrossEntropy)
+            return methods.Supervised("cross_entropy", pool=loss.pool)
         case r.CrossConsistency():
             decoder = model.decoder.kind if objective.decoder == "same" else objective.decoder
             return methods.CrossConsistency(
@@ -309,6 +321,7 @@ def build_objective(
                 pairwise=objective.pairwise,
                 decoder=decoder,
                 last_relu=model.decoder.last_relu if isinstance(model.decoder, r.SubPixel) else None,
+                kernel=objective.kernel,
             )
         case r.StructuredConsistency(boxes=boxes):
             return methods.StructuredConsistency(
@@ -327,6 +340,14 @@ def build_objective(
 
 def build_ramp(ramp: r.Ramp) -> methods.Ramp:
     return methods.Ramp(ramp.value, ramp.over, ramp.shape, ramp.start)
+
+
+def copy_main(objective: methods.Objective, decoder: nn.Module) -> None:
+    """Start the auxiliary decoders of a cross-consistency as copies of the main one, of the same kind."""
+    assert isinstance(objective, methods.CrossConsistency)
+    layers = [layer for layer in decoder.modules() if isinstance(layer, nn.Conv2d)]
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    objective.bank.init_from([layer.weight for layer in layers], biases)
 
 
 def build_perturbation(perturbation: r.Perturbation) -> tuple[str, int, dict]:

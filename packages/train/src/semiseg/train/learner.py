@@ -21,6 +21,7 @@ class Learner(nn.Module):
         *,
         weights: Mapping[str, float] | None = None,
         teacher: Teacher | None = None,
+        joint: bool = False,
         seed: int = 0,
     ) -> None:
         """`objectives` per domain, each with its own parameters; `weights` of the domains' losses (default 1).
@@ -32,6 +33,7 @@ class Learner(nn.Module):
         self.objectives = nn.ModuleDict({domain: nn.ModuleList(each) for domain, each in objectives.items()})
         self.weights = dict(weights or {})
         self.teacher = teacher
+        self.joint = joint
         self.seed = seed
 
     def forward(self, batch: Batch, *, step: int, steps: int) -> Losses:
@@ -84,4 +86,5 @@ class Learner(nn.Module):
             decode=decode,
             teacher=None if self.teacher is None else teach,
             random=generators,
+            joint=self.joint,
         )

@@ -66,6 +66,10 @@ def _domain(at: Path, name: str, domain: Domain, recipe: Recipe) -> Iterator[Pro
     if domain.labeled.class_uniform and not domain.augment.crop:
         what = "crops around the places of classes need augment.crop"
         yield Problem((*at, "labeled", "class_uniform"), f"{what}; add augment.crop = [height, width] or remove this")
+    one_size = domain.augment.crop or (domain.augment.resize and not scale)
+    if recipe.model.batches == "joint" and domain.unlabeled and not one_size:
+        what = f'"joint" needs labeled and unlabeled images of one size, which domain {name} does not see to'
+        yield Problem(("model", "batches"), f'{what}; add augment.crop = [height, width], or set "separate"')
     if domain.unlabeled and domain.unlabeled.minus and domain.unlabeled.dataset != domain.labeled.dataset:
         what = f"nothing to leave out: labeled images come from '{domain.labeled.dataset}'"
         yield Problem((*at, "unlabeled", "minus"), f"{what}, these from '{domain.unlabeled.dataset}'; remove minus")
@@ -167,6 +171,9 @@ def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) ->
     if objective.decoder == "same" and isinstance(recipe.model.decoder, DeepLabV3Plus):
         what = '"same" as deeplabv3plus cannot be: auxiliary decoders see perturbed features, without low-level ones'
         yield Problem((*at, "decoder"), f'{what}; set "subpixel" or "linear"')
+    if objective.start == "main" and objective.decoder not in ("same", recipe.model.decoder.kind):
+        what = f'"main" is of kind "{recipe.model.decoder.kind}" and cannot be copied to "{objective.decoder}"'
+        yield Problem((*at, "start"), f'{what}; set "random", or decoder = "same"')
 
 
 def _unlabeled(at: Path, objective: CrossConsistency | StructuredConsistency, recipe: Recipe) -> Iterator[Problem]:

@@ -85,6 +85,8 @@ class Model:
     """One encoder and context for all domains, one main decoder for each.
 
     norm    "batch"; "sync" (statistics over all processes); "frozen" (the weights' own statistics, never updated)
+    batches "separate" encodes labeled and unlabeled images one after the other (the released code); "joint" in one pass, so
+            that batch statistics are theirs together
     start   a saved model or run to start from: encoder, context and the decoders of its domains; domains of this recipe
             that it lacks get new decoders, domains of its own that this recipe lacks stay as they are
     freeze  "encoder" trains decoders alone: encoder and context keep their weights (needs norm = "frozen")
@@ -94,5 +96,6 @@ class Model:
     context: Context = PSP()
     decoder: Decoder = SubPixel()
     norm: Literal["batch", "sync", "frozen"] = "batch"
+    batches: Literal["separate", "joint"] = "separate"
     start: Text | None = None
     freeze: Literal["none", "encoder"] = "none"

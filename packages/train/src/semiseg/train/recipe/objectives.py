@@ -12,9 +12,14 @@ from semiseg.train.recipe.bounds import ByKind, Count, Domains, NotNegative, Pos
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Mean over an image's valid pixels, then over images."""
+    """Cross entropy of the main decoder.
+
+    pool   mean over each "image"'s valid pixels, then over images; or one mean over all valid pixels of the "batch" (the
+           released code; with accumulate, of the micro-step)
+    """
 
     kind: Literal["cross_entropy"] = "cross_entropy"
+    pool: Literal["image", "batch"] = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +195,8 @@ class CrossConsistency:
     pairwise       weight of the disagreement among auxiliary decoders
     lr_scale       learning rate of the auxiliary decoders relative to the optimizer's
     decoder        kind of the auxiliary decoders; "same" as the main one
+    kernel         3 lets an auxiliary decoder see around a masked cell; slower, with memory that grows with their number
+    start          auxiliary decoders start at "random" or as copies of the "main" one
     domains        those that it trains; all of them where this is left out. One objective for each domain gives each a
                    weight, a ramp and perturbations of its own
     """
@@ -204,6 +211,8 @@ class CrossConsistency:
     pairwise: NotNegative = 0.0
     lr_scale: Positive = 1.0
     decoder: Literal["same", "subpixel", "linear"] = "same"
+    kernel: Literal[1, 3] = 1
+    start: Literal["random", "main"] = "random"
     perturbations: Annotated[tuple[Perturbation, ...], MinLen(1)]
 
 
