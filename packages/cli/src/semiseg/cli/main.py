@@ -18,6 +18,7 @@ ELSEWHERE = {
     "recipe": "semiseg[train]",
     "sweep": "semiseg[train]",
     "study": "semiseg[train]",
+    "weak": "semiseg[train]",
     "quickstart": "semiseg[all]",
 }
 
