@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from semiseg.train.recipe import Recipe
 from semiseg.train.resolved import changes
 
-# Of a recipe: read from the checkpoint, or the form of what it holds.
-_FORM = ("model.", "optimizer.kind:")
-_FORMLESS = ("model.norm:", "model.start:", "model.encoder.weights:")
+_FORM = ("model.", "optimizer.kind:")  # of a recipe: what decides which tensors a checkpoint holds,
+_FORMLESS = ("model.norm:", "model.batches:", "model.start:", "model.encoder.weights:")  # and what does not
 
 
 @dataclass(frozen=True, kw_only=True)
