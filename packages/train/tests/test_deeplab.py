@@ -85,9 +85,12 @@ def test_what_does_not_go_together_is_said_at_once(tiny: Callable[..., Recipe]):
             "model.encoder.name=wide_resnet38",
             "model.encoder.weights=timm",
             "model.encoder.output_stride=16",
+            "model.encoder.checkpointing=true",
+            "compile=true",
         )
     said = str(error.value)
     assert 'timm publishes none of wide_resnet38; give "none"' in said
     assert "wide_resnet38 has no output stride 16; set 8" in said
     assert '"same" as deeplabv3plus cannot be' in said and 'set "subpixel" or "linear"' in said
+    assert "model.encoder.checkpointing=true': a compiled encoder computes nothing again; remove this, or set" in said
     assert "perturbations.1.kind: ranks cells by their sum over channels" in said

@@ -17,7 +17,8 @@ def checkpoint_blocks(network: nn.Module) -> int:
     A block is the outermost member of an `nn.Sequential` that has two layers with parameters or more and is no
     `nn.Sequential` itself: a residual block of a ResNet, an inverted one of an EfficientNet, a transformer's layer.
     Losses, gradients and running statistics stay as they are: the second pass sees the first one's random numbers and
-    precision, and batch norm does not track it. Names of parameters stay as well. Works under DDP.
+    precision, and batch norm does not track it. Names of parameters stay as well. Works under DDP,
+    not under `torch.compile`.
     """
     found = list(_blocks(network))
     for block in found:

@@ -11,7 +11,6 @@ from semiseg.train.recipe import (
     CrossConsistency,
     DeepLabV3Plus,
     Domain,
-    Encoder,
     FeatureDrop,
     Ramp,
     Recipe,
@@ -32,7 +31,7 @@ def broken_rules(recipe: Recipe) -> Iterator[Problem]:
     if recipe.model.freeze == "encoder" and recipe.model.start is None:
         what = '"encoder" with no model to start from would keep random weights'
         yield Problem(("model", "freeze"), f"{what}; set model.start to a run or a saved model")
-    yield from _encoder(recipe.model.encoder)
+    yield from _encoder(recipe)
     yield from _expectations(recipe)
     yield from _objectives(recipe)
     yield from _optimisation(recipe)
@@ -75,10 +74,14 @@ def _domain(at: Path, name: str, domain: Domain, recipe: Recipe) -> Iterator[Pro
         yield Problem((*at, "unlabeled", "minus"), f"{what}, these from '{domain.unlabeled.dataset}'; remove minus")
 
 
-def _encoder(encoder: Encoder) -> Iterator[Problem]:
+def _encoder(recipe: Recipe) -> Iterator[Problem]:
+    encoder = recipe.model.encoder
+    if encoder.checkpointing and recipe.compile:
+        what = "a compiled encoder computes nothing again"
+        yield Problem(("model", "encoder", "checkpointing"), f"{what}; remove this, or set compile = false")
     if encoder.name != "wide_resnet38":
         return
-    if encoder.weights == "timm":
+    if encoder.weights == "timm" and recipe.model.start is None:
         what = f"timm publishes none of {encoder.name}"
         yield Problem(("model", "encoder", "weights"), f'{what}; give "none", or the path of a file, a run or a model')
     if encoder.output_stride != 8:
