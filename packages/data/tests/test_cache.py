@@ -4,6 +4,7 @@ import hashlib
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -237,7 +238,7 @@ def test_shards_that_come_next_are_fetched_and_then_read_from_here(stored):
     for entry in entries[1:]:
         system.pipe_file(f"/cache-tests/pictures/train/{entry.tar}", b"")
     assert keys(stored) == expected, "nothing is asked of the store any more"
-    assert keys(Pool([stored])) == expected == keys(ShardSet(stored.url))
+    assert keys(Pool([stored])) == expected == keys(ShardSet(stored.url)) == keys(pickle.loads(pickle.dumps(stored)))
 
 
 def test_the_cache_changes_nothing_when_it_is_small_or_off(stored, monkeypatch):

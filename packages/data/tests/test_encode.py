@@ -147,9 +147,11 @@ def test_an_unknown_split_names_the_nearest(adapt, draw, tmp_path):
         shard(adapt(draw(1)), "trian", tmp_path)
 
 
-def test_remote_targets_are_refused(adapt, draw):
-    with pytest.raises(DataError, match="memory://x: shards are written to local folders only"):
-        shard(adapt(draw(1)), "train", "memory://x")
+def test_web_servers_are_not_written_to(adapt, draw):
+    with pytest.raises(
+        DataError, match="https://x: web servers are only read from; write to a folder or an object store"
+    ):
+        shard(adapt(draw(1)), "train", "https://x")
 
 
 def test_long_keys_that_fit_are_kept(adapt, draw, tmp_path):

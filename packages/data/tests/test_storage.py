@@ -3,7 +3,9 @@
 import io
 import os
 import pickle
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from semiseg.data import DataError, ShardSet, shard, verify
+from semiseg.data.cache import hold
 from semiseg.data.storage import PART, Storage, atomic, place
 
 
@@ -78,6 +81,21 @@ def test_a_remote_path_does_what_the_writer_asks_of_a_path(memory):
     assert not tar.exists() and tar.parent == folder
 
 
+def test_what_a_killed_upload_left_is_swept_away(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    hour_ago = time.time() - 3600
+    for name in ("semiseg-upload-killed", "semiseg-upload-held", "semiseg-upload-young", "other"):
+        (tmp_path / name).write_bytes(b"x")
+        if not name.endswith("young"):
+            os.utime(tmp_path / name, (hour_ago, hour_ago))
+    with (tmp_path / "semiseg-upload-held").open("rb") as file:
+        assert hold(file.fileno(), shared=False)
+        with atomic(place(memory) / "c") as upload:
+            upload.write(b"xyz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "semiseg-upload-held", "semiseg-upload-young"]
+    assert Storage(memory).read("c") == b"xyz"
+
+
 def test_shards_are_written_to_a_url(adapt, draw, memory, tmp_path):
     adapter = adapt(draw(9))
     here, there = shard(adapter, "train", tmp_path, size="3KB"), shard(adapter, "train", memory, size="3KB")
@@ -93,7 +111,7 @@ def test_shards_are_written_to_a_url(adapt, draw, memory, tmp_path):
 
 @pytest.mark.parametrize("url", ["s3://KEY:hush@bucket/x", "https://user:hush@host/x", "gs://hush@bucket"])
 def test_secrets_in_urls_are_refused_and_not_repeated(url):
-    for action in (Storage, ShardSet, place):
+    for action in (Storage, ShardSet):
         with pytest.raises(DataError, match=r"must not hold credentials.*AWS_ACCESS_KEY_ID") as caught:
             action(url)
         assert "hush" not in str(caught.value) and "KEY:" not in str(caught.value)

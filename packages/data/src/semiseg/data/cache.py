@@ -72,7 +72,7 @@ class Cache:
             copy = Descriptor(path)
         except OSError:
             return None
-        if not _lock(copy.number, shared=True):
+        if not hold(copy.number, shared=True):
             return None  # it is being removed
         found = os.fstat(copy.number)
         if found.st_nlink == 0 or found.st_size != size:
@@ -126,7 +126,7 @@ class Cache:
                 yield None
                 return
             file = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-            _lock(file, shared=False)  # while it is alive: what is not locked is of a process that was killed
+            hold(file, shared=False)  # while it is alive: what is not locked is of a process that was killed
             os.truncate(file, size)
         try:
             yield temp
@@ -139,14 +139,14 @@ class Cache:
         files: list[tuple[float, int, Path]] = []
         for path in self.folder.iterdir():
             with suppress(OSError):
-                if path.is_file() and not (path.name.startswith(".") and _remove(path)):
+                if path.is_file() and not (path.name.startswith(".") and remove_unheld(path)):
                     found = path.stat()
                     files.append((found.st_mtime, found.st_size, path))
         total = sum(length for _, length, _ in files)
         for _, length, path in sorted(files):
             if total + size <= self.limit:
                 break
-            if not path.name.startswith(".") and _remove(path):
+            if not path.name.startswith(".") and remove_unheld(path):
                 total -= length
         return total + size <= self.limit
 
@@ -155,19 +155,19 @@ class Cache:
         """Hold one of the cache's locks; whether it is held."""
         lock = os.open(self.folder / "locks" / name, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            yield _lock(lock, shared=False, wait=wait)
+            yield hold(lock, shared=False, wait=wait)
         finally:
             os.close(lock)
 
 
-def _remove(path: Path) -> bool:
+def remove_unheld(path: Path) -> bool:
     """Remove a file unless somebody holds it; whether it is gone."""
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return True
     try:
-        if not _lock(file, shared=False):
+        if not hold(file, shared=False):
             return False
         path.unlink(missing_ok=True)
     except PermissionError:  # Windows, of an open file
@@ -177,7 +177,7 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _lock(file: int, *, shared: bool, wait: bool = False) -> bool:
+def hold(file: int, *, shared: bool, wait: bool = False) -> bool:
     """Lock an open file; whether it is ours. File systems without locks give every one."""
     if fcntl is None:
         return True

@@ -5,13 +5,15 @@ Folders there are prefixes of names: they exist where something lies in them, an
 
 import io
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
 
+from semiseg.data.cache import hold, remove_unheld
 from semiseg.data.remote import check_url
 from semiseg.data.storage import PART, Storage, unwritable
 
@@ -61,7 +63,9 @@ class RemotePath:
     @contextmanager
     def uploaded(self) -> Iterator[BinaryIO]:
         """A local temp file to write, which is uploaded under this name when all is written, or else thrown away."""
-        with tempfile.NamedTemporaryFile(prefix="semiseg-", suffix=f"-{self.name}") as file:
+        _sweep()
+        with tempfile.NamedTemporaryFile(prefix=_TEMP) as file:
+            hold(file.fileno(), shared=False)
             try:
                 yield cast(BinaryIO, file)
                 file.flush()
@@ -100,6 +104,17 @@ class RemotePath:
 
     def __hash__(self) -> int:
         return hash(self.url)
+
+
+_TEMP, _YOUNG_S = "semiseg-upload-", 60.0
+
+
+def _sweep() -> None:
+    """Remove the temp files that killed writers left on this machine."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_TEMP}*"):
+        with suppress(OSError):  # another user's
+            if path.stat().st_mtime < time.time() - _YOUNG_S:  # younger ones may not be held yet
+                remove_unheld(path)
 
 
 class _Reader(io.RawIOBase):

@@ -178,10 +178,17 @@ class Descriptor:
 
 
 def place(to: str | os.PathLike[str]) -> Path:
-    """A folder to write to. A remote one is a `RemotePath`, which stands in for a Path in all that the writer asks."""
+    """A folder to write to. A remote one is a `RemotePath`, which stands in for a Path in all that the writer asks.
+
+    DataError for a web server.
+    """
     folder = local_path(to)
     if folder is not None:
         return folder
+    if str(to).startswith(("http://", "https://")):
+        raise DataError(
+            f"{to}: web servers are only read from; write to a folder or an object store (s3://bucket/shards)"
+        )
     from semiseg.data.place import RemotePath
 
     return cast(Path, RemotePath(str(to)))
