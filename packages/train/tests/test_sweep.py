@@ -58,16 +58,19 @@ def test_every_mistake_in_a_sweep_has_its_line(tmp_path: Path):
     for words in (":1: nam: unknown key", "name: missing", ":2: recipe: expected a string", ":3: repeats", ":6: axes.seed",
                   ":8: plot.x", "did you mean 'seed'"):  # fmt: skip
         assert words in told, told
-    file.write_text('name = "a"\nrecipe = "quickstart"\n[axes.lr]\nkey = "optimizer.rl"\nvalues = [0.1, 0.2]\n')
+    file.write_text(
+        'name = "a"\nrecipe = "quickstart"\n[axes.lr]\nkey = "optimizer.weigth_decay"\nvalues = [0.1, 0.2]\n'
+    )
     with pytest.raises(
-        RecipeError, match=r"wrong\.toml: argument 'optimizer\.rl=0\.1': .*did you mean 'optimizer\.lr'"
+        RecipeError,
+        match=r"wrong\.toml: argument 'optimizer\.weigth_decay=0\.1': .*did you mean 'optimizer\.weight_decay'",
     ):
         expand(read_sweep(file))
 
 
 def test_intervals_are_students():
     for freedom in (1, 2, 5, 16, 17, 30, 100):
-        assert t975(freedom) == pytest.approx(t.ppf(0.975, freedom), abs=4e-3)
+        assert t975(freedom) == pytest.approx(t.ppf(0.975, freedom), abs=1e-3)
     scores = (41.0, 42.5, 44.0)
     row = Row(at={}, domain="a", scores=scores, planned=3)
     assert row.mean and row.half and row.sd and row.sd == statistics.stdev(scores)

@@ -108,7 +108,7 @@ def read_sweep(path: str | Path) -> Sweep:
     if "repeats" in raw and repeats not in axes:
         reader.fault(("repeats",), f"no axis {show(repeats)}; axes: {', '.join(axes)}")
     if reader.faults:
-        raise RecipeError(reader.faults)
+        raise RecipeError([fault for _, fault in sorted(reader.faults, key=lambda each: each[0])])
     return Sweep(file=path, name=name, recipe=recipe, axes=found, repeats=repeats, plot=plot)
 
 
@@ -164,13 +164,13 @@ class _Reader:
 
     def __init__(self, file: str, at: dict[Key, int]) -> None:
         self.file, self.at = file, at
-        self.faults: list[str] = []
+        self.faults: list[tuple[int, str]] = []
 
     def fault(self, key: Key, what: str, meant: str | None = None) -> None:
-        line = next((self.at[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self.at), None)
+        line = next((self.at[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self.at), 0)
         place = f"{self.file}:{line}" if line else self.file
         guess = f"; did you mean '{meant}'?" if meant else ""
-        self.faults.append(f"{place}: {'.'.join(map(str, key))}: {what}{guess}")
+        self.faults.append((line, f"{place}: {'.'.join(map(str, key))}: {what}{guess}"))
 
     def known(self, key: Key, table: dict[str, Any], names: Sequence[str]) -> None:
         for name in table:

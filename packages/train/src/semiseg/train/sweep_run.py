@@ -144,7 +144,8 @@ class _Progress:
         if reason:
             self.say.print(f"{self.number}/{self.total} {run.recipe.name}: FAILED, {reason}", style="red")
         else:
-            self.rates += [seconds / done] * (done > 0)
+            if done > 0:
+                self.rates.append(seconds / done)
             score = results_of(run) or {}
             miou = score.get("last", {}).get("miou")
             told = "" if miou is None else f", {miou:.2f} mIoU"
