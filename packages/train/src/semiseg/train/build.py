@@ -380,7 +380,8 @@ def build_optimizer(recipe: r.Recipe, learner: Learner) -> torch.optim.Optimizer
                 momentum=settings.momentum,
                 weight_decay=settings.weight_decay,
                 nesterov=settings.nesterov,
-                fused=True,
+                # torch's fused SGD fails on a group of which only some have momentum yet, as idle domains leave it
+                fused=recipe.data.domains_per_step == "all",
             )
         case r.AdamW():
             return torch.optim.AdamW(described, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
