@@ -83,22 +83,27 @@ class _AllPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, counts: list[int]) -> Tensor:
         classes = len(student)
-        both = torch.cat(_sum_and_difference(student, teacher))  # P above D
+        own, other, scales_apart = _scales(student, teacher)
+        both = student.new_empty(2 * classes, student.shape[1])  # P above D, of as few passes as can be
+        torch.mul(student, own, out=both[:classes]).addcmul_(teacher, other)
+        torch.mul(student - teacher, own, out=both[classes:]).addcmul_(teacher, scales_apart)
         with exact_products():
             products = [part @ part.T for part in both.split(counts, 1)]
         grams = torch.stack(products) if products else both.new_empty(0, 2 * classes, 2 * classes)
         pp, pd, dd = grams[:, :classes, :classes], grams[:, :classes, classes:], grams[:, classes:, classes:]
         squares = torch.tensor(counts, dtype=both.dtype, device=both.device) ** 2
-        ctx.save_for_backward(both, _inverse_norm(student), torch.cat([pd + dd, pd.mT + pp], 2), squares)
+        ctx.save_for_backward(both, own, grams, squares)
         ctx.counts = counts
         return ((pd * pd.mT).sum((1, 2)) + (pp * dd).sum((1, 2))) / (2 * squares)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        both, scale, matrices, squares = ctx.saved_tensors
-        matrices = matrices * (gradients[0] / squares)[:, None, None]
-        unit = (both[: len(both) // 2] + both[len(both) // 2 :]) / 2
+        both, scale, grams, squares = ctx.saved_tensors
+        classes = len(both) // 2
+        pp, pd, dd = grams[:, :classes, :classes], grams[:, :classes, classes:], grams[:, classes:, classes:]
+        matrices = torch.cat([pd + dd, pd.mT + pp], 2) * (gradients[0] / squares)[:, None, None]
+        unit = (both[:classes] + both[classes:]) / 2
         gradient = torch.empty_like(unit)
         with exact_products(), without_autocast(both):
             for matrix, part, into in zip(
@@ -124,16 +129,19 @@ def _some_pairs(student: Tensor, teacher: Tensor, counts: list[int], pairs: int,
 
 
 def _sum_and_difference(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """S + T and S - T of the unit columns S and T; the difference to float32's relative precision, however small."""
-    apart = student - teacher
+    """S + T and S - T of the unit columns S and T, each to float32's relative precision."""
+    own, other, scales_apart = _scales(student, teacher)
+    return student * own + teacher * other, (student - teacher) * own + teacher * scales_apart
+
+
+def _scales(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """1/|s|, 1/|t| and 1/|s| - 1/|t| of each column, [n]; the last one not as a difference of near equals."""
     own, other = _inverse_norm(student), _inverse_norm(teacher)
-    squares_apart = torch.linalg.vecdot(apart, student + teacher, dim=0)
-    scales_apart = -squares_apart * (own * other) ** 2 / (own + other)  # own - other
-    return torch.addcmul(student * own, teacher, other), torch.addcmul(apart * own, teacher, scales_apart)
+    squares_apart = torch.linalg.vecdot(student - teacher, student + teacher, dim=0)
+    return own, other, -squares_apart * (own * other) ** 2 / (own + other)
 
 
 def _inverse_norm(vectors: Tensor) -> Tensor:
-    """1 / |v| of each column, [n]."""
     return torch.linalg.vecdot(vectors, vectors, dim=0).clamp_min(torch.finfo(vectors.dtype).tiny).rsqrt()
 
 
