@@ -58,6 +58,29 @@ def test_the_order_is_its_definition(layout, epochs):
     assert plan.draws(0, epochs * len(plan)) == reference(*layout, epochs=epochs)
 
 
+@given(layouts())
+def test_what_comes_next_is_this_window_and_the_next_one(layout):
+    """Against windows cut out of the order as it is drawn: by which shards are through when."""
+    plan, (sizes, _, window, subset) = plan_of(layout), layout
+    home = np.repeat(np.arange(len(sizes)), sizes)
+    taken = [
+        sum(home[i] == shard and (subset is None or i in subset) for i in range(len(home)))
+        for shard in range(len(sizes))
+    ]
+    drawn = [int(home[draw.sample]) for draw in plan.draws(0, 3 * len(plan))]
+    windows, begin = [], 0
+    for position in range(len(drawn)):
+        seen = set(drawn[begin : position + 1])
+        through = sum(taken[shard] for shard in seen) == position + 1 - begin
+        if through and (len(seen) == window or (position + 1) % len(plan) == 0):
+            windows.append((begin, position + 1, seen))
+            begin = position + 1
+    for (start, stop, now), (_, _, then) in pairwise(windows):
+        for position in {start, stop - 1}:
+            found = plan.upcoming(position)
+            assert set(found) == now | then and len(found) == len(set(found)) and set(found[: len(now)]) == now
+
+
 @given(layouts(), st.integers(0, 10**12))
 def test_each_epoch_holds_each_sample_once(layout, epoch):
     sizes, _, _, subset = layout
