@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import conv2d, interpolate, pixel_shuffle
 
 from semiseg.methods import AuxiliaryBank, Dropout, FeatureNoise, Vat, View
 
@@ -79,6 +79,21 @@ def test_the_linear_decoder_equals_its_layers():
     cells = torch.einsum("oc,bchw->bohw", bank.weights[0][1], z) + bank.biases[0][1][:, None, None]
     expected = interpolate(cells, scale_factor=4, mode="bilinear", align_corners=False)
     torch.testing.assert_close(bank.logits(1, z), expected)
+
+
+def test_a_3x3_kernel_sees_around_masked_cells_and_starts_as_a_copy():
+    bank = AuxiliaryBank([Dropout()] * 2, 6, 3, stride=2, kernel=3)
+    main = AuxiliaryBank([Dropout()], 6, 3, stride=2)
+    z = torch.randn(2, 6, 4, 5, requires_grad=True)
+    cells = conv2d(z, bank.weights[0][1], padding=1)
+    stage = conv2d(cells, bank.weights[1][1][:, :, None, None], bank.biases[0][1])
+    torch.testing.assert_close(bank.logits(1, z), pixel_shuffle(stage, 2))
+    (gradient,) = torch.autograd.grad(bank.logits(1, z)[:, :, 2, 2].sum(), z)
+    assert gradient.abs().sum(1)[0].count_nonzero() == 9
+    bank.init_from([w[0][:, :, None, None] for w in main.weights], [b[0] for b in main.biases])
+    torch.testing.assert_close(bank.logits(1, z), main.logits(0, z))
+    with pytest.raises(ValueError, match="expected 1 or 3"):
+        AuxiliaryBank([Dropout()], 6, 3, kernel=5)
 
 
 def test_a_fresh_decoder_is_nearest_neighbour_upsampling_and_each_is_another():

@@ -234,6 +234,37 @@ def test_presets_differ_as_their_table_says():
     assert objective(preset="released", last_relu=False).bank.last_relu is False
 
 
+@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("options", [{}, {"distance": "js", "reduction": "sum", "confidence": 0.4, "pairwise": 0.7}])
+def test_bank_and_loop_give_the_same_losses_and_gradients(network, preset, options):
+    """In float64: the released code's adversarial direction is nothing but rounding in float32."""
+    network.double()
+    weights = torch.tensor([0.2, 0.5, 0.1])
+    found = []
+    for evaluation in ("bank", "loop"):
+        method = objective(preset=preset, evaluation=evaluation, **options).double()
+        network.zero_grad()
+        step = build(network, 0, 1, 2, weights=weights)
+        step.parts["unlabeled"].images = step.parts["unlabeled"].images.double()
+        losses = method(step)
+        losses.total.backward()
+        found.append((losses, gradients(network.encoder, method)))
+    (bank, by_bank), (loop, by_loop) = found
+    assert bank.terms.keys() == loop.terms.keys() and bank.diagnostics.keys() == loop.diagnostics.keys()
+    for name, value in (loop.terms | loop.diagnostics).items():
+        torch.testing.assert_close((bank.terms | bank.diagnostics)[name].to(value), value, rtol=1e-5, atol=1e-7)
+    for a, b in zip(by_bank, by_loop, strict=True):
+        assert (a - b).norm() <= 1e-4 * b.norm()
+
+
+def test_3x3_kernels_take_the_loop_and_make_masks_act(network):
+    assert objective().evaluation == "bank"
+    method = objective([("context_mask", 2)], kernel=3)
+    assert method.evaluation == "loop"
+    method(build(network, 0, 1)).total.backward()
+    assert all(g is not None and g.abs().sum() > 0 for g in gradients(network.encoder, method))
+
+
 def test_perturbations_may_be_objects_or_have_options():
     method = objective([Dropout(0.3), ("vat", 2, {"eps": 0.1, "relative": True}), ("feature_drop", 1)])
     assert method.bank.perturbations == (Dropout(0.3), *[Vat(eps=0.1, relative=True)] * 2, FeatureDrop())
@@ -248,6 +279,7 @@ def test_mistakes_are_named(network):
         (lambda: objective([("dropout", 0)]), "expected at least 1"),
         (lambda: objective(preset="papers"), "did you mean 'paper'"),
         (lambda: objective(distance="msee"), "did you mean 'mse'"),
+        (lambda: objective(evaluation="lop"), "did you mean 'loop'"),
         (lambda: objective(stride=8)(build(network, 0)), r"stride=\.\.\.\) must fit"),
     ):
         with pytest.raises(ValueError, match=hint):

@@ -51,6 +51,15 @@ def test_cross_entropy_equals_the_double_loop(logits, masks):
     np.testing.assert_allclose(cross_entropy(logits.float(), masks.to(torch.uint8)), expected, rtol=1e-5)
 
 
+def test_cross_entropy_over_the_batch_is_torch_s_mean(logits, masks):
+    masks = masks.clone()
+    masks[0, 1:] = 255  # images of unequal weight
+    found = cross_entropy(logits, masks, pool="batch").mean()
+    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(logits, masks.long(), ignore_index=255))
+    assert abs(found - cross_entropy(logits, masks).mean()) > 1e-3
+    assert not cross_entropy(logits, torch.full_like(masks, 255), pool="batch").any()
+
+
 def test_logits_are_resized_to_the_masks(logits):
     masks = torch.randint(0, C, (B, 2 * H + 1, W + 3), generator=torch.Generator().manual_seed(2))
     resized = interpolate(logits, size=masks.shape[1:], mode="bilinear", align_corners=True)

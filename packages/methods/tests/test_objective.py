@@ -29,6 +29,29 @@ def test_features_and_logits_are_computed_once_for_each_part():
     assert calls == [("encode", 3), ("decode", 3), ("encode", 2)]
 
 
+def test_a_joint_step_encodes_all_parts_in_one_batch():
+    batches = []
+
+    def encode(images):
+        batches.append(images)
+        return SimpleNamespace(deep=images.flatten(1).cumsum(0), low=None, size=images.shape[2:])
+
+    step = build(encode, lambda features: features.deep, joint=True)
+    parts = [step.parts["labeled"].images, step.parts["unlabeled"].images]
+    whole = torch.cat(parts).flatten(1).cumsum(0)
+    assert torch.equal(step.logits("unlabeled"), whole[2:]) and torch.equal(step.logits("labeled"), whole[:2])
+    assert len(batches) == 1 and torch.equal(batches[0], torch.cat(parts))
+    others = vars(step.features("labeled"))
+    assert others["low"] is None and others["size"] == (4, 4)
+
+
+def test_a_joint_step_needs_images_of_one_size():
+    parts = {"labeled": Part(torch.rand(2, 3, 4, 4)), "unlabeled": Part(torch.rand(3, 3, 4, 6))}
+    step = Step(progress=0, step=0, parts=parts, encode=lambda x: x, decode=lambda x: x, joint=True)
+    with pytest.raises(ValueError, match="labeled 4x4, unlabeled 4x6"):
+        step.features("labeled")
+
+
 def test_an_absent_part_is_none_and_asking_for_it_names_what_there_is():
     step = build()
     assert step.weak is None
