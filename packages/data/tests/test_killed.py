@@ -3,11 +3,13 @@
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,19 +17,23 @@ import pytest
 
 from semiseg.data import DataError, shard
 
+PAUSE_S = 0.01  # for a member to be read, so that there are moments to be killed at
 WRITER = """
-    import sys, time
+    import os, sys, time
     from functools import partial
     from pathlib import Path
+    import webdataset.writer, pyarrow.parquet
     from semiseg.data import RawSample, RawSpace, Split, shard
 
+    pause = 0
+
     def read(path):
-        time.sleep(0.01)
+        time.sleep(pause)
         return path.read_bytes()
 
     class Slow:
         name, version, root, taxonomies = "slow", "1", None, ()
-        raw_space = RawSpace(name="ids", names=dict.fromkeys(range(12), ""))
+        raw_space = RawSpace(name="ids", names=dict.fromkeys(range(256), ""))
         def __init__(self, pairs): self.pairs = pairs
         def splits(self): return {"train": Split(name="train", samples=len(self.pairs))}
         def samples(self, split):
@@ -36,67 +42,101 @@ WRITER = """
                 yield RawSample(key=f"k{i:03}", image=image, label=label, size=300_000)
 
     if __name__ == "__main__":
-        to, workers, *paths = sys.argv[1:]
-        shard(Slow(list(zip(paths[::2], paths[1::2])) * 3), "train", to, size="1MB", workers=int(workers))
+        pairs = list(zip(sys.argv[1::2], sys.argv[2::2]))
+        print("ready", flush=True)
+        for line in sys.stdin:
+            to, workers, pause = line.split()
+            pause = float(pause)
+            child = os.fork()  # a process of its own, without the second that importing takes
+            if child:
+                print(child, flush=True)
+                os.waitpid(child, 0)
+                print("gone", flush=True)
+                continue
+            os.setsid()
+            shard(Slow(pairs), "train", to, size="1MB", workers=int(workers))
+            os._exit(0)
 """
 
 
 @pytest.fixture
-def writer(tmp_path, camvid_files):
-    """writer(folder, workers) starts a process of its own that writes 36 real samples into 12 shards, slowly."""
+def writer(tmp_path, draw):
+    """writer(folder, workers) has a process write 24 samples into 8 shards; returns its id and a wait for its end."""
     script = tmp_path / "writer.py"
     script.write_text(textwrap.dedent(WRITER))
-    paths = [str(path) for pair in camvid_files for path in pair]
+    paths = []
+    for sample in draw(24):
+        for name, data in ((f"{sample.key}.png", sample.image), (f"{sample.key}.label.png", sample.label)):
+            (tmp_path / name).write_bytes(data)
+            paths.append(str(tmp_path / name))
     # As on a machine without torch: webdataset would import it into every process, 2 s each.
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
-    started: list[subprocess.Popen[bytes]] = []
+    parent = subprocess.Popen(
+        [sys.executable, str(script), *paths], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    commands, answers = parent.stdin, parent.stdout
+    assert commands is not None and answers is not None
+    assert answers.readline() == "ready\n"
+    started: list[int] = []
 
-    def writer(to: Path, workers: int) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, str(script), str(to), str(workers), *paths]
-        started.append(subprocess.Popen(command, env=environment, start_new_session=True))
-        return started[-1]
+    def writer(to: Path, workers: int, pause: float = 0) -> tuple[int, Callable[[], object]]:
+        print(to, workers, pause, file=commands, flush=True)
+        started.append(int(answers.readline()))
+        return started[-1], answers.readline
 
     yield writer
+    parent.kill()
+    parent.communicate()
     for process in started:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            os.killpg(process, signal.SIGKILL)
 
 
 def sums(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def test_killed_at_random_moments_it_continues_to_the_same_bytes(writer, tmp_path):
-    assert writer(tmp_path / "straight", 1).wait() == 0
-    whole = sums(tmp_path / "straight" / "slow" / "train")
-    assert len(whole) == 2 * 12 + 1
-    folder = tmp_path / "killed" / "slow" / "train"
+def test_killed_at_twenty_random_moments_it_continues_to_the_same_bytes(writer, tmp_path):
+    began = time.monotonic()
+    writer(tmp_path / "straight", 1, PAUSE_S)[1]()
+    whole, seconds = sums(tmp_path / "straight" / "slow" / "train"), time.monotonic() - began
+    assert len(whole) == 2 * 8 + 1
     chance = random.Random(0)
-    for workers, progress in ((1, 0), (2, 1), (1, 2), (2, 2)):
-        before = names(folder)
-        process = writer(tmp_path / "killed", workers)
-        deadline = time.monotonic() + 60
-        # A first temp file, or a few tars with their final names; then any moment of the next shards.
-        wanted = ".tar" if progress else ".tmp"
-        while time.monotonic() < deadline:
-            if len([name for name in names(folder) - before if ".tar" in name and name.endswith(wanted)]) >= max(
-                progress, 1
-            ):
-                break
-            time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.2))
-        process.kill()
-        process.wait()
-        await_end_of_group(process.pid)
-        left = sums(folder)
-        assert "manifest.json" not in left, "killed too late to prove anything"
+    kills = completed = found = 0
+    while kills < 20:
+        folder = tmp_path / f"killed{completed}" / "slow" / "train"
+        process, wait = writer(folder.parents[1], 2 if kills % 4 == 3 else 1, PAUSE_S)
+        if kills % 4 == 3:
+            await_first_file(folder)  # the start of its processes takes longer than all of its work
+        time.sleep(chance.uniform(0, 0.6 * seconds))
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        wait()
+        await_end_of_group(process)
+        left = sums(folder) if folder.exists() else {}
         for name in set(left) & set(whole):
             assert left[name] == whole[name], f"{name} has its final name, so it must be whole"
-    assert len([name for name in left if name.endswith(".tar")]) >= 5, "each run must have come further"
-    assert writer(tmp_path / "killed", 1).wait() == 0
-    assert sums(folder) == whole
+        if "manifest.json" in left:
+            assert left == whole  # killed after all was done: begin anew
+            completed += 1
+            continue
+        kills += 1
+        found += sum(name.endswith(".tar") for name in left)
+        if left:
+            copy = tmp_path / f"copy{kills}" / "slow" / "train"
+            shutil.copytree(folder, copy)
+            writer(copy.parents[1], 1)[1]()
+            assert sums(copy) == whole, f"after kill {kills}"
+    assert found >= 5, "kills that find nothing done prove nothing"
+    print(f"{kills} kills, after each of them a completion to equal bytes; {found} shards were there already")
+
+
+def await_first_file(folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    before = names(folder)
+    while time.monotonic() < deadline and not names(folder) - before - {"plan.json"}:
+        time.sleep(0.002)
 
 
 def names(folder: Path) -> set[str]:

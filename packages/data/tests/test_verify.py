@@ -215,3 +215,46 @@ def test_a_set_without_labels_verifies(adapt, draw, tmp_path):
     assert verify(folder).problems == []
     os.truncate(folder / "000000.tar", 3000)
     assert "the file ends inside this sample" in told(verify(folder))
+
+
+@pytest.fixture(scope="session")
+def several(adapt, draw, tmp_path_factory) -> Path:
+    """Seven shards of a sample each."""
+    root = tmp_path_factory.mktemp("several")
+    shard(adapt(draw(7)), "train", root, size=1)
+    return root / "pictures" / "train"
+
+
+def test_shares_are_the_whole_set_and_each_shard_once(several, tmp_path):
+    folder = Path(shutil.copytree(several, tmp_path / "pictures" / "train"))
+    for number in (1, 4, 6):
+        path = folder / f"{number:06}.tar"
+        path.write_bytes(path.read_bytes()[:700] + b"x" + path.read_bytes()[701:])
+    whole = verify(folder)
+    shares = [verify(folder, share=f"{number}/3") for number in (1, 2, 3)]
+    assert [report.shards for report in shares] == [3, 2, 2] and whole.shards == 7
+    assert [report.samples for report in shares] == [3, 2, 2]
+    assert sum(report.bytes for report in shares) == whole.bytes
+    assert sorted(map(str, whole.problems)) == sorted(str(each) for report in shares for each in report.problems)
+    assert [{problem.shard for problem in report.problems} for report in shares] == [
+        {"000006.tar"},
+        {"000001.tar", "000004.tar"},
+        set(),
+    ]
+    assert verify(folder, share="9/9").shards == 0, "fewer shards than shares"
+    for share in ("0/3", "4/3", "1/0", "half", "1", "1/3/5"):
+        with pytest.raises(DataError, match=rf"share '{share}' is not understood; write i/n"):
+            verify(folder, share=share)
+
+
+def test_any_number_of_workers_reports_the_same(several, tmp_path):
+    folder = Path(shutil.copytree(several, tmp_path / "pictures" / "train"))
+    (folder / "000003.tar").unlink()
+    (folder / "000005.tar").write_bytes(bytes(10240))
+    seen: list[tuple[int, int, int]] = []
+    one, two = verify(folder), verify(folder, workers=2, progress=lambda *now: seen.append(now))
+    assert [*map(str, one.problems)] == [*map(str, two.problems)]
+    assert one == two and len(one.problems) >= 4
+    assert seen[-1][:2] == (6, 7), "the missing one is not among those looked at"
+    with pytest.raises(DataError, match="workers is 0"):
+        verify(folder, workers=0)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from semiseg.data.errors import DataError
 from semiseg.data.manifest import Manifest
@@ -62,7 +62,7 @@ def decode_image(data: bytes, *, verify: bool = False) -> Image.Image:
     except _BOMBS as error:
         raise Bomb(f"the image has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except Exception as error:  # decoders fail in many ways; each of them means a broken file
-        raise DataError(f"the image is truncated or broken ({error})") from error
+        raise DataError(f"the image is truncated or broken ({_why(error)})") from error
     if picture.mode not in _MODES:
         raise DataError(f"the image has pixels of type {picture.mode}, which do not fit 8 bits a band")
     return picture
@@ -137,7 +137,7 @@ def png_pixels(data: bytes, *, verify: bool) -> np.ndarray:
     except _BOMBS as error:
         raise Bomb(f"the label has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except Exception as error:  # as for images
-        raise DataError(f"the label is truncated or broken ({error})") from error
+        raise DataError(f"the label is truncated or broken ({_why(error)})") from error
     return ids.astype(np.uint16 if ids.dtype.itemsize > 1 else np.uint8, copy=False)
 
 
@@ -175,6 +175,12 @@ def _fast_decoder() -> Callable[[bytes, tuple[int, int], str], np.ndarray] | Non
 
 
 _fast = _fast_decoder()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no known kind of image"  # its own words name an address in memory
+    return str(error)
 
 
 def _check_png(data: bytes) -> None:
