@@ -198,8 +198,8 @@ def build_accelerator(recipe: Recipe, model: Segmenter, *, kept: str | None = No
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
-    PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # the process group, over which ranks agree
-    precision = choose(recipe.precision, model.encoder, kept=kept)
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # the process group, over which ranks agree
+    precision = choose(recipe.precision, model.encoder, kept=kept, device=state.device)
     arrange(model, precision)
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
     accelerator.gradient_accumulation_steps = 1  # a launcher's setting would divide the loss again

@@ -15,19 +15,20 @@ class PrecisionError(SemisegError):
     """A precision, or a compiler, that this machine does not have."""
 
 
-def choose(asked: str, encoder: nn.Module, *, kept: str | None = None) -> Precision:
+def choose(asked: str, encoder: nn.Module, *, kept: str | None = None, device: torch.device | None = None) -> Precision:
     """The precision of a run: what its recipe asks for; under "auto" bf16 where that is faster. All ranks call this.
 
-    kept: what the run was trained in before; "auto" keeps it on any machine. The choice follows from the processor and
-    the encoder alone, never from a clock, so that a seed means the same losses again. bf16 is chosen on GPUs that have
-    it, and on CPUs with AMX tiles for encoders without depthwise convolutions (`benchmarks/step.py`; forward and
-    backward, one core: resnet50 2.7 times as fast as float32, tf_efficientnet_lite0 0.8 times). With AVX512-BF16 alone
-    it is slower (resnet10t 0.7 times). Ranks on unequal machines agree on "no".
+    kept: what the run was trained in before; "auto" keeps it on any machine. device: by default a GPU if there is one.
+
+    The choice follows from the processor and the encoder alone, never from a clock, so that a seed means the same losses
+    again: bf16 on GPUs that have it, and on CPUs with AMX tiles for encoders without depthwise convolutions. Measured with
+    forward and backward on one core: resnet50 in bf16 2.7 times as fast as in float32, tf_efficientnet_lite0 0.8 times;
+    with AVX512-BF16 and no AMX resnet10t 0.7 times. Ranks on unequal machines agree on "no".
 
     Raises PrecisionError where this machine lacks the precision.
     """
-    chosen = asked if asked != "auto" else kept or _agreed("bf16" if _gains_by_bf16(encoder) else "no")
-    cuda = torch.cuda.is_available()
+    cuda = torch.cuda.is_available() if device is None else device.type == "cuda"
+    chosen = asked if asked != "auto" else kept or _agreed("bf16" if _gains_by_bf16(encoder, cuda) else "no")
     if chosen == "fp16" and not cuda:
         raise PrecisionError('precision = "fp16" needs a GPU, and there is none here; set precision=bf16, no or auto')
     if chosen == "bf16" and cuda and not torch.cuda.is_bf16_supported():
@@ -66,8 +67,8 @@ def compile_encoder(encoder: nn.Module) -> None:
     encoder.compile()
 
 
-def _gains_by_bf16(encoder: nn.Module) -> bool:
-    if torch.cuda.is_available():
+def _gains_by_bf16(encoder: nn.Module, cuda: bool) -> bool:
+    if cuda:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() and not _has_depthwise(encoder)
 

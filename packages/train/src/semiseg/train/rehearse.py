@@ -4,9 +4,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from semiseg.data import SemisegError
@@ -15,9 +16,8 @@ from semiseg.data.progress import readable
 from semiseg.models import Segmenter
 from semiseg.train.batches import StepData, usable
 from semiseg.train.build import Sources, build_optimizer
-from semiseg.train.evaluate import evaluate
 from semiseg.train.learner import Learner
-from semiseg.train.loop import build_accelerator
+from semiseg.train.loop import build_accelerator, evaluate_all
 from semiseg.train.precision import compile_encoder
 from semiseg.train.recipe import Recipe
 from semiseg.train.update import update
@@ -97,14 +97,10 @@ def rehearse(recipe: Recipe, model: Segmenter, sources: Sources, learner: Learne
         taken, loaded = taken[turns:], loaded[turns:]
     val = 0.0
     for domain, each in sources.validation.items():
-        everything = range(len(each.shards)) if each.subset is None else each.subset.tolist()
-        some = torch.tensor(list(everything)[:2]).numpy()
-        seconds = _timed(
-            lambda domain=domain, each=each, some=some: evaluate(
-                model, each.shards, each.taxonomy, domain=domain, subset=some, resize=each.resize, views=each.views
-            )
-        )[1]
-        val += seconds / len(some) * len(everything)
+        everything = np.arange(len(each.shards)) if each.subset is None else each.subset
+        some = {domain: replace(each, subset=everything[:2])}
+        seconds = _timed(lambda some=some: evaluate_all(model, some, workers=0))[1]
+        val += seconds / len(everything[:2]) * len(everything)
     cuda = accelerator.device.type == "cuda"
     scale = 1 if sys.platform == "darwin" else 1024
     return Rehearsal(
@@ -124,7 +120,13 @@ def rehearse(recipe: Recipe, model: Segmenter, sources: Sources, learner: Learne
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
     began = time.perf_counter()
-    done = work()
+    try:
+        done = work()
+    except torch.OutOfMemoryError as error:
+        raise SemisegError(
+            f"this recipe does not fit into the memory of {torch.cuda.get_device_name()}; lower batch_size or "
+            f"augment.crop, or raise accumulate ({str(error).splitlines()[0]})"
+        ) from error
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return done, time.perf_counter() - began
