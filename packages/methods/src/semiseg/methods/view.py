@@ -80,11 +80,11 @@ class Components:
         x = torch.arange(width, device=labels.device).expand_as(labels).flatten(1)
 
         def reduce(values: Tensor, how: str) -> Tensor:
-            found = values.new_zeros(len(labels), height * width + 1)
-            return found.scatter_reduce(1, slots, values, how, include_self=False)[:, 1:]
+            return empty.scatter_reduce(1, slots, values, how, include_self=False)[:, 1:]
 
+        empty = slots.new_zeros(len(labels), height * width + 1)
         return cls(
-            area=reduce(torch.ones_like(y), "sum"),
+            area=empty.scatter_add(1, slots, torch.ones_like(slots))[:, 1:],
             top=reduce(y, "amin"),
             left=reduce(x, "amin"),
             bottom=reduce(y + 1, "amax"),
