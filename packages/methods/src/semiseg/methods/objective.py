@@ -20,7 +20,6 @@ class Objective(nn.Module):
     """One term, or family of terms, of the training loss; holds its own parameters (auxiliary decoders)."""
 
     needs: frozenset[str] = frozenset()  # the parts of a step that it reads, of {"labeled", "unlabeled", "weak"}
-    partnered: bool = False  # its unlabeled images come with partners
 
     def forward(self, step: Step) -> Losses:
         raise NotImplementedError

@@ -35,7 +35,6 @@ class StructuredConsistency(Objective):
     """
 
     needs = frozenset({"unlabeled"})
-    partnered = True
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from semiseg.models import Segmenter, create_segmenter, from_pretrained
 from semiseg.train import recipe as r
 from semiseg.train.augment import Augmentation
 from semiseg.train.batches import Stream
-from semiseg.train.facts import read_keys
+from semiseg.train.facts import mixes, read_keys
 from semiseg.train.learner import Learner
 from semiseg.train.views import Views
 
@@ -277,11 +277,6 @@ def build_teacher(recipe: r.Recipe, model: Segmenter) -> methods.Teacher | None:
                 buffers=each.teacher_buffers,
             )
     return None
-
-
-def mixes(recipe: r.Recipe, domain: str) -> bool:
-    """Whether an objective of the domain mixes unlabeled images in pairs."""
-    return any(isinstance(each, r.StructuredConsistency) for each in objectives_of(recipe, domain))
 
 
 def objectives_of(recipe: r.Recipe, domain: str) -> list[r.Objective]:

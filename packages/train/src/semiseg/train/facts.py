@@ -64,6 +64,13 @@ def read_keys(path: str) -> list[str]:
     return keys
 
 
+def mixes(recipe: Recipe, domain: str) -> bool:
+    """Whether an objective of the domain mixes unlabeled images in pairs."""
+    return any(
+        isinstance(each, StructuredConsistency) and domain in (each.domains or {domain}) for each in recipe.objectives
+    )
+
+
 def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
     from semiseg.data import Taxonomy, installed
 
@@ -91,7 +98,7 @@ def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
             continue
         yield from _contents((*at, role), source, found, taxonomy)
         if not isinstance(source, Val):
-            each = 2 if role == "unlabeled" and _mixes(recipe, name) else 1
+            each = 2 if role == "unlabeled" and mixes(recipe, name) else 1
             yield from _sizes((*at, role), domain, found, each * -(-source.batch_size // (world * recipe.accumulate)))
     yield from _extra((*at, "labeled", "class_uniform", "extra"), domain, recipe.data, taxonomy)
     yield from _remainder((*at, "unlabeled", "minus"), domain, pools, taxonomy)
@@ -228,13 +235,6 @@ def _remainder(
     what = f"nothing is left: all {taken} images are labeled"
     yield Problem(
         at, f"{what}; label fewer (labeled.subset.count = {max(1, taken // 10)}), name other splits or remove minus"
-    )
-
-
-def _mixes(recipe: Recipe, domain: str) -> bool:
-    """Whether an objective of the domain mixes unlabeled images in pairs."""
-    return any(
-        isinstance(each, StructuredConsistency) and domain in (each.domains or {domain}) for each in recipe.objectives
     )
 
 
