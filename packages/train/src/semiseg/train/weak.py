@@ -119,7 +119,7 @@ def fit(
     rank, world = accelerator.process_index, accelerator.num_processes
     console = Console(quiet=quiet or not accelerator.is_main_process)
     source = tagged(shards, taxonomy, masks=fitting.masks, least=fitting.least)
-    settings = {**_plain(asdict(fitting)), "digest": shards.digest, "url": shards.url, "taxonomy": taxonomy.name}
+    settings = {**_plain(asdict(fitting)), "digest": shards.digest, "taxonomy": taxonomy.name}
     settings["classes"] = [taxonomy.names[number] for number in source.classes]
     file = to / FILE
     saved = read(file) if file.exists() else None
@@ -217,7 +217,7 @@ def _states(model: Classifier, optimizer: Any) -> dict[str, Any]:
 
 
 def _check_same(file: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    differing = [name for name in now if name != "url" and there.get(name) != now[name]]
+    differing = [name for name in now if there.get(name) != now[name]]
     if differing:
         lines = "\n".join(f"  {name}: {there.get(name)} there, {now[name]} now" for name in differing)
         raise WeakError(

@@ -34,6 +34,8 @@ def fit(
     save_every: int = typer.Option(200, "--save-every", min=1, help="Steps; what a kill can cost."),
 ) -> None:
     """Fit a classifier of whole images to tags; the same command continues one that was cut off."""
+    from accelerate import PartialState
+
     from semiseg.data import ShardSet
     from semiseg.train import weak
 
@@ -57,7 +59,8 @@ def fit(
     except KeyboardInterrupt:
         typer.echo("stopped; the same command continues from the last save", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"next: semiseg weak labels {split} --classifier {to}", err=True)
+    if PartialState().is_main_process:
+        typer.echo(f"next: semiseg weak labels {split} --classifier {to}", err=True)
 
 
 @app.command()

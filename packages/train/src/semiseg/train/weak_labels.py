@@ -57,8 +57,7 @@ class Labeler:
         self.model = build(settings, pretrained=False)
         self.model.load_state_dict(saved["model"])
         self.model.eval().to(self.device)
-        digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
-        self.settings = {**asdict(labeling), "scales": list(labeling.scales), "classifier": digest}
+        self.settings = {**asdict(labeling), "scales": list(labeling.scales), "classifier": _digest(saved["model"])}
 
     @torch.no_grad()
     def maps(self, row: int) -> tuple[Tensor, Tensor, list[int]]:
@@ -94,6 +93,14 @@ class Labeler:
 
     def __call__(self, row: int) -> np.ndarray:
         return self.label(*self.maps(row), refine=self.labeling.crf)
+
+
+def _digest(weights: dict[str, Tensor]) -> str:
+    """sha256 (hex) of names and numbers."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        found.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def write_labels(
