@@ -130,6 +130,9 @@ def test_a_whole_timm_network_gives_its_encoder(name: str, tmp_path: Path) -> No
         assert load_encoder(model, tmp_path / file) == len(model.encoder.body.state_dict())
         first = next(model.encoder.body.parameters())
         assert any(torch.equal(first, p) for p in whole.parameters())
+    (tmp_path / "config.json").write_text('{"architecture": "as on timm\'s hub"}')
+    (tmp_path / "whole.safetensors").rename(tmp_path / "model.safetensors")
+    assert load_encoder(small(encoder=name, output_stride=16), tmp_path / "model.safetensors") > 0
 
 
 def test_files_that_do_not_fit_name_the_first_tensors(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def load_encoder(model: Segmenter, path: str | os.PathLike[str]) -> int:
     place = _locate(os.fspath(path))
     encoder = model.encoder
     moments = encoder.moments
-    if place.name == WEIGHTS and (place.parent / CONFIG).is_file():
+    if place.name == WEIGHTS and _is_ours(place.parent):
         place = place.parent
     if place.is_dir():
         place = _model_folder(place)
@@ -199,6 +199,15 @@ def _model_folder(path: Path) -> Path:
         raise ValueError(f"{path}: a file; expected the folder of a saved model, with {WEIGHTS} and {CONFIG}")
     missing = [name for name in (WEIGHTS, CONFIG) if not (path / name).is_file()]
     raise FileNotFoundError(f"{path}: no {' and no '.join(missing)}, and no step-*/ with both; is it a saved model?")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether `save_pretrained` wrote here: others' models lie beside a config.json as well."""
+    try:
+        _read_config(folder / CONFIG)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
