@@ -182,7 +182,7 @@ def _squared(parts: Iterable[Tensor], patch: int) -> dict[tuple[int, int], Tenso
         for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
             here = x[:, : height - dy, max(0, -dx) : width - max(0, dx)]
             there = x[:, dy:, max(0, dx) : width - max(0, -dx)]
-            square = (here - there).square().sum(0, dtype=torch.float64)
+            square = (here - there).square().sum(0).double()
             sums[dy, dx] = sums[dy, dx] + square if (dy, dx) in sums else square
     return {shift: _box(square, patch) for shift, square in sums.items()}
 
