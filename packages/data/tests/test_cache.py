@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,20 @@ def test_what_a_killed_process_left_is_removed_and_fetched_again(copies):
     assert any(left.startswith(".") for left in files(copies))
     assert copies.fetch(name, 1000, reader(data)) == "kept"
     assert files(copies) == {name, other}
+
+
+def test_a_part_of_the_disk_is_left_to_others(small_disk):
+    """600 kB, of which copies take at most 95 %, whatever they may."""
+    (small_disk / "locks").mkdir()
+    copies = Cache(small_disk, 10**9)
+    for number in range(12):
+        name, data = made(number, 100_000)
+        assert copies.fetch(name, len(data), reader(data)) == "kept"
+        disk = shutil.disk_usage(small_disk)
+        assert disk.free >= 0.04 * disk.total and copies.has(name)
+    assert len(files(copies)) >= 4
+    name, data = made(99, 590_000)
+    assert copies.fetch(name, len(data), reader(data)) == "full"
 
 
 def test_settings_of_the_environment(monkeypatch, tmp_path, caplog):

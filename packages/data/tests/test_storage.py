@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import sys
 import tempfile
 import threading
 import time
@@ -123,7 +124,8 @@ def test_what_cannot_be_opened_says_why(monkeypatch):
         Storage("nowhere://x").read("y")
     with pytest.raises(DataError, match=r"chains of file systems are not read.*SEMISEG_CACHE.*write s3://"):
         Storage("simplecache::s3://bucket/x")
-    monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(DataError, match=r"a package is missing .* pip install 'semiseg-data\[s3\]'"):
         Storage("s3://bucket-that-nobody-asked/x").read("y")
 

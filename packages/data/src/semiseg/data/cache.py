@@ -11,6 +11,7 @@ that they have open, and the oldest of the others go when room is needed; locks 
 import hashlib
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ except ImportError:  # Windows: a file may be fetched twice, and open ones canno
 
 FOLDER, SIZE = "SEMISEG_CACHE", "SEMISEG_CACHE_SIZE"  # of the environment
 DEFAULT_SIZE = "50GB"
+_SPARE = 0.05  # of the disk that copies never take
 
 log = logging.getLogger("semiseg.data")
 
@@ -135,20 +137,24 @@ class Cache:
             os.close(file)
 
     def _make_room(self, size: int) -> bool:
-        """Remove leftovers, then the copies that were opened longest ago, until `size` more bytes fit."""
+        """Remove leftovers, then the copies that were opened longest ago, until `size` more bytes fit.
+
+        They fit below the limit, and leave a part of the disk to others: checkpoints, for one.
+        """
         files: list[tuple[float, int, Path]] = []
         for path in self.folder.iterdir():
             with suppress(OSError):
                 if path.is_file() and not (path.name.startswith(".") and remove_unheld(path)):
                     found = path.stat()
                     files.append((found.st_mtime, found.st_size, path))
-        total = sum(length for _, length, _ in files)
+        disk = shutil.disk_usage(self.folder)
+        room = min(self.limit - sum(length for _, length, _ in files), disk.free - int(_SPARE * disk.total)) - size
         for _, length, path in sorted(files):
-            if total + size <= self.limit:
+            if room >= 0:
                 break
             if not path.name.startswith(".") and remove_unheld(path):
-                total -= length
-        return total + size <= self.limit
+                room += length
+        return room >= 0
 
     @contextmanager
     def _locked(self, name: str, *, wait: bool) -> Iterator[bool]:

@@ -145,7 +145,10 @@ class Storage:
     def _size(self, name: str) -> int:
         system, root = self._remote.open()
         system.invalidate_cache()
-        return int(system.info(f"{root}/{name}", **timed(system))["size"] or 0)
+        size = system.info(f"{root}/{name}", **timed(system))["size"]
+        if size is None:
+            raise DataError(f"{self.where(name)}: the server does not tell its size; serve the folder by another one")
+        return int(size)
 
     def _reset(self) -> None:
         self._process = os.getpid()
