@@ -159,6 +159,13 @@ def test_a_batch_is_its_images():
         torch.testing.assert_close(together[i : i + 1], DenseCrf(images[i : i + 1])(unary[i : i + 1]))
 
 
+def test_autocast_changes_nothing():
+    images, unary = scene(70, 66, seed=4)[0][None], torch.rand(1, 3, 70, 66)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = DenseCrf(images)(unary)
+    assert torch.equal(inside, DenseCrf(images)(unary))
+
+
 def test_unknown_pixels_take_the_label_that_fits():
     image, truth = scene(40, 40, seed=6)
     labels = truth.clone()

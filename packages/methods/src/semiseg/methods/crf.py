@@ -13,6 +13,7 @@ from torch import Tensor
 from semiseg.methods.choices import check_choice
 from semiseg.methods.lattice import Lattice
 from semiseg.methods.losses import IGNORE
+from semiseg.methods.precision import without_autocast
 
 NORMALIZATIONS = ("symmetric", "before", "after", "none")
 FORMS = ("auto", "exact", "lattice")
@@ -56,14 +57,15 @@ class DenseCrf:
         self.images, self.dtype = images, dtype
         count, _, height, width = images.shape
         exact = form == "exact" or (form == "auto" and height * width <= EXACT_PIXELS)
-        colour = images.to(dtype).flatten(2).transpose(1, 2)
+        colour = images.detach().to(dtype).flatten(2).transpose(1, 2)
         place = _positions(height, width).to(colour).expand(count, -1, -1)
         self.kernels: list[_Kernel] = []
-        if spatial_weight:
-            self.kernels.append(_Kernel(place / spatial_xy, spatial_weight, normalization, exact))
-        if bilateral_weight:
-            both = torch.cat([place / bilateral_xy, colour / bilateral_rgb], 2)
-            self.kernels.append(_Kernel(both, bilateral_weight, normalization, exact))
+        with without_autocast(images):
+            if spatial_weight:
+                self.kernels.append(_Kernel(place / spatial_xy, spatial_weight, normalization, exact))
+            if bilateral_weight:
+                both = torch.cat([place / bilateral_xy, colour / bilateral_rgb], 2)
+                self.kernels.append(_Kernel(both, bilateral_weight, normalization, exact))
 
     @torch.no_grad()
     def __call__(self, unary: Tensor, *, iterations: int = 10) -> Tensor:
@@ -77,7 +79,7 @@ class DenseCrf:
                 f"unary energies of shape {list(unary.shape)} for images {list(self.images.shape)}: "
                 f"expected [{expected[0]}, classes, {expected[1]}, {expected[2]}]"
             )
-        with torch.autocast(self.images.device.type, enabled=False):
+        with without_autocast(self.images):
             scores = -unary.to(self.images.device, self.dtype).flatten(2).transpose(1, 2).contiguous()
             marginals = _softmax(scores)
             for _ in range(iterations):
