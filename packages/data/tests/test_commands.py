@@ -207,7 +207,10 @@ def test_ctrl_c_says_how_to_continue(files, workers):
 
 def test_verify_names_damage_and_fails(written):
     assert run("verify", "snaps").stdout.startswith("shards/snaps/train: 7 samples")
-    assert ": whole" in run("verify", written).stdout
+    assert ": whole" in run("verify", written, "--workers", "1").stdout
+    assert "share 2/2: 2 shards, 3 samples, " in run("verify", written, "--share", "2/2").stdout
+    with pytest.raises(DataError, match="share 'half' is not understood; write i/n"):
+        run("verify", written, "--share", "half")
     tar = written / "000001.tar"
     data = bytearray(tar.read_bytes())
     data[700] ^= 1
