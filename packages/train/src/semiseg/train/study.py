@@ -147,7 +147,7 @@ def draw(pictures: Sequence[Picture], taxonomy: Taxonomy | None, encoder: str, t
     """The picture: image, the two maps (dark near, bright far; each to its own scale), class borders where labeled."""
     labeled = taxonomy is not None and any(each.ids is not None for each in pictures)
     rows = []
-    for each in pictures[:SHOWN]:
+    for each in (pictures[index] for index in _spread(len(pictures), SHOWN)):
         cells = [each.image, _painted(each.input), _painted(each.hidden)]
         if labeled and taxonomy is not None:
             cells.append(None if each.ids is None else overlay(each.image, each.ids, taxonomy, opacity=0.7))
