@@ -105,6 +105,8 @@ def test_cut_off_it_continues_with_what_is_missing(base: ShardSet, taxonomy: Tax
         asked.append(row)
         return guess(row)
 
+    with pytest.raises(DataError, match=r"low: 0\.05 there, 0\.5 now"):
+        write(base, taxonomy, settings=SETTINGS | {"low": 0.5})
     manifest = write(base, taxonomy, notes)
     done = sum(entry.samples for entry in manifest.shards[:finished])
     assert asked == [ROWS[0], *ROWS[done:]]  # the first one tells the kind of image
@@ -113,7 +115,8 @@ def test_cut_off_it_continues_with_what_is_missing(base: ShardSet, taxonomy: Tax
 
 def test_other_settings_are_refused(base: ShardSet, taxonomy: Taxonomy):
     write(base, taxonomy)
-    with pytest.raises(DataError, match=r"another configuration:\n +version: .*0\.05.* there, .*0\.5.* now"):
+    told = r"pictures/train@cam holds labels of other settings:\n  low: 0\.05 there, 0\.5 now\ngive this overlay another name"
+    with pytest.raises(DataError, match=told):
         write(base, taxonomy, settings=SETTINGS | {"low": 0.5})
 
 

@@ -22,7 +22,8 @@ from PIL import Image
 
 from semiseg.data.adapter import JSON, Adapter, RawSample, Split
 from semiseg.data.errors import DataError
-from semiseg.data.manifest import MANIFEST, Manifest, canonical
+from semiseg.data.layout import shard_name
+from semiseg.data.manifest import MANIFEST, PLAN, Manifest, canonical
 from semiseg.data.shard import Progress, shard
 from semiseg.data.shards import Members, ShardSet
 from semiseg.data.storage import Storage
@@ -60,6 +61,7 @@ def write_overlay(
             raise DataError(f"{base.url}: is not at <shards>/{place}; say where the overlay goes: to=...")
         to = base.url.rstrip("/").removesuffix(place).rstrip("/") or ("/" if base.url.startswith("/") else ".")
     adapter = _Labels(base, name, taxonomy, label, settings, range(len(base)) if rows is None else rows)
+    _check_settings(f"{str(to).rstrip('/')}/{adapter.name}/{adapter.split}", json.loads(adapter.version))
     return shard(cast(Adapter, adapter), adapter.split, to, size=size, progress=progress)
 
 
@@ -144,6 +146,26 @@ def class_space(taxonomy: Taxonomy) -> Taxonomy:
         ids={number: number for number in range(len(taxonomy.names))},
         foreground=taxonomy.foreground,
     )
+
+
+def _check_settings(url: str, now: dict[str, Any]) -> None:
+    """DataError where an overlay of other settings, finished or begun, is in the place."""
+    storage = Storage(url)
+    begun = MANIFEST if storage.exists(MANIFEST) else PLAN if storage.exists(f"{shard_name(0)}.tar") else None
+    if begun is None or not storage.exists(begun):
+        return
+    try:
+        there = json.loads(json.loads(storage.read(begun))["version"])
+        pairs = {"base": there["base"], "taxonomy": there["taxonomy"], **there["settings"]}
+    except (ValueError, KeyError, TypeError):
+        return  # damaged, or no overlay: the writer says so
+    wanted = {"base": now["base"], "taxonomy": now["taxonomy"], **now["settings"]}
+    names = [name for name in wanted | pairs if pairs.get(name) != wanted.get(name)]
+    if names:
+        lines = "\n".join(f"  {name}: {pairs.get(name)} there, {wanted.get(name)} now" for name in names)
+        raise DataError(
+            f"{url} holds labels of other settings:\n{lines}\ngive this overlay another name, or delete that one first"
+        )
 
 
 class _Labels:
