@@ -60,13 +60,14 @@ def main() -> None:
     steps: dict[str, Callable[[], None]] = {}
     for precision, model in precisions.items():
         tell = "float32" if precision == "no" else precision
+        optimizer = sgd(model)  # one for all variants: its moments would fill the memory that is measured
         make = {"supervised": lambda: None, "CCT K = 0": Encoded}
         make |= {f"CCT K = {k}, bank": lambda k=k: consistency(model, k, "bank") for k in SETS}  # noqa: B023
         make |= {"CCT K = 30, loop": lambda: consistency(model, 30, "loop")}  # noqa: B023
         if precision == "no" and len(precisions) > 1:
             make = {name: make[name] for name in ("supervised", "CCT K = 30, bank", "CCT K = 30, loop")}
         for name, objective in make.items():
-            steps[f"{tell}, {name}"] = a_step(model, objective(), batch, precision)
+            steps[f"{tell}, {name}"] = a_step(model, objective(), batch, precision, optimizer)
         for k in SETS if precision == auto else ():
             steps[f"{tell}, bank alone, K = {k}"] = bank_alone(model, consistency(model, k, "bank"), batch, precision)
     report(
@@ -109,10 +110,16 @@ def random_batch(count: int, size: int, device: torch.device) -> Batch:
     return {"a": {"labeled": samples("labeled", True), "unlabeled": samples("unlabeled", False)}}
 
 
-def a_step(model: Segmenter, unlabeled: Objective | None, batch: Batch, precision: str) -> Callable[[], None]:
+def sgd(module: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(module.parameters(), lr=1e-5, momentum=0.9, weight_decay=1e-4, fused=True)
+
+
+def a_step(
+    model: Segmenter, unlabeled: Objective | None, batch: Batch, precision: str, optimizer: torch.optim.Optimizer
+) -> Callable[[], None]:
     """Forward, backward, update."""
     learner = Learner(model, {"a": [Supervised(), *([unlabeled] if unlabeled else [])]})
-    optimizer = torch.optim.SGD(learner.parameters(), lr=1e-5, momentum=0.9, weight_decay=1e-4, fused=True)
+    own = sgd(unlabeled) if isinstance(unlabeled, CrossConsistency) else None
     device = next(model.parameters()).device.type
     given: Batch = {"a": {role: each for role, each in batch["a"].items() if unlabeled or role == "labeled"}}
 
@@ -120,8 +127,10 @@ def a_step(model: Segmenter, unlabeled: Objective | None, batch: Batch, precisio
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             losses = learner(given, step=500, steps=1000)
         losses.total.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for each in (optimizer, own):
+            if each is not None:
+                each.step()
+                each.zero_grad(set_to_none=True)
 
     return step
 
@@ -155,20 +164,22 @@ def bank_alone(model: Segmenter, objective: CrossConsistency, batch: Batch, prec
 def measure(
     steps: dict[str, Callable[[], None]], rounds: int, device: torch.device
 ) -> dict[str, tuple[list[float], int]]:
-    """name -> (seconds of each round after one to warm up, peak bytes on a GPU)."""
+    """name -> (seconds of each round after one to warm up, on a GPU the bytes at the peak beyond weights and moments)."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     peak = dict.fromkeys(steps, 0)
+    before = 0
     for number in range(rounds + 1):
         for name, step in steps.items():
             if device.type == "cuda":
                 torch.cuda.synchronize()
                 torch.cuda.reset_peak_memory_stats()
+                before = torch.cuda.memory_allocated()
             began = time.perf_counter()
             for _ in range(5 if device.type == "cuda" else 1):
                 step()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-                peak[name] = torch.cuda.max_memory_allocated()
+                peak[name] = torch.cuda.max_memory_allocated() - before
             if number:
                 taken[name].append((time.perf_counter() - began) / (5 if device.type == "cuda" else 1))
     return {name: (taken[name], peak[name]) for name in steps}
@@ -193,7 +204,7 @@ def report(
             whole = name.replace("bank alone, K", "CCT K") + ", bank"
             line = f"{name:28} {1e3 * seconds:9.1f} ms   {seconds / middle[whole]:6.1%} of its step"
         if peak:
-            line += f"   peak {peak / 1e9:5.2f} GB, {peak / found[peer][1]:4.2f} of the plain one's"
+            line += f"   peak + {peak / 1e9:5.2f} GB, {peak / found[peer][1]:4.2f} of the plain one's"
         print(line)
 
 
