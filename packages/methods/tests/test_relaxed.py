@@ -85,8 +85,10 @@ def test_an_ignored_pixel_has_no_gradient_and_relaxes_nobody(logits: Tensor):
     assert logits.grad is not None
     assert not logits.grad[0, :, 3, 4].any() and (logits.grad[0].abs().sum(0) > 0).sum() == 62
     torch.testing.assert_close(relaxed_cross_entropy(logits, masks), cross_entropy(logits, masks))
-    nothing = relaxed_cross_entropy(logits, torch.full_like(masks, 255))
-    assert nothing.item() == 0
+    logits = logits.detach().requires_grad_()
+    nothing = relaxed_cross_entropy(logits, torch.full_like(masks, 255), by_frequency=True)
+    nothing.sum().backward()
+    assert nothing.item() == 0 and logits.grad is not None and not logits.grad.any()
 
 
 def test_hard_pixels_are_those_below_the_threshold_or_the_least_likely(logits: Tensor, masks: Tensor):

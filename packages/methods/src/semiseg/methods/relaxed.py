@@ -42,8 +42,7 @@ def relaxed_cross_entropy(
     around = _spread(own, window) if progress < until else own
     for each in strict:
         around = torch.where(own[:, each : each + 1], own, around)
-    # where nothing is asked every class will do: the loss is then finite, and left out below
-    losses = -log_probabilities.masked_fill(~(around | ~valid[:, None]), -torch.inf).logsumexp(1)
+    losses = -log_probabilities.masked_fill(~around, -torch.inf).logsumexp(1)  # infinite where nothing is around
     counted = valid.sum((1, 2)).clamp(min=1)
     if by_frequency:
         weights = 2 - own.sum((2, 3)) / counted[:, None]  # [b, C]
