@@ -67,11 +67,10 @@ def main() -> None:
 def compare(what: str, student: Tensor, losses: dict[str, Loss], rounds: int) -> None:
     """Print a line for each loss, with ratios to the first."""
     forward, both = ({name: list[float]() for name in losses} for _ in range(2))
-    for loss in losses.values():  # once without a clock
-        backward(loss, student)
     for _ in range(rounds):  # interleaved, so that what else the machine does hits all alike
         for name, loss in losses.items():
             with torch.no_grad():
+                loss(student)  # without a clock, so that caches and freed memory are its own, not the one's before it
                 forward[name].append(clocked(lambda loss=loss: loss(student), student.device))
             both[name].append(clocked(lambda loss=loss: backward(loss, student), student.device))
     print(f"\n{what}\n{'':26}{'forward':>12}{'and backward':>14}{'memory':>12}{'faster than the first':>27}")

@@ -83,10 +83,11 @@ class _AllPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, counts: list[int]) -> Tensor:
         classes = len(student)
-        own, other, scales_apart = _scales(student, teacher)
-        both = student.new_empty(2 * classes, student.shape[1])  # P above D, of as few passes as can be
-        torch.mul(student, own, out=both[:classes]).addcmul_(teacher, other)
-        torch.mul(student - teacher, own, out=both[classes:]).addcmul_(teacher, scales_apart)
+        both = student.new_empty(2 * classes, student.shape[1])  # P above D, made in place: memory is what takes time
+        total, apart = torch.add(student, teacher, out=both[:classes]), torch.sub(student, teacher, out=both[classes:])
+        own, other, scales_apart = _scales(student, teacher, total, apart)
+        torch.mul(student, own, out=total).addcmul_(teacher, other)
+        apart.mul_(own).addcmul_(teacher, scales_apart)
         with exact_products():
             products = [part @ part.T for part in both.split(counts, 1)]
         grams = torch.stack(products) if products else both.new_empty(0, 2 * classes, 2 * classes)
@@ -130,14 +131,15 @@ def _some_pairs(student: Tensor, teacher: Tensor, counts: list[int], pairs: int,
 
 def _sum_and_difference(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """S + T and S - T of the unit columns S and T, each to float32's relative precision."""
-    own, other, scales_apart = _scales(student, teacher)
-    return student * own + teacher * other, (student - teacher) * own + teacher * scales_apart
+    total, apart = student + teacher, student - teacher
+    own, other, scales_apart = _scales(student, teacher, total, apart)
+    return student * own + teacher * other, apart * own + teacher * scales_apart
 
 
-def _scales(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _scales(student: Tensor, teacher: Tensor, total: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """1/|s|, 1/|t| and 1/|s| - 1/|t| of each column, [n]; the last one not as a difference of near equals."""
     own, other = _inverse_norm(student), _inverse_norm(teacher)
-    squares_apart = torch.linalg.vecdot(student - teacher, student + teacher, dim=0)
+    squares_apart = torch.linalg.vecdot(apart, total, dim=0)
     return own, other, -squares_apart * (own * other) ** 2 / (own + other)
 
 
