@@ -56,7 +56,8 @@ def structure_loss(
             zip(full(student).flatten(2), full(teacher.detach()).flatten(2), boxes.flatten(1), strict=True)
         ):
             pixels, counts = _by_box(ids, compared)
-            own, other = own.index_select(1, pixels), other.index_select(1, pixels)
+            if counts != [len(ids)]:  # not one box all over the image
+                own, other = own.index_select(1, pixels), other.index_select(1, pixels)
             if pairs == "all":
                 losses.append(_AllPairs.apply(own, other, counts).sum())
             else:
