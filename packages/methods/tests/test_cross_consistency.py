@@ -89,6 +89,116 @@ def test_the_paper_s_thirty_decoders():
     }
 
 
+def weak_step(network, *samples, unlabeled=(), weights=None, size=(24, 32), progress=0.05, step=5):
+    """A step with weak images of samples 0, 1, ...: a third of their pixels has a pseudo-label."""
+    plain = build(network, *(unlabeled or samples), progress=progress, step=step)
+    whole = build(network, *samples)
+    images, masks = whole.part("unlabeled").images, whole.part("labeled").masks
+    assert masks is not None
+    masks = torch.nn.functional.interpolate(masks[:, None].float(), size=size)[:, 0].to(torch.uint8)
+    masks[:, size[0] // 3 :] = 255
+    parts = {"labeled": plain.part("labeled"), "weak": Part(images, masks, weights)}
+    if unlabeled:
+        parts["unlabeled"] = plain.part("unlabeled")
+
+    def random(name, part):
+        return draws(*(samples if part == "weak" else unlabeled))(name, part)
+
+    return Step(progress=progress, step=step, parts=parts, encode=network.encode, decode=network.decode, random=random)
+
+
+@pytest.mark.parametrize("evaluation", ["bank", "loop"])
+def test_the_weak_term_is_the_mean_cross_entropy_over_decoders_and_images(network, evaluation):
+    weak = Ramp(0.4, over=0.2)
+    method = objective(weight=Ramp(30), weak=weak, evaluation=evaluation)
+    step = weak_step(network, 0, 1, 2)
+    losses = method(step)
+    outputs = list(
+        method.bank(step.features("weak").deep, View(step.logits("weak"), [1, 2]), lambda n: step.random(n, "weak"))
+    )
+    masks, target = step.part("weak").masks, step.logits("weak").detach().softmax(1)
+    assert masks is not None
+    each = []
+    for logits in outputs:
+        picked = logits.log_softmax(1).gather(1, masks.long().where(masks != 255, 0)[:, None])[:, 0]
+        each.append(torch.stack([-picked[i][masks[i] != 255].mean() for i in range(3)]))
+    entropy = torch.stack(each).mean()
+    assert weak(0.05) == pytest.approx(0.4 * 2.718281828 ** (-5 * 0.75**2))
+    torch.testing.assert_close(losses.terms["weak"], weak(0.05) * entropy, rtol=1e-4, atol=0)
+    torch.testing.assert_close(losses.diagnostics["weak_unweighted"], entropy.detach(), rtol=1e-4, atol=0)
+    assert losses.diagnostics["weak_weight"].item() == pytest.approx(weak(0.05))
+    assert losses.diagnostics["weak_coverage"].item() == pytest.approx((masks != 255).float().mean().item())
+    alone = torch.stack([distance("mse", target, logits) for logits in outputs]).mean()
+    torch.testing.assert_close(losses.diagnostics["consistency_unweighted"], alone.detach(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(losses.terms["consistency"], 8.5951 * alone, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("evaluation", ["bank", "loop"])
+def test_weak_labels_train_the_encoder_and_auxiliary_decoders_never_the_main_one(network, evaluation):
+    method = objective(weight=Ramp(0), weak=Ramp(1, shape="constant"), evaluation=evaluation)
+    losses = method(weak_step(network, 0, 1, unlabeled=(2,)))
+    assert losses.terms["consistency"] == 0 and losses.terms["weak"] > 0
+    losses.total.backward()
+    assert all(g is None for g in gradients(network.decoder))
+    assert all(g is not None and g.abs().sum() > 0 for g in gradients(network.encoder))
+    for gradient in gradients(method):
+        assert gradient is not None and (gradient.flatten(1).abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("unlabeled", [(), (5, 6, 7)])
+@pytest.mark.parametrize("options", [{}, {"distance": "js", "confidence": 0.3, "pairwise": 0.7, "kernel": 1}])
+def test_with_weak_labels_bank_and_loop_are_the_same(network, unlabeled, options):
+    network.double()
+    found = []
+    for evaluation in ("bank", "loop"):
+        method = objective(evaluation=evaluation, weak=Ramp(0.4), **options).double()
+        network.zero_grad()
+        step = weak_step(network, 0, 1, 2, unlabeled=unlabeled, size=(50, 37))
+        for part in step.parts.values():
+            part.images = part.images.double()
+        losses = method(step)
+        losses.total.backward()
+        found.append((losses, gradients(network.encoder, method)))
+    (bank, by_bank), (loop, by_loop) = found
+    assert bank.terms.keys() == loop.terms.keys() and bank.diagnostics.keys() == loop.diagnostics.keys()
+    for name, value in (loop.terms | loop.diagnostics).items():
+        torch.testing.assert_close((bank.terms | bank.diagnostics)[name].to(value), value, rtol=1e-5, atol=1e-7)
+    for a, b in zip(by_bank, by_loop, strict=True):
+        assert (a - b).norm() <= 1e-6 * b.norm()
+
+
+def test_weak_images_count_as_unlabeled_ones_each_like_any_other(network):
+    """Two weak and three unlabeled images: the consistency is that of five; also where ranks share them out unevenly."""
+    perturbations = [name for name in ALL if name[0] != "guided_cutout"]
+    method = objective(perturbations, weak=Ramp(0.4))
+    plain = objective(perturbations)(build(network, 0, 1, 5, 6, 7))
+    whole = method(weak_step(network, 0, 1, unlabeled=(5, 6, 7)))
+    for name in ("consistency_unweighted", "target_confidence", "agreement", "consistency_weight"):
+        torch.testing.assert_close(whole.diagnostics[name], plain.diagnostics[name])
+    torch.testing.assert_close(whole.terms["consistency"], plain.terms["consistency"])
+
+    def on_rank(weak, unlabeled):
+        step = weak_step(network, *weak, unlabeled=unlabeled, weights=torch.full((len(weak),), 2 / 2))
+        step.part("unlabeled").weights = torch.full((len(unlabeled),), 2 / 3)
+        return method(step)
+
+    ranks = [on_rank((0,), (5, 6)), on_rank((1,), (7,))]
+    for name, value in (whole.terms | whole.diagnostics).items():
+        torch.testing.assert_close(sum((r.terms | r.diagnostics)[name] for r in ranks) / 2, value)
+
+
+def test_a_weak_part_that_cannot_be_used_is_named(network):
+    method = objective(weak=Ramp(0.4))
+    assert method.needs == {"weak"} and objective().needs == {"unlabeled"}
+    step = weak_step(network, 0)
+    step.part("weak").masks = None
+    with pytest.raises(ValueError, match="the weak part has no masks"):
+        method(step)
+    with pytest.raises(ValueError, match="no 'weak' part"):
+        method(build(network, 0))
+    assert "weak" not in objective()(weak_step(network, 0, unlabeled=(1,))).terms
+
+
 @pytest.mark.parametrize("kind", ["mse", "kl", "js"])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_the_term_is_the_weighted_mean_over_decoders_and_images(network, kind, reduction):

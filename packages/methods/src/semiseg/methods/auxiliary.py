@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,24 @@ from semiseg.methods.tails import LinearTail, SubpixelTail, Tail
 from semiseg.methods.view import View
 
 DECODERS = ("subpixel", "linear")
+
+
+class Compared(NamedTuple):
+    """What K decoders' predictions of b images are like.
+
+    consistency: the sum over images of weight times the mean distance from the main prediction over decoders. spread:
+    that sum of the variance among some of them, or None. weak: that sum of the cross entropy with labels, with weights
+    of its own, or None. These are scalars in the graph.
+    agreement: the share of pixels where the most probable class is the main one's. distances, entropies (None without
+    labels): the mean distance, the mean cross entropy. These are [b], means over decoders, detached.
+    """
+
+    consistency: Tensor
+    spread: Tensor | None
+    agreement: Tensor
+    weak: Tensor | None
+    distances: Tensor
+    entropies: Tensor | None
 
 
 class AuxiliaryBank(nn.Module):
@@ -137,14 +156,16 @@ class AuxiliaryBank(nn.Module):
         reduction: str = "mean",
         confidence: float | None = None,
         paired: frozenset[int] = frozenset(),
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        labels: Tensor | None = None,
+        label_weights: Tensor | None = None,
+    ) -> Compared:
         """How far all decoders' predictions are from the main one's: what `forward` is wanted for, in little memory.
 
-        weights: [b], of the images. distance, reduction, confidence: see `losses.distance`.
-        Returns the sum over images of weight times the mean distance over decoders; the same sum of
-        `losses.pairwise_variance` of the decoders `paired`, or None where there are none; and, [b] and detached, the
-        share of pixels where the most probable class is the main one's, mean over decoders. Random numbers are those of
-        `forward`. The paired decoders are evaluated once more. ValueError for 3x3 kernels: there is no cheap form.
+        weights: [b], of the images. distance, reduction, confidence: see `losses.distance`. paired: the decoders of
+        `spread`, `losses.pairwise_variance`; they are evaluated once more. labels: class ids [b, stride h, stride w], int64,
+        255 = none, for `weak`, `losses.cross_entropy`, found in the same pass; label_weights: [b].
+        `consistency` and `weak` are back-propagated as their sum or a multiple of it; anything else is a RuntimeError.
+        Random numbers are those of `forward`. ValueError for 3x3 kernels: there is no cheap form.
         """
         if self.kernel != 1:
             raise ValueError(f"AuxiliaryBank(kernel={self.kernel}).compare: pointwise decoders only; use forward")
@@ -168,11 +189,16 @@ class AuxiliaryBank(nn.Module):
             distance=distance,
             reduction=reduction,
             confidence=confidence,
+            labels=labels,
+            label_weights=label_weights,
             mean_of=paired,
         )
-        consistency = sweep.value(z, *parameters)
+        consistency, *weak = sweep.values(z, *parameters)
+        found = Compared(
+            consistency, None, sweep.agreement, weak[0] if weak else None, sweep.distances, sweep.entropies
+        )
         if not paired:
-            return consistency, None, sweep.agreement
+            return found
         # The variance is the mean squared distance from the mean, and its gradient that with the mean held fixed.
         spread = replace(
             sweep,
@@ -181,9 +207,10 @@ class AuxiliaryBank(nn.Module):
             classes=None,
             distance="mse",
             confidence=None,
+            labels=None,
             mean_of=frozenset(),
         )
-        return consistency, spread.value(z, *parameters), sweep.agreement
+        return found._replace(spread=spread.values(z, *parameters)[0])
 
     def _tail(self, parameters: Sequence[Tensor], size: tuple[int, int]) -> Tail:
         if self.decoder == "linear":

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from semiseg.methods.losses import IGNORE
 from semiseg.methods.operators import ChannelScale, Operator, SpatialMask
 from semiseg.methods.precision import without_autocast
-from semiseg.methods.slopes import GAIN, distance_and_slope, softmax_
+from semiseg.methods.slopes import GAIN, add_slope_of_labels_, distance_and_slope, softmax_, surprise
 from semiseg.methods.tails import Tail
 
 # Decoders whose first layers share one matrix product with z; more would cost memory and save no time.
@@ -28,15 +29,18 @@ Slope = Callable[[Tensor], Tensor]  # shift of z -> gradient by it of KL(predict
 
 @dataclass(eq=False, kw_only=True)
 class Sweep:
-    """One pass over some of the decoders: sum over images of weight * mean over these decoders of a distance.
+    """One pass over some of the decoders: sum over images of weight * mean over these decoders of a distance, and, where
+    there are labels, another such sum of the cross entropy with them.
 
     draw(k, slope) -> decoder k's operator. new_tail(parameters, size of z) -> the layers behind the first.
     target: [b, C, H, W], or tiles of it. classes: [b, H, W], the main prediction's, to count agreement with.
     weights: [b]. distance, reduction, confidence: see `losses.distance`.
+    labels: int64 [b, H, W], 255 = none, or None; label_weights: [b], of the cross entropy's sum.
     mean_of: of these decoders the mean prediction is found on the way.
 
-    After `value` has run: agreement, [b], the share of pixels in which the most probable class is the main one's, mean
-    over decoders; mean, the predictions' mean.
+    After `values` has run: distances, entropies, agreement, each [b] and a mean over decoders: the distance, the cross
+    entropy (None without labels), the share of pixels in which the most probable class is the main one's; and mean, the
+    predictions' mean.
     """
 
     decoders: Sequence[int]
@@ -48,12 +52,20 @@ class Sweep:
     distance: str = "mse"
     reduction: str = "mean"
     confidence: float | None = None
+    labels: Tensor | None = None
+    label_weights: Tensor | None = None
     mean_of: frozenset[int] = frozenset()
+    distances: Tensor = field(init=False)
+    entropies: Tensor | None = field(init=False)
     agreement: Tensor = field(init=False)
     mean: Tiles = field(init=False)
 
-    def value(self, z: Tensor, first: Tensor, *others: Tensor) -> Tensor:
-        """The scalar, in the graph of z [b, Cz, h, w] and of the parameters: first [K, C, Cz] and those of the tail."""
+    def values(self, z: Tensor, first: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        """One scalar, or two with labels, in the graph of z [b, Cz, h, w] and of the parameters: first [K, C, Cz] and
+        those of the tail.
+
+        Of two, gradients are found of the sum alone: what is back-propagated must be a multiple of it (RuntimeError).
+        """
         needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (z, first, *others))
         with without_autocast(z):
             if needed:
@@ -61,8 +73,10 @@ class Sweep:
             return self.run(z.detach(), first.detach(), [other.detach() for other in others], slope=False)[0]
 
     @torch.no_grad()
-    def run(self, z: Tensor, first: Tensor, others: Sequence[Tensor], *, slope: bool) -> tuple[Tensor, list[Tensor]]:
-        """The scalar, and with `slope` its gradients by z and all parameters."""
+    def run(
+        self, z: Tensor, first: Tensor, others: Sequence[Tensor], *, slope: bool
+    ) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """The scalars, and with `slope` the gradients of their sum by z and all parameters."""
         self._start(z, first, others, slope)
         light: list[tuple[int, SpatialMask | ChannelScale]] = []
         for k in self.decoders:
@@ -74,9 +88,13 @@ class Sweep:
             if len(light) == TOGETHER or (light and k == self.decoders[-1]):
                 self._masked([k for k, _ in light], [operator for _, operator in light])
                 light = []
-        value = (self._factors * self._distances).sum()
+        values = [(self._factors * self.distances).sum()]
+        if self.entropies is not None:
+            values.append((self._label_factors * self.entropies).sum())
+            self.entropies /= self._labeled
+        self.distances /= self._counted
         self.agreement /= self._judged
-        return value, [self._z_slope.view_as(z), self._first_slope, *self._tail.gradients()] if slope else []
+        return tuple(values), [self._z_slope.view_as(z), self._first_slope, *self._tail.gradients()] if slope else []
 
     def _start(self, z: Tensor, first: Tensor, others: Sequence[Tensor], slope: bool) -> None:
         self._z = z
@@ -96,11 +114,24 @@ class Sweep:
             self._kept = [[(t.amax(0) > self.confidence).to(t.dtype) for t in tiles] for tiles in self._target]
             counted = torch.stack([torch.cat(tiles).sum() for tiles in self._kept]).clamp(min=1)
         per_pixel = first.shape[1] if self.reduction == "mean" else 1
-        self._factors = self.weights.to(z) / (per_pixel * len(self.decoders)) / counted
-        self._distances = z.new_zeros(len(z))
+        self._counted = per_pixel * len(self.decoders) * counted
+        self._factors = self.weights.to(z) / self._counted
+        self.distances = z.new_zeros(len(z))
+        self._start_labels(z)
         self._judged = pixels * len(self.decoders)
         self.agreement = z.new_zeros(len(z))
         self.mean = [[torch.zeros_like(t) for t in tiles] for tiles in self._target] if self.mean_of else []
+
+    def _start_labels(self, z: Tensor) -> None:
+        self.entropies = None
+        if self.labels is None or self.label_weights is None:
+            return
+        there = self.labels != IGNORE
+        self._labels = [self._tail.tiles(image) for image in self.labels.where(there, 0)]
+        self._there = [self._tail.tiles(image) for image in there.to(z.dtype)]
+        self._labeled = len(self.decoders) * there.sum((1, 2)).clamp(min=1)
+        self._label_factors = self.label_weights.to(z) / self._labeled
+        self.entropies = z.new_zeros(len(z))
 
     def _masked(self, decoders: list[int], operators: list[SpatialMask | ChannelScale]) -> None:
         """W (m z) = m (W z), and a factor for each channel is one for each column of W: one matrix product for all."""
@@ -142,6 +173,8 @@ class Sweep:
     def _behind(self, image: int, decoders: list[int], outputs: Tensor) -> Tensor | None:
         """Evaluate one image from the first layers' outputs [k, C, h w] on; the gradient by them."""
         factor = GAIN[self.distance] * self._factors[image]
+        if self.entropies is not None:  # two kinds of slope, each with its own factor already
+            factor = torch.ones_like(factor)
         visit = partial(self._compare, image)
         slope = self._tail.run(decoders, outputs, visit, factor if self._with_slope else None)
         return slope.mul_(factor) if self._with_slope else None
@@ -150,6 +183,8 @@ class Sweep:
         largest = logits.amax(1, keepdim=True)
         classes = None if self._classes is None else self._classes[image][tile]
         at_main = None if classes is None else logits.gather(1, classes.expand(len(logits), 1, -1))
+        labels = None if self.entropies is None else self._labels[image][tile]
+        surprised = None if labels is None else surprise(logits, largest, labels)
         p, total, log_p = softmax_(logits, largest, logarithms=self.distance != "mse")
         if at_main is not None:
             # argmax without its cost, ten times the rest's. Where all logits tie (a masked cell before the first update)
@@ -161,9 +196,15 @@ class Sweep:
                 self.mean[image][tile].add_(prediction, alpha=1 / len(self.mean_of))
         kept = None if self._kept is None else self._kept[image][tile]
         target = self._target[image][tile]
-        self._distances[image] += distance_and_slope(
+        self.distances[image] += distance_and_slope(
             self.distance, p, log_p, target, kept, scratch, slope=self._with_slope
         )
+        if self.entropies is not None and labels is not None and surprised is not None:
+            there = self._there[image][tile]
+            self.entropies[image] += surprised.add_(total.log()).mul_(there).sum()
+            if self._with_slope:
+                scratch *= GAIN[self.distance] * self._factors[image]
+                add_slope_of_labels_(scratch, p, labels, there * self._label_factors[image])
         return self._with_slope
 
     def _adversarial_slope(self, k: int, shift: Tensor) -> Tensor:
@@ -188,15 +229,27 @@ class Sweep:
 
 
 class _InForward(torch.autograd.Function):
-    """Finds value and gradients at once; backward scales."""
+    """Finds values and the gradients of their sum at once; backward scales."""
 
     @staticmethod
-    def forward(ctx: Any, sweep: Sweep, z: Tensor, first: Tensor, *others: Tensor) -> Tensor:
-        value, gradients = sweep.run(z, first, others, slope=True)
+    def forward(ctx: Any, sweep: Sweep, z: Tensor, first: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        values, gradients = sweep.run(z, first, others, slope=True)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*gradients)
-        return value
+        return values
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, incoming: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return None, *(gradient * incoming for gradient in ctx.saved_tensors)
+    def backward(ctx: Any, *incoming: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        scales = [scale for scale in incoming if scale is not None]
+        if len(scales) not in (0, len(incoming)):
+            raise RuntimeError(ONE_SUM)
+        for scale in scales[1:]:  # asserted where it is computed: on a GPU nothing waits
+            torch._assert_async(scale == scales[0], ONE_SUM)  # pyright: ignore[reportPrivateImportUsage]
+        return None, *(gradient * scales[0] if scales else None for gradient in ctx.saved_tensors)
+
+
+ONE_SUM = (
+    "the consistency and the loss on weak labels are back-propagated as their sum, as in Losses.total: their gradients were "
+    "found together; change their weights instead (weight=..., weak=...), or take evaluation='loop'"
+)

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.methods.auxiliary import AuxiliaryBank
+from semiseg.methods.auxiliary import AuxiliaryBank, Compared
 from semiseg.methods.choices import check_choice
-from semiseg.methods.losses import DISTANCES, REDUCTIONS, distance, pairwise_variance
-from semiseg.methods.objective import Losses, Objective, Part, Step
+from semiseg.methods.losses import DISTANCES, IGNORE, REDUCTIONS, checked, cross_entropy, distance, pairwise_variance
+from semiseg.methods.objective import Losses, Objective, Step
 from semiseg.methods.perturb import PRESETS, Perturbation, create_perturbation
 from semiseg.methods.ramps import Ramp
 from semiseg.methods.view import View
@@ -45,6 +46,10 @@ class CrossConsistency(Objective):
     weight: lambda_u over time. distance, reduction, confidence: see `losses.distance`.
     pairwise: the pair-wise term's weight as a share of `weight`; 0 is off. It takes at most `pairwise_max` auxiliary
     outputs, chosen by the step's number.
+    weak: w_w over time (CCT Eq. 5), the weight of the cross entropy of every auxiliary decoder with pseudo-labels, the
+    masks of the step's weak part (Eq. 6), resized by nearest neighbour to the decoders' resolution. The authors' code has
+    0.4 on the ramp of `weight`. Weak images then count as unlabeled ones too, each like any other: a step needs a weak
+    part, and may have an unlabeled one. None leaves a weak part alone.
     kernel: 1, or 3 for auxiliary decoders that see a cell's neighbours, see `AuxiliaryBank`.
     evaluation: "bank" evaluates the decoders together (`AuxiliaryBank.compare`), "loop" one after the other, keeping
     everything for the backward pass: the same numbers up to rounding, slower and with memory that grows with K. Kernels
@@ -64,12 +69,12 @@ class CrossConsistency(Objective):
     "paper" takes the released value where the paper is silent. Not reproduced from the code: the reversed
     arguments of its JS, and its limit of 50 outline vertices on objects.
 
-    Terms: "consistency", and "pairwise" where asked for. Diagnostics: "consistency_unweighted", "consistency_weight",
-    "target_confidence" (mean largest probability of the target) and "agreement" (share of pixels, over decoders, where
-    the auxiliary class is the main one's).
+    Terms: "consistency", and "pairwise" and "weak" where asked for. "consistency" and "weak" are back-propagated as one
+    sum, as in `Losses.total`: the bank finds their gradients together, and says so otherwise.
+    Diagnostics: "consistency_unweighted", "consistency_weight", "target_confidence" (mean largest probability of the
+    target) and "agreement" (share of pixels, over decoders, where the auxiliary class is the main one's), with `weak` also
+    "weak_unweighted", "weak_weight" and "weak_coverage" (mean share of pixels with a pseudo-label).
     """
-
-    needs = frozenset({"unlabeled"})
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class CrossConsistency(Objective):
         confidence: float | None = None,
         pairwise: float = 0.0,
         pairwise_max: int = 8,
+        weak: Ramp | None = None,
         decoder: str = "subpixel",
         last_relu: bool | None = None,
         kernel: int = 1,
@@ -106,8 +112,9 @@ class CrossConsistency(Objective):
                     f"for a data set whose class 0 is background: foreground=range(1, {classes})"
                 )
             foreground = range(1, classes) if released else ()
-        weight = weight or Ramp(30.0, over=0.1)
-        self.weight = replace(weight, from_zero=not released) if weight.from_zero is None else weight
+        self.weight = _of_preset(weight or Ramp(30.0, over=0.1), released)
+        self.weak = None if weak is None else _of_preset(weak, released)
+        self.needs = frozenset({"unlabeled" if weak is None else "weak"})
         self.foreground = frozenset(foreground)
         self.distance = distance
         self.reduction = reduction
@@ -126,57 +133,107 @@ class CrossConsistency(Objective):
         self.evaluation = evaluation if kernel == 1 else "loop"
 
     def forward(self, step: Step) -> Losses:
-        part = step.part("unlabeled")
-        z = step.features("unlabeled").deep
-        view = View(step.logits("unlabeled"), self.foreground)
+        weight = self.weight(step.progress, step.step)
+        told = Losses()
+        for name, share in self._shares(step).items():
+            part = step.part(name)
+            view = View(step.logits(name), self.foreground)
+            z = step.features(name).deep
+            self._check_sizes(z, view)
+            weights = weight * share * part.weights
+            labels = self._labels(step) if name == "weak" else None
+            evaluate = self._by_loop if self.evaluation == "loop" else self._by_bank
+            found = evaluate(z, view, step, name, weights, labels)
+            terms = {"consistency": found.consistency}
+            if found.spread is not None:
+                terms["pairwise"] = self.pairwise * found.spread
+            _add(told.terms, terms)
+            per_image = {
+                "consistency_unweighted": found.distances,
+                "consistency_weight": torch.full_like(found.agreement, weight),
+                "target_confidence": view.probabilities.amax(1).mean((1, 2)),
+                "agreement": found.agreement,
+            }
+            _add(told.diagnostics, {key: share * part.average(value) for key, value in per_image.items()})
+            if labels is not None and found.weak is not None and found.entropies is not None:
+                told.terms["weak"] = found.weak
+                of_weak = {
+                    "weak_unweighted": found.entropies,
+                    "weak_weight": torch.full_like(found.entropies, self._weak_weight(step)),
+                    "weak_coverage": (labels != IGNORE).to(found.entropies).mean((1, 2)),
+                }
+                _add(told.diagnostics, {key: part.average(value) for key, value in of_weak.items()})
+        return told
+
+    def _shares(self, step: Step) -> dict[str, Tensor | float]:
+        """The parts whose images count as unlabeled, and which share of those images each part has, over all ranks."""
+        if self.weak is None:
+            return {"unlabeled": 1.0}
+        if "unlabeled" not in step.parts:
+            return {"weak": 1.0}
+        unlabeled, weak = (step.part(name).weights.mean() for name in ("unlabeled", "weak"))
+        # an image's weight goes as 1 / the size of its part's global batch
+        return {"unlabeled": weak / (unlabeled + weak), "weak": unlabeled / (unlabeled + weak)}
+
+    def _weak_weight(self, step: Step) -> float:
+        return 0.0 if self.weak is None else self.weak(step.progress, step.step)
+
+    def _labels(self, step: Step) -> Tensor:
+        """Pseudo-labels int64 [b, H, W] at the decoders' resolution."""
+        masks, logits = step.part("weak").masks, step.logits("weak")
+        if masks is None:
+            raise ValueError(
+                "the weak part has no masks: expected pseudo-labels, class ids [b, h, w], Part(images, masks)"
+            )
+        masks, _ = checked(logits, masks)
+        return F.interpolate(masks[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
+
+    def _check_sizes(self, z: Tensor, view: View) -> None:
         expected = [len(z), self.bank.classes, *(self.bank.stride * side for side in z.shape[2:])]
         if list(view.probabilities.shape) != expected:
             raise ValueError(
                 f"main logits are {list(view.probabilities.shape)}, auxiliary ones {expected}; "
                 "CrossConsistency(classes=..., stride=...) must fit the main decoder's output against z"
             )
-        evaluate = self._by_loop if self.evaluation == "loop" else self._by_bank
-        value, spread, agreement = evaluate(z, view, step, part)
-        weight = self.weight(step.progress, step.step)
-        terms = {"consistency": weight * value}
-        if spread is not None:
-            terms["pairwise"] = self.pairwise * weight * spread
-        return Losses(
-            terms,
-            {
-                "consistency_unweighted": value.detach(),
-                "consistency_weight": part.average(torch.full_like(agreement, weight)),
-                "target_confidence": part.average(view.probabilities.amax(1).mean((1, 2))),
-                "agreement": part.average(agreement),
-            },
-        )
 
-    def _by_bank(self, z: Tensor, view: View, step: Step, part: Part) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _by_bank(
+        self, z: Tensor, view: View, step: Step, name: str, weights: Tensor, labels: Tensor | None
+    ) -> Compared:
         return self.bank.compare(
             z,
             view,
-            lambda name: step.random(name, "unlabeled"),
-            weights=part.weights,
+            lambda perturbation: step.random(perturbation, name),
+            weights=weights,
             distance=self.distance,
             reduction=self.reduction,
             confidence=self.confidence,
             paired=self._paired(step.step),
+            labels=labels,
+            label_weights=None if labels is None else self._weak_weight(step) * step.part(name).weights,
         )
 
-    def _by_loop(self, z: Tensor, view: View, step: Step, part: Part) -> tuple[Tensor, Tensor | None, Tensor]:
-        paired = self._paired(step.step)
-        consistency = torch.zeros(len(part), device=z.device)
-        agreement = torch.zeros(len(part), device=z.device)
-        outputs = []
-        for k, logits in enumerate(self.bank(z, view, lambda name: step.random(name, "unlabeled"))):
-            consistency = consistency + distance(
+    def _by_loop(
+        self, z: Tensor, view: View, step: Step, name: str, weights: Tensor, labels: Tensor | None
+    ) -> Compared:
+        part, paired = step.part(name), self._paired(step.step)
+        none = torch.zeros(len(part), device=z.device)
+        distances, agreement, entropies, outputs = none, none, none, []
+        for k, logits in enumerate(self.bank(z, view, lambda perturbation: step.random(perturbation, name))):
+            distances = distances + distance(
                 self.distance, view.probabilities, logits, reduction=self.reduction, confidence=self.confidence
             )
-            agreement += (logits.detach().argmax(1) == view.classes).float().mean((1, 2))
+            if labels is not None:
+                entropies = entropies + cross_entropy(logits, labels)
+            agreement = agreement + (logits.detach().argmax(1) == view.classes).float().mean((1, 2))
             if k in paired:
                 outputs.append(logits)
-        spread = part.average(pairwise_variance(outputs, reduction=self.reduction)) if outputs else None
-        return part.average(consistency / len(self.bank)), spread, agreement / len(self.bank)
+        distances, entropies, agreement = (found / len(self.bank) for found in (distances, entropies, agreement))
+        weak = None if labels is None else self._weak_weight(step) * part.average(entropies)
+        spread = (pairwise_variance(outputs, reduction=self.reduction) * weights).sum() if outputs else None
+        return Compared(
+            (distances * weights).sum(), spread, agreement, weak, distances.detach(),
+            None if labels is None else entropies.detach(),
+        )  # fmt: skip
 
     def _paired(self, step: int) -> frozenset[int]:
         """The decoders of the pair-wise term: chosen by the step alone, so that all ranks take the same."""
@@ -184,6 +241,15 @@ class CrossConsistency(Objective):
             return frozenset()
         order = torch.randperm(len(self.bank), generator=torch.Generator().manual_seed(step))
         return frozenset(order[: self.pairwise_max].tolist())
+
+
+def _of_preset(ramp: Ramp, released: bool) -> Ramp:
+    return replace(ramp, from_zero=not released) if ramp.from_zero is None else ramp
+
+
+def _add(sums: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
+    for name, value in more.items():
+        sums[name] = sums[name] + value if name in sums else value
 
 
 def _expand(perturbations: Sequence[PerturbationSpec], preset: str) -> list[Perturbation]:

@@ -1,4 +1,4 @@
-"""`losses.distance` with its gradient by the logits, in place, a tile at a time: what the bank computes instead of a graph.
+"""Losses with their gradients by the logits, in place, a tile at a time: what the bank computes instead of a graph.
 
 Shapes: logits [k, C, m] of k decoders, target [C, m], kept [m] (0 leaves a pixel out), all of one float dtype.
 """
@@ -56,6 +56,23 @@ def distance_and_slope(
     if slope and kept is not None:
         scratch *= kept
     return value
+
+
+def surprise(logits: Tensor, largest: Tensor, labels: Tensor) -> Tensor:
+    """What -log p of each pixel's label is, but for the logarithm of the sum that `softmax_` finds: [k, 1, m].
+
+    logits as they come, the largest [k, 1, m], labels int64 [m].
+    """
+    return largest - logits.gather(1, labels.expand(len(logits), 1, -1))
+
+
+def add_slope_of_labels_(slope: Tensor, p: Tensor, labels: Tensor, factors: Tensor) -> None:
+    """Add to `slope` the gradient by the logits of the sum over pixels of factor * -log p of the label.
+
+    p: the prediction [k, C, m]. labels: int64 [m]. factors: [m], 0 where a pixel has no label.
+    """
+    slope.addcmul_(p, factors)
+    slope.scatter_add_(1, labels.expand(len(p), 1, -1), -factors.expand(len(p), 1, -1))
 
 
 def _through_softmax_(weighted: Tensor, p: Tensor) -> None:
