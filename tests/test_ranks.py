@@ -103,6 +103,16 @@ def test_micro_steps_equal_a_whole_step(recipe_file: Callable[..., Path], tmp_pa
     compare(whole, cut, 4)
 
 
+def test_micro_steps_on_two_processes_equal_one(recipe_file: Callable[..., Path], tmp_path: Path):
+    """All but the last micro-step without a synchronisation, and shares of 3 and 2 images of which one has 2 and 1."""
+    recipe = recipe_file()
+    five = [f"data.domains.street.{role}.batch_size=5" for role in ("labeled", "unlabeled")]
+    one = probe(recipe, tmp_path, 1, [4], "model.norm=frozen", *five)
+    cut = probe(recipe, tmp_path, 2, [4], "model.norm=frozen", *five, "accumulate=2")
+    compare(one, cut, 4)
+    assert any(name.startswith("objectives.") for name in one["4.gradients"])
+
+
 def test_an_epoch_over_two_processes_holds_every_sample_once(recipe_file: Callable[..., Path], tmp_path: Path):
     """Six labeled images at three a step: steps 2 and 3 are the second epoch; each of its samples is met once."""
     recipe = recipe_file()
