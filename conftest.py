@@ -13,6 +13,8 @@ with suppress(ImportError):  # before a test module under datasets/ makes pytest
     import datasets  # noqa: F401
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from semiseg.train.recipe import Recipe
 
 ROOT = Path(__file__).parent
@@ -159,3 +161,29 @@ def write_unlabeled(scenes: Path) -> Callable[[Path], str]:
         return str(to / "street" / "train")
 
     return write
+
+
+@pytest.fixture
+def weak_scenes(scenes: Path, tmp_path: Path) -> Path:
+    """A copy of the generated street's shards, whose training scenes but the last three have an overlay `cam`.
+
+    Its labels are the true ones, of which the upper third is missing.
+    """
+    import shutil
+
+    from semiseg.data import ShardSet, write_overlay
+
+    shards = tmp_path / "weak_scenes"
+    shutil.copytree(scenes / "street", shards / "street", ignore=shutil.ignore_patterns("photos", "sizes"))
+    street = ShardSet(shards / "street" / "train")
+    taxonomy = street.taxonomies[0]
+
+    def label(row: int) -> "np.ndarray":
+        truth = street.read(row).label
+        assert truth is not None
+        ids = taxonomy.map(truth)
+        ids[: len(ids) // 3] = taxonomy.ignore
+        return ids
+
+    write_overlay(street, "cam", taxonomy, label, settings={"made": "from masks"}, rows=range(len(street) - 3))
+    return shards

@@ -21,3 +21,23 @@ def test_a_mean_over_the_batch_counts_the_pixels_of_all_processes(recipe_file: C
     one, two = (probe(recipe, tmp_path, world, [3], *options) for world in (1, 2))
     compare(one, two, 3)
     assert "street/pairwise" in one["3.losses"]
+
+
+def test_weak_images_beside_unlabeled_ones_over_two_processes_in_micro_steps(
+    recipe_file: Callable[..., Path], weak_scenes: Path, tmp_path: Path
+):
+    """Five weak and four unlabeled images: each part has its share of the consistency, whatever a process holds."""
+    street = "data.domains.street"
+    options = (
+        f"data.shards={weak_scenes}",
+        "model.norm=frozen",
+        f"{street}.labeled.batch_size=4",
+        f"{street}.unlabeled.batch_size=4",
+        f"{street}.weak={{dataset='street', split='train', batch_size=5}}",
+        "objectives.1.weak={value=0.4, over=0.3}",
+        "objectives.1.pairwise=0.5",
+    )
+    recipe = recipe_file()
+    one, two = (probe(recipe, tmp_path, world, [3], *options, f"accumulate={world}") for world in (1, 2))
+    compare(one, two, 3)
+    assert one["3.losses"]["street/weak"] > 0

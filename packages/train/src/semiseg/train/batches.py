@@ -55,7 +55,7 @@ class Samples:
 
 
 Batch = dict[str, dict[str, Samples]]
-"""domain -> role ("labeled", "unlabeled") -> samples."""
+"""domain -> role ("labeled", "unlabeled", "weak") -> samples."""
 
 
 @dataclass(frozen=True, kw_only=True)

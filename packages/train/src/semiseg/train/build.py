@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from semiseg import methods
-from semiseg.data import ClassUniformPlan, Plan, Pool, SemisegError, ShardSet, Taxonomy
+from semiseg.data import ClassUniformPlan, OverlaySet, Plan, Pool, SemisegError, ShardSet, Taxonomy
 from semiseg.data.keyed import key64
+from semiseg.data.overlays import class_space
 from semiseg.data.subset import by_keys, digest_of, stratified
 from semiseg.models import Segmenter, create_segmenter, from_pretrained
 from semiseg.train import recipe as r
@@ -74,6 +75,10 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
             if domain.unlabeled.minus == "labeled":
                 indices = without(pool, indices, *chosen["labeled"])
             chosen["unlabeled"] = (pool, indices)
+        if domain.weak is not None:
+            pool = open_source(recipe.data.shards, domain.weak)
+            indices = without(pool, None, *chosen["labeled"]) if domain.weak.minus == "labeled" else None
+            chosen["weak"] = (pool, indices)
         streams[name] = {}
         for role, (shards, indices) in chosen.items():
             stream = f"{name}/{role}"
@@ -87,7 +92,7 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
                 batch_size=getattr(domain, role).batch_size,
                 pairs=role == "unlabeled" and mixes(recipe, name),
                 augmentation=build_augmentation(domain.augment, fill),
-                taxonomy=taxonomy if role == "labeled" else None,
+                taxonomy={"labeled": taxonomy, "weak": class_space(taxonomy)}.get(role),
                 seed=recipe.seed,
             )
             digests[stream] = shards.digest
@@ -106,9 +111,13 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
     return Sources(streams=streams, validation=validation, taxonomies=taxonomies, digests=digests, selected=selected)
 
 
-def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Val | r.Extra) -> ShardSet | Pool:
+def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Weak | r.Val | r.Extra) -> ShardSet | Pool:
     """The shard set of a source, or the pool of several splits."""
-    sets = [ShardSet(f"{root.rstrip('/')}/{source.dataset}/{split}") for split in source.splits]
+    places = [f"{root.rstrip('/')}/{source.dataset}/{split}" for split in source.splits]
+    if isinstance(source, r.Weak):
+        sets = [OverlaySet(f"{each}@{source.overlay}") for each in places]
+    else:
+        sets = [ShardSet(each) for each in places]
     return sets[0] if len(sets) == 1 else Pool(sets)
 
 
@@ -243,10 +252,10 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
     """Objectives of every domain around the model. A domain takes the objectives whose needs its sources meet."""
     objectives: dict[str, list[methods.Objective]] = {}
     for name, domain in recipe.data.domains.items():
-        has = {"labeled"} | ({"unlabeled"} if domain.unlabeled is not None else set())
+        has = {role for role in ("labeled", "unlabeled", "weak") if getattr(domain, role) is not None}
         built = []
         for each in objectives_of(recipe, name):
-            built.append(build_objective(each, recipe.model, model, taxonomies[name]))
+            built.append(build_objective(each, recipe.model, model, taxonomies[name], weak="weak" in has))
             if isinstance(each, r.CrossConsistency) and each.start == "main":
                 copy_main(built[-1], model.decoders[name])
         objectives[name] = [each for each in built if each.needs <= has]

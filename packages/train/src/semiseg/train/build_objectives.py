@@ -14,9 +14,9 @@ def objectives_of(recipe: r.Recipe, domain: str) -> list[r.Objective]:
 
 
 def build_objective(
-    objective: r.Objective, model: r.Model, segmenter: Segmenter, taxonomy: Taxonomy
+    objective: r.Objective, model: r.Model, segmenter: Segmenter, taxonomy: Taxonomy, *, weak: bool = False
 ) -> methods.Objective:
-    """One objective of one domain, with parameters of its own."""
+    """One objective of one domain, with parameters of its own. weak: whether the domain has images with pseudo-labels."""
     match objective:
         case r.Supervised(loss=r.Bootstrapped() as loss):
             return methods.Supervised("bootstrapped", until=loss.until, over=loss.over, pool=loss.pool)
@@ -43,6 +43,7 @@ def build_objective(
                 weight=build_ramp(objective.weight),
                 confidence=objective.confidence,
                 pairwise=objective.pairwise,
+                weak=build_ramp(objective.weak) if objective.weak is not None and weak else None,
                 decoder=decoder,
                 last_relu=model.decoder.last_relu if isinstance(model.decoder, r.SubPixel) else None,
                 kernel=objective.kernel,

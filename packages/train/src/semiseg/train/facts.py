@@ -5,6 +5,7 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING
 
 from semiseg.data.errors import DataError, unknown
+from semiseg.train.facts_weak import weak_classes, weak_sets
 from semiseg.train.lines import Path
 from semiseg.train.problems import Origin, Problem, RecipeError, nearest
 from semiseg.train.recipe import (
@@ -19,12 +20,13 @@ from semiseg.train.recipe import (
     Supervised,
     Unlabeled,
     Val,
+    Weak,
 )
 
 if TYPE_CHECKING:
     from semiseg.data import Pool, ShardSet, Taxonomy
 
-Source = Labeled | Unlabeled | Val
+Source = Labeled | Unlabeled | Weak | Val
 OBJECTS = ("context_mask", "object_mask", "guided_cutout")  # perturbations that need to know what an object is
 
 
@@ -75,7 +77,9 @@ def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
     from semiseg.data import Taxonomy, installed
 
     domain, at = recipe.data.domains[name], ("data", "domains", name)
-    sources = {"labeled": domain.labeled, "unlabeled": domain.unlabeled, "val": domain.val}
+    sources: dict[str, Source | None] = {
+        role: getattr(domain, role) for role in ("labeled", "unlabeled", "weak", "val")
+    }
     opened = {role: _open((*at, role), each, recipe.data) for role, each in sources.items() if each is not None}
     pools = {role: found for role, found in opened.items() if not isinstance(found, Problem)}
     taxonomy = None
@@ -96,12 +100,16 @@ def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
         if isinstance(found, Problem):
             yield found
             continue
-        yield from _contents((*at, role), source, found, taxonomy)
+        if isinstance(source, Weak):
+            yield from weak_classes((*at, role, "overlay"), found, taxonomy)
+        else:
+            yield from _contents((*at, role), source, found, taxonomy)
         if not isinstance(source, Val):
             each = 2 if role == "unlabeled" and mixes(recipe, name) else 1
             yield from _sizes((*at, role), domain, found, each * -(-source.batch_size // (world * recipe.accumulate)))
     yield from _extra((*at, "labeled", "class_uniform", "extra"), domain, recipe.data, taxonomy)
-    yield from _remainder((*at, "unlabeled", "minus"), domain, pools, taxonomy)
+    for role in ("unlabeled", "weak"):
+        yield from _remainder((*at, role, "minus"), domain, role, pools)
     if taxonomy and not taxonomy.foreground:
         yield from _foreground(recipe, name, taxonomy.name)
     yield from _strict(recipe, name, taxonomy)
@@ -145,6 +153,8 @@ def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":
         guess = f"; did you mean '{meant}'?" if meant else ";"
         return Problem((*at, "split"), f"{what}{guess} write them with: {command}")
     try:
+        if isinstance(source, Weak):
+            return weak_sets(at, source, data)
         sets = [ShardSet(f"{root}/{source.dataset}/{split}") for split in source.splits]
         return sets[0] if len(sets) == 1 else Pool(sets)
     except DataError as error:
@@ -161,7 +171,9 @@ def _written(folder: str) -> list[str]:
         return []
 
 
-def _contents(at: Path, source: Source, pool: "ShardSet | Pool", taxonomy: "Taxonomy | None") -> Iterator[Problem]:
+def _contents(
+    at: Path, source: Labeled | Unlabeled | Val, pool: "ShardSet | Pool", taxonomy: "Taxonomy | None"
+) -> Iterator[Problem]:
     """Masks where they are needed, in ids that the taxonomy reads; enough samples; key files that fit."""
     from semiseg.data import Taxonomy, by_keys
 
@@ -191,7 +203,7 @@ def _contents(at: Path, source: Source, pool: "ShardSet | Pool", taxonomy: "Taxo
             yield Problem((*at, "ids"), f"'{source.ids}': {_one_line(error)}")
 
 
-def _batch(at: Path, source: Labeled | Unlabeled, recipe: Recipe, world: int) -> Iterator[Problem]:
+def _batch(at: Path, source: Labeled | Unlabeled | Weak, recipe: Recipe, world: int) -> Iterator[Problem]:
     """An image for every process and micro-step, and two where batch norm sees pooled 1x1 maps."""
     parts = world * recipe.accumulate
     micro = f" and accumulate = {recipe.accumulate} micro-steps" * (recipe.accumulate > 1)
@@ -220,17 +232,16 @@ def _sizes(at: Path, domain: Domain, pool: "ShardSet | Pool", together: int) -> 
         yield Problem((*at, "batch_size"), f"{what}; add augment.crop or augment.resize = [height, width]")
 
 
-def _remainder(
-    at: Path, domain: Domain, pools: "dict[str, ShardSet | Pool]", taxonomy: "Taxonomy | None"
-) -> Iterator[Problem]:
-    """Something is left of the unlabeled images without the labeled ones."""
-    labeled, unlabeled = domain.labeled, domain.unlabeled
-    if unlabeled is None or not unlabeled.minus or len(pools.keys() & {"labeled", "unlabeled"}) < 2:
+def _remainder(at: Path, domain: Domain, role: str, pools: "dict[str, ShardSet | Pool]") -> Iterator[Problem]:
+    """Something is left of the unlabeled, or weak, images without the labeled ones."""
+    labeled, source = domain.labeled, domain.unlabeled if role == "unlabeled" else domain.weak
+    if source is None or not source.minus or len(pools.keys() & {"labeled", role}) < 2:
         return
     taken = len(pools["labeled"])
     if labeled.ids or (labeled.subset and labeled.subset.count != taken):
         return  # only a part is labeled
-    if unlabeled.subset is None and not set(pools["unlabeled"].keys()) <= set(pools["labeled"].keys()):
+    drawn_anew = isinstance(source, Unlabeled) and source.subset is not None
+    if not drawn_anew and not set(pools[role].keys()) <= set(pools["labeled"].keys()):
         return
     what = f"nothing is left: all {taken} images are labeled"
     yield Problem(

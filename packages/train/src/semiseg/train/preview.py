@@ -16,8 +16,12 @@ def preview(recipe: Recipe) -> str:
     for domain, streams in sources.streams.items():
         for role, stream in streams.items():
             epochs = recipe.steps / turns * stream.batch_size * (2 if stream.pairs else 1) / len(stream.plan)
+            covered = ""
+            if role == "weak":
+                base = sum(len(each.base) for each in getattr(stream.shards, "sets", [stream.shards]))
+                covered = f" with pseudo-labels (of {base} in the split)"
             lines.append(
-                f"  {domain} {role}: {len(stream.plan)} of {len(stream.shards)} images, "
+                f"  {domain} {role}: {len(stream.plan)} of {len(stream.shards)} images{covered}, "
                 f"{stream.batch_size}{' pairs' if stream.pairs else ''} a step, {epochs:.1f} epochs"
             )
         if domain in sources.validation:

@@ -141,4 +141,5 @@ def schema() -> None:
 def _describe(name: str, domain: "Domain") -> str:
     labeled = f"{domain.labeled.subset.count} labeled images" if domain.labeled.subset else "labeled images"
     more = f" and {domain.unlabeled.dataset} unlabeled" if domain.unlabeled else ""
+    more += f", {domain.weak.dataset} weakly labeled" if domain.weak else ""
     return f"{name} ({domain.taxonomy}: {labeled} of {domain.labeled.dataset}{more})"

@@ -12,10 +12,12 @@ from semiseg.train.recipe import (
     DeepLabV3Plus,
     Domain,
     FeatureDrop,
+    Objective,
     Ramp,
     Recipe,
     Relaxed,
     StructuredConsistency,
+    Weak,
 )
 
 
@@ -43,15 +45,16 @@ def _domain(at: Path, name: str, domain: Domain, recipe: Recipe) -> Iterator[Pro
     scale = domain.augment.scale
     if scale and scale[0] > scale[1]:
         yield Problem((*at, "augment", "scale"), _ordered(scale))
-    sources = {"labeled": domain.labeled, "unlabeled": domain.unlabeled, "val": domain.val}
-    for role, source in sources.items():
+    for role in ("labeled", "unlabeled", "weak", "val"):
+        source = getattr(domain, role)
         if source is None:
             continue
-        if source.subset and source.ids:
+        if not isinstance(source, Weak) and source.subset and source.ids:
             yield Problem((*at, role, "ids"), "given beside 'subset'; keep one of the two")
         if len(set(source.splits)) < len(source.splits):
             yield Problem((*at, role, "split"), f"names a split twice: {', '.join(source.splits)}; name each once")
-    for role, source in (("labeled", domain.labeled), ("unlabeled", domain.unlabeled)):
+    for role in ("labeled", "unlabeled", "weak"):
+        source = getattr(domain, role)
         if source is None:
             continue
         if source.batch_size < recipe.accumulate:
@@ -66,12 +69,25 @@ def _domain(at: Path, name: str, domain: Domain, recipe: Recipe) -> Iterator[Pro
         what = "crops around the places of classes need augment.crop"
         yield Problem((*at, "labeled", "class_uniform"), f"{what}; add augment.crop = [height, width] or remove this")
     one_size = domain.augment.crop or (domain.augment.resize and not scale)
-    if recipe.model.batches == "joint" and domain.unlabeled and not one_size:
-        what = f'"joint" needs labeled and unlabeled images of one size, which domain {name} does not see to'
+    if recipe.model.batches == "joint" and (domain.unlabeled or domain.weak) and not one_size:
+        what = f'"joint" needs labeled and other images of one size, which domain {name} does not see to'
         yield Problem(("model", "batches"), f'{what}; add augment.crop = [height, width], or set "separate"')
-    if domain.unlabeled and domain.unlabeled.minus and domain.unlabeled.dataset != domain.labeled.dataset:
-        what = f"nothing to leave out: labeled images come from '{domain.labeled.dataset}'"
-        yield Problem((*at, "unlabeled", "minus"), f"{what}, these from '{domain.unlabeled.dataset}'; remove minus")
+    for role, source in (("unlabeled", domain.unlabeled), ("weak", domain.weak)):
+        if source and source.minus and source.dataset != domain.labeled.dataset:
+            what = f"nothing to leave out: labeled images come from '{domain.labeled.dataset}'"
+            yield Problem((*at, role, "minus"), f"{what}, these from '{source.dataset}'; remove minus")
+    if domain.weak and not any(_learns_weakly(each, name) for each in recipe.objectives):
+        what = "no objective learns from these pseudo-labels"
+        remedy = "add weak = { value = 0.4, over = 0.1 } to one of kind 'cross_consistency', or remove this source"
+        yield Problem((*at, "weak"), f"{what}; {remedy}")
+
+
+def _learns_weakly(objective: Objective, domain: str) -> bool:
+    return (
+        isinstance(objective, CrossConsistency)
+        and objective.weak is not None
+        and domain in (objective.domains or {domain})
+    )
 
 
 def _encoder(recipe: Recipe) -> Iterator[Problem]:
@@ -121,11 +137,13 @@ def _objectives(recipe: Recipe) -> Iterator[Problem]:
         at = ("objectives", index)
         if isinstance(objective, CrossConsistency):
             yield from _ramp((*at, "weight"), objective.weight)
+            if objective.weak:
+                yield from _ramp((*at, "weak"), objective.weak)
             yield from _cross_consistency(at, objective, recipe)
-            yield from _unlabeled(at, objective, recipe)
+            yield from _needs(at, "weak" if objective.weak else "unlabeled", objective, recipe)
         elif isinstance(objective, StructuredConsistency):
             yield from _structured_consistency(at, objective)
-            yield from _unlabeled(at, objective, recipe)
+            yield from _needs(at, "unlabeled", objective, recipe)
         elif isinstance(objective.loss, Relaxed) and objective.loss.window % 2 == 0:
             what = f"{objective.loss.window} pixels have no pixel in the middle"
             yield Problem((*at, "loss", "window"), f"{what}; give an odd number, such as {objective.loss.window + 1}")
@@ -179,17 +197,22 @@ def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) ->
         yield Problem((*at, "start"), f'{what}; set "random", or decoder = "same"')
 
 
-def _unlabeled(at: Path, objective: CrossConsistency | StructuredConsistency, recipe: Recipe) -> Iterator[Problem]:
-    """Unlabeled images for each domain that the objective names, or for one at least where it names none."""
+def _needs(
+    at: Path, role: str, objective: CrossConsistency | StructuredConsistency, recipe: Recipe
+) -> Iterator[Problem]:
+    """A source for each domain that the objective names, or for one at least where it names none."""
     domains = {name: each for name, each in recipe.data.domains.items() if name in (objective.domains or {name})}
-    if not objective.domains and any(domain.unlabeled for domain in domains.values()):
-        return  # a domain that nobody names and that has no unlabeled images trains on its labeled ones alone
+    if not objective.domains and any(getattr(domain, role) for domain in domains.values()):
+        return  # a domain that nobody names and that has no such images trains on its labeled ones alone
     for name, domain in domains.items():
-        if domain.unlabeled:
+        if getattr(domain, role):
             continue
         what = f"missing, and objectives.{at[1]} ({objective.kind}) needs it"
-        remedy = f'add unlabeled = {{ dataset = "{domain.labeled.dataset}", split = ..., batch_size = ... }}'
-        yield Problem(("data", "domains", name, "unlabeled"), f"{what}; {remedy} or remove that objective")
+        remedy = f'add {role} = {{ dataset = "{domain.labeled.dataset}", split = ..., batch_size = ... }} or remove '
+        yield Problem(
+            ("data", "domains", name, role),
+            f"{what}; {remedy}" + ("its key weak" if role == "weak" else "that objective"),
+        )
 
 
 def _optimisation(recipe: Recipe) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ Every number has its unit or its range in the docstring of its class; every defa
 beyond it sees a recipe.
 """
 
-from semiseg.train.recipe.data import Augment, ClassUniform, Data, Domain, Extra, Labeled, Subset, Unlabeled, Val
+from semiseg.train.recipe.data import Augment, ClassUniform, Data, Domain, Extra, Labeled, Subset, Unlabeled, Val, Weak
 from semiseg.train.recipe.model import (
     ASPP,
     PSP,
@@ -38,6 +38,7 @@ from semiseg.train.recipe.objectives import (
     StructuredConsistency,
     Supervised,
     Vat,
+    WeakRamp,
 )
 from semiseg.train.recipe.run import (
     SGD,
@@ -105,4 +106,6 @@ __all__ = [
     "Unlabeled",
     "Val",
     "Vat",
+    "Weak",
+    "WeakRamp",
 ]

@@ -113,6 +113,28 @@ class Unlabeled:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Weak:
+    """Images with pseudo-labels, which `semiseg weak labels` wrote beside their split. A list of splits is one pool.
+
+    They count as unlabeled images too. An image without a pseudo-label is not drawn.
+
+    overlay     name of the pseudo-labels: they are in <split>@<overlay>
+    batch_size  images a step over all processes
+    minus       "labeled" leaves out the images that the labeled source of this domain holds
+    """
+
+    dataset: Text
+    split: Splits
+    overlay: Text = "cam"
+    batch_size: Count
+    minus: Literal["labeled"] | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return _splits(self.split)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Val:
     """Images with masks that are evaluated on, each once, at full size. A list of splits is one pool."""
 
@@ -134,6 +156,7 @@ class Domain:
     augment: Augment = Augment()
     labeled: Labeled
     unlabeled: Unlabeled | None = None
+    weak: Weak | None = None
     val: Val | None = None
     weight: NotNegative = 1.0
 

@@ -92,6 +92,13 @@ class Ramp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeakRamp(Ramp):  # a subclass for its default alone: 30 would drown the other losses
+    """The weight of the loss on pseudo-labels, a ramp of its own: `value` is that weight, not a share of another."""
+
+    value: NotNegative = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dropout:
     """`count` decoders that see whole channels dropped with probability p."""
 
@@ -193,6 +200,8 @@ class CrossConsistency:
     reduction      distance as the "mean" over classes (its weight then depends on their number) or their "sum"
     confidence     only where the main decoder's largest probability exceeds this
     pairwise       weight of the disagreement among auxiliary decoders
+    weak           weight of the auxiliary decoders' cross entropy with the pseudo-labels of the domain's weak source, whose
+                   images then count as unlabeled too; the released code: 0.4 on the ramp of `weight`
     lr_scale       learning rate of the auxiliary decoders relative to the optimizer's
     decoder        kind of the auxiliary decoders; "same" as the main one
     kernel         3 lets an auxiliary decoder see around a masked cell; slower, with memory that grows with their number
@@ -209,6 +218,7 @@ class CrossConsistency:
     weight: Ramp = Ramp()
     confidence: Rate | None = None
     pairwise: NotNegative = 0.0
+    weak: WeakRamp | None = None
     lr_scale: Positive = 1.0
     decoder: Literal["same", "subpixel", "linear"] = "same"
     kernel: Literal[1, 3] = 1
