@@ -1,5 +1,6 @@
 """One update: that it waits for no GPU, in which precision and layout it runs, and that fused updates keep their moments."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,6 +142,23 @@ def test_a_missing_compiler_is_one_clear_error(recipe_file: Callable[..., Path],
     monkeypatch.setenv("CXX", "no-such-compiler")
     done = python("-m", "semiseg.train", recipe_file(), "compile=true", "steps=1", expect=1)
     assert "compile=false" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_compiled_encoder_computes_the_same():
+    """Also for images of another size; names of parameters stay."""
+    from semiseg.train.precision import compile_encoder
+
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).double()
+    compiled = copy.deepcopy(plain)
+    compile_encoder(compiled)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    for side in (9, 12):
+        images = torch.randn(2, 3, side, side, dtype=torch.float64)
+        for module in (plain, compiled):
+            module(images).square().sum().backward()
+    for (name, expected), found in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, msg=lambda text, name=name: f"{name}: {text}")
+    torch.testing.assert_close(compiled.state_dict(), plain.state_dict())
 
 
 def test_a_dry_run_tells_time_memory_and_the_slower_side(tiny: "Callable[..., Recipe]", tmp_path: Path):

@@ -14,7 +14,7 @@ from semiseg.data import SemisegError
 from semiseg.data.keyed import key64
 from semiseg.data.progress import readable
 from semiseg.models import Segmenter
-from semiseg.train.batches import StepData, usable
+from semiseg.train.batches import Batch, StepData, usable
 from semiseg.train.build import Sources, build_optimizer
 from semiseg.train.learner import Learner
 from semiseg.train.loop import build_accelerator, evaluate_all
@@ -83,14 +83,17 @@ def rehearse(recipe: Recipe, model: Segmenter, sources: Sources, learner: Learne
     taken: list[float] = []
     loaded: list[float] = []
     first = recipe.steps // 2
+
+    def step_once(step: int, batch: Batch) -> None:
+        update(recipe, accelerator, prepared, optimizer, batch, step=step)
+        learner.after_step(step)
+
     for step in range(first, first + turns * (1 + STEPS)):
         batch, seconds = _timed(lambda step=step: data[step])
         if isinstance(batch, SemisegError):
             raise batch
         loaded.append(seconds)
-        taken.append(
-            _timed(lambda step=step, batch=batch: update(recipe, accelerator, prepared, optimizer, batch, step=step))[1]
-        )
+        taken.append(_timed(lambda step=step, batch=batch: step_once(step, batch))[1])
         if time.monotonic() - began > SECONDS and len(taken) % turns == 0:
             break
     if len(taken) > turns:
@@ -100,7 +103,7 @@ def rehearse(recipe: Recipe, model: Segmenter, sources: Sources, learner: Learne
         everything = np.arange(len(each.shards)) if each.subset is None else each.subset
         some = {domain: replace(each, subset=everything[:2])}
         seconds = _timed(lambda some=some: evaluate_all(model, some, workers=0))[1]
-        val += seconds / len(everything[:2]) * len(everything)
+        val += seconds / len(everything[:2]) * len(everything) * (2 if recipe.evaluate.weights == "both" else 1)
     cuda = accelerator.device.type == "cuda"
     scale = 1 if sys.platform == "darwin" else 1024
     return Rehearsal(

@@ -1,4 +1,7 @@
-"""One optimizer update: what happens between a batch and better weights. Nothing in it waits for a GPU."""
+"""One optimizer update: what happens between a batch and better weights.
+
+Nothing in it waits for a GPU, but for the structure loss, which has to know how many pixels each box has.
+"""
 
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
