@@ -158,6 +158,17 @@ def test_threads_never_exceed_the_limit(copies):
     assert 1000 <= most[0] <= 4500, "3,500, and one file that was renamed or removed while they were counted"
 
 
+def test_a_folder_of_other_files_keeps_them(copies):
+    """Somebody may name the home folder, or a scratch disk."""
+    others = {".bashrc", "thesis.pdf", f"{'a' * 64}.txt", f".{'a' * 64}.tmp", "." + "b" * 64}
+    for name in others:
+        (copies.folder / name).write_bytes(bytes(3000))
+        os.utime(copies.folder / name, (1, 1))
+    for number in range(5):
+        put(copies, number)
+    assert others < files(copies) and len(files(copies)) == len(others) + 3
+
+
 def test_what_a_killed_process_left_is_removed_and_fetched_again(copies):
     name, data = made(0)
     script = f"""
@@ -290,6 +301,18 @@ def test_a_copy_that_the_disk_damaged_is_read_anew(stored, caplog):
     place(f"{stored.url}/000001.tar").unlink()
     with pytest.raises(DataError, match=r"000001\.tar: cannot be read"):
         keys(ShardSet(stored.url))
+
+
+def test_a_copy_that_cannot_be_read_is_read_from_the_store(stored, tmp_path):
+    """As on a failing disk, or a network file system on which another machine has removed it."""
+    expected = keys(stored)
+    stored.ahead([0])
+    wait_for(stored._files.copies, stored.manifest.shards[:1])
+    assert stored.raw(0).image == expected[0][1]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    os.dup2(folder, stored._files._open["000000.tar"].number)  # reads fail from now on: it is a folder
+    os.close(folder)
+    assert keys(stored) == expected
 
 
 def test_what_fails_in_the_background_is_raised_by_who_needs_it(stored, caplog):

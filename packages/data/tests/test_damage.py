@@ -3,6 +3,7 @@
 Each case goes through `verify` and through reading every sample; both must refuse it, with a DataError and nothing else.
 """
 
+import functools
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ import pytest
 
 from semiseg.data import DataError, Manifest, ShardEntry, ShardSet, shard, verify
 from semiseg.data.headers import BLOCK, RECORD, header, padded
-from semiseg.data.index import pack
+from semiseg.data.index import Index, pack
 from semiseg.data.manifest import sha256, shard_content
 
 PARTS = 4  # of the exhaustive tests, for pytest-xdist
@@ -84,7 +85,9 @@ def count_refused(
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("cut", [False, True], ids=["flip", "cut"])
-def test_every_byte_of_a_tar(small, tmp_path, part, cut):
+def test_every_byte_of_a_tar(small, tmp_path, monkeypatch, part, cut):
+    # The index is whole and its sha256 taken every time; parsing the same bytes is half of the time.
+    monkeypatch.setattr("semiseg.data.index.Index", functools.cache(Index))
     folder = Path(shutil.copytree(small, tmp_path / "pictures" / "train"))
     stored = ShardSet(folder)
     assert len(list(stored)) == 2  # the file is open, the index read: what is left is to see the tar
@@ -199,9 +202,10 @@ def test_sets_that_were_never_right(make, encoded):
             "'a' has members image, meta; expected",
         ),
         "members in another order": (dict(reversed(files("a").items())), "000000"),
+        "a key that leads elsewhere": (files("../a"), "lists a sample of the key '../a', which none may have"),
     }
     for name, (sample, told) in wrong.items():
-        folder = make([[("a", sample)]])
+        folder = make([[("../a" if "elsewhere" in name else "a", sample)]])
         with pytest.raises(DataError, match=told):
             read(folder)
         assert not verify(folder).ok, name
@@ -213,6 +217,22 @@ def test_sets_that_were_never_right(make, encoded):
     assert any("another sample of this key is in 000000.tar" in str(problem) for problem in verify(apart).problems)
     read(apart)  # reading one shard does not look at the keys of others: `verify` alone sees this
     print(f"{len(wrong) + 1} sets that were never right, each refused twice; a key in two shards, by verify")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"name": "../000000"}, {"name": "/etc/x"}, {"sha256": "/home/x"}, {"index_sha256": "../x"}]
+)
+def test_a_manifest_leads_nowhere_else(small, changed):
+    """Its names become paths, and its sha256 names of copies in the cache, which are removed where they are not whole."""
+    manifest = Manifest.from_json((small / MANIFEST).read_text())
+    (entry,) = manifest.shards
+    with pytest.raises(ValueError, match="none that a writer gives"):
+        replace(entry, **changed)
+    text = manifest.to_json()
+    for name, value in changed.items():
+        text = text.replace(f'"{name}": "{getattr(entry, name)}"', f'"{name}": "{value}"')
+    with pytest.raises(DataError, match=r"damaged manifest .*none that a writer gives"):
+        Manifest.from_json(text)
 
 
 def test_members_that_miss_double_or_lie_apart(small, tmp_path):

@@ -155,6 +155,27 @@ def await_end_of_group(group: int) -> None:
     pytest.fail("processes outlived the writer that was killed")
 
 
+def test_a_process_that_hangs_goes_when_another_fails(tmp_path):
+    """As in a request to a network that is dead: nobody waits for it, not after Ctrl-C either."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+            import time
+            from semiseg.data import DataError, parallel
+
+            def work(hangs, tick):
+                time.sleep(600 if hangs else 0.3)
+                raise DataError("the fault of the other")
+
+            if __name__ == "__main__":
+                parallel._GRACE_S = 0.2
+                parallel.run_all(work, [True, False], workers=2, samples=2, progress=lambda *now: None)
+        """)
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines()[-1] == "semiseg.data.errors.DataError: the fault of the other"
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_one_error_and_continues_when_there_is_room(adapt, draw, small_disk, tmp_path, workers):
     adapter = adapt(draw(24, height=100, width=150))  # about 1.1 MB

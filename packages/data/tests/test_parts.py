@@ -1,6 +1,7 @@
 """A set written in parts, by functions, by real processes, on an object store: the bytes of a single writer, or a refusal."""
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import pickle
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,9 @@ import pytest
 
 from semiseg.data import DataError, ShardSet, merge, shard, shard_part, verify
 from semiseg.data.layout import part_numbers
+from semiseg.data.lock import held
 from semiseg.data.parts import parse_part
+from semiseg.data.storage import atomic
 
 SIZE = "2KB"  # of shards: two samples each
 
@@ -123,6 +127,8 @@ def test_any_number_of_parts_in_any_order_gives_the_bytes_of_one_writer(adapt, d
     assert sum((entries[number] for number in range(1, count + 1)), ()) == whole.shards
     sizes = [len(each) for each in entries.values()]
     assert max(sizes) - min(sizes) <= 1
+    (problem,) = verify(tmp_path / "parts" / "pictures" / "train").problems
+    assert "parts of it are written" in problem.what and "semiseg data merge" in problem.remedy
     with pytest.raises(DataError, match=r"parts of it are written .*commit them with: semiseg data merge"):
         ShardSet(tmp_path / "parts" / "pictures" / "train")
     assert merge(tmp_path / "parts" / "pictures" / "train") == whole
@@ -167,6 +173,29 @@ def test_parts_of_several_counts_may_be_mixed(adapt, draw, tmp_path):
     shard_part(adapter, "train", tmp_path, part=(2, 3), size=SIZE)
     merge(folder)
     assert verify(folder).ok
+
+
+def test_a_part_spares_the_temp_files_of_writers_at_work(adapt, draw, tmp_path):
+    """Parts of several counts overlap: 2/3 may begin while 1/1 is writing."""
+    adapter, folder = adapt(draw(12)), tmp_path / "pictures" / "train"
+    folder.mkdir(parents=True)
+    (folder / ".000002.tar.1-killed.tmp").write_bytes(b"half")
+    with atomic(folder / "000002.tar") as file:
+        file.write(b"at work")
+        shard_part(adapter, "train", tmp_path, part=(2, 3), size=SIZE)
+        assert [path.name[:11] for path in folder.glob(".*.tmp")] == [".000002.tar"]
+    assert (folder / "000002.tar").read_bytes() == b"at work"
+
+
+def test_of_many_parts_a_few_plans_are_read(adapt, draw, tmp_path, monkeypatch):
+    adapter = adapt(draw(40))
+    for number in range(1, 20):
+        shard_part(adapter, "train", tmp_path, part=(number, 20), size=SIZE)
+    read: list[str] = []
+    plain = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self.name) or plain(self))
+    shard_part(adapter, "train", tmp_path, part=(20, 20), size=SIZE)
+    assert len([name for name in read if name.startswith("plan.")]) <= 3 * 8
 
 
 @pytest.mark.parametrize(
@@ -253,6 +282,18 @@ def test_a_part_excludes_itself_and_whole_writers_but_no_other_part(adapt, draw,
     shard_part(adapter, "train", tmp_path, part=(1, 2), size=SIZE, progress=meanwhile)
     assert met
     merge(tmp_path / "pictures" / "train")
+
+
+def test_a_merge_waits_for_a_part_at_work_and_says_so(adapt, draw, tmp_path, caplog):
+    adapter, folder = adapt(draw(12)), tmp_path / "pictures" / "train"
+    shard_part(adapter, "train", tmp_path, part=(1, 1), size=SIZE)
+    with ThreadPoolExecutor() as pool, caplog.at_level(logging.WARNING, "semiseg.data"):
+        with held(folder, told="", shared=True):  # as a part does
+            merging = pool.submit(merge, folder)
+            while not caplog.records:
+                time.sleep(0.005)
+            assert "it is being written; waiting for it to end" in caplog.text and not merging.done()
+        assert merging.result(60).samples == 12
 
 
 def test_a_whole_writer_completes_what_parts_began(adapt, draw, tmp_path):

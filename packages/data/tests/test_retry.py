@@ -70,6 +70,12 @@ FINAL = [
     (lambda: connection("NoCredentialsError"), DataError, "set AWS_ACCESS_KEY_ID"),
     (lambda: answer("PermanentRedirect", 301), DataError, "check the URL, the region"),
     (lambda: answer("InvalidArgument", 400), DataError, "check the URL"),
+    (
+        lambda: connection("ParamValidationError", report="Invalid bucket name"),
+        DataError,
+        "check the URL and the settings",
+    ),
+    (lambda: ValueError("Invalid endpoint: localhost:9000"), DataError, "check the URL and the settings"),
     (lambda: DataError("as it is"), DataError, "^as it is$"),
     (lambda: TypeError("a defect"), TypeError, "a defect"),
 ]

@@ -1,6 +1,7 @@
 """Folders behind URLs: ranges, names, secrets, servers that do not do what is asked."""
 
 import io
+import logging
 import os
 import pickle
 import sys
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from semiseg.data import DataError, ShardSet, shard, verify
-from semiseg.data.cache import hold
+from semiseg.data.lock import hold
 from semiseg.data.storage import PART, Storage, atomic, place
 
 
@@ -110,13 +111,25 @@ def test_shards_are_written_to_a_url(adapt, draw, memory, tmp_path):
     assert verify(remote.url).ok
 
 
-@pytest.mark.parametrize("url", ["s3://KEY:hush@bucket/x", "https://user:hush@host/x", "gs://hush@bucket"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://KEY:hush@bucket/x",
+        "s3://KEY:hu/hush@bucket/x",  # half of all AWS secrets hold a "/"
+        "https://user:hush@host:8080/x",
+        "gs://hush@bucket",
+    ],
+)
 def test_secrets_in_urls_are_refused_and_not_repeated(url):
     for action in (Storage, ShardSet):
         with pytest.raises(DataError, match=r"must not hold credentials.*AWS_ACCESS_KEY_ID") as caught:
             action(url)
         assert "hush" not in str(caught.value) and "KEY:" not in str(caught.value)
     Storage("hf://datasets/somebody/shards@main/voc/train")  # a revision is no secret
+    Storage("http://host:8080/mail@home/x")
+    with pytest.raises(DataError, match=r"https://host/x\?\.\.\.: a signed URL is of one file") as caught:
+        Storage("https://host/x?signature=hush")
+    assert "hush" not in str(caught.value)
 
 
 def test_what_cannot_be_opened_says_why(monkeypatch):
@@ -154,6 +167,13 @@ class Ranged(Plain):
         return io.BytesIO(part)
 
 
+class Unlisted(Ranged):
+    """One that shows no folders."""
+
+    def list_directory(self, path):
+        self.send_error(403)
+
+
 @contextmanager
 def web(folder: Path, kind: type[Plain]) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder))) as server:
@@ -162,7 +182,7 @@ def web(folder: Path, kind: type[Plain]) -> Iterator[str]:
         server.shutdown()
 
 
-def test_shards_are_read_from_a_web_server(adapt, draw, tmp_path, monkeypatch):
+def test_shards_are_read_from_a_web_server(adapt, draw, tmp_path, monkeypatch, caplog):
     pytest.importorskip("aiohttp")
     monkeypatch.setenv("SEMISEG_CACHE", "off")
     shard(adapt(draw(9)), "train", tmp_path, size="3KB")
@@ -174,6 +194,10 @@ def test_shards_are_read_from_a_web_server(adapt, draw, tmp_path, monkeypatch):
             assert ours.image.tobytes() == theirs.image.tobytes()
         with pytest.raises(DataError, match="no shards at http"):
             ShardSet(f"{url}/pictures/val")
+        assert verify(f"{url}/pictures/train").ok
+    with web(tmp_path, Unlisted) as url, caplog.at_level(logging.WARNING, "semiseg.data"):
+        assert verify(f"{url}/pictures/train").ok
+    assert "pictures/train cannot be listed, so files that don't belong are not looked for" in caplog.text
     with (
         web(tmp_path, Plain) as url,
         pytest.raises(DataError, match=r"it ignores ranges; serve the folder by a server"),

@@ -59,10 +59,12 @@ class Cached:
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes start..stop of a file; fewer where the file ends before `stop`."""
-        copy = self._copy(name)
-        return (
-            self.storage.read_range(name, start, stop) if copy is None else os.pread(copy.number, stop - start, start)
-        )
+        if (copy := self._copy(name)) is not None:
+            try:
+                return os.pread(copy.number, stop - start, start)
+            except OSError:  # a disk that fails; a network file system on which another machine has removed it
+                self.forget(name)
+        return self.storage.read_range(name, start, stop)
 
     def forget(self, name: str) -> bool:
         """Drop the copy of a file that was just read from it, since this disk has damaged it; whether there was one."""

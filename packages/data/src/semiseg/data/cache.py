@@ -11,6 +11,7 @@ that they have open, and the oldest of the others go when room is needed; locks 
 import hashlib
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -19,16 +20,13 @@ from pathlib import Path
 from typing import Literal
 
 from semiseg.data.errors import DataError
+from semiseg.data.lock import hold, remove_unheld
 from semiseg.data.storage import PART, Descriptor
-
-try:
-    import fcntl
-except ImportError:  # Windows: a file may be fetched twice, and open ones cannot be deleted there anyway
-    fcntl = None
 
 FOLDER, SIZE = "SEMISEG_CACHE", "SEMISEG_CACHE_SIZE"  # of the environment
 DEFAULT_SIZE = "50GB"
 _SPARE = 0.05  # of the disk that copies never take
+_OWN = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\.\d+\.tmp")  # names of files that are ours to remove
 
 log = logging.getLogger("semiseg.data")
 
@@ -143,8 +141,10 @@ class Cache:
         """
         files: list[tuple[float, int, Path]] = []
         for path in self.folder.iterdir():
+            if not _OWN.fullmatch(path.name):
+                continue  # somebody's folder, of somebody's files
             with suppress(OSError):
-                if path.is_file() and not (path.name.startswith(".") and remove_unheld(path)):
+                if not (path.name.startswith(".") and remove_unheld(path)):
                     found = path.stat()
                     files.append((found.st_mtime, found.st_size, path))
         disk = shutil.disk_usage(self.folder)
@@ -164,36 +164,6 @@ class Cache:
             yield hold(lock, shared=False, wait=wait)
         finally:
             os.close(lock)
-
-
-def remove_unheld(path: Path) -> bool:
-    """Remove a file unless somebody holds it; whether it is gone."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return True
-    try:
-        if not hold(file, shared=False):
-            return False
-        path.unlink(missing_ok=True)
-    except PermissionError:  # Windows, of an open file
-        return False
-    finally:
-        os.close(file)
-    return True
-
-
-def hold(file: int, *, shared: bool, wait: bool = False) -> bool:
-    """Lock an open file; whether it is ours. File systems without locks give every one."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def _users_folder() -> Path:

@@ -10,27 +10,15 @@ from typing import Any
 from semiseg.data.advice import PART_PLAN
 from semiseg.data.errors import DataError
 from semiseg.data.layout import Layout, part_numbers, part_plan
+from semiseg.data.lock import remove_unheld
 from semiseg.data.manifest import MANIFEST, PLAN, Manifest, canonical
 from semiseg.data.storage import atomic, stale
 
 _SOURCE = {"listing", "samples", "shards"}  # of a plan: what follows from the publisher's files
 _SHARD = re.compile(r"\d{6,}\.(tar|index\.parquet)")
 _PLAN = re.compile(rf"plan\.json|{PART_PLAN}")
-_FIELDS = frozenset(
-    (
-        "format",
-        "dataset",
-        "version",
-        "split",
-        "raw_space",
-        "raw_ids",
-        "labeled",
-        "image",
-        "settings",
-        "samples",
-        "listing",
-    )
-) | {"shards"}
+_FIELDS = _SOURCE | {"format", "dataset", "version", "split", "raw_space", "raw_ids", "labeled", "image", "settings"}
+_LOOKED_AT = 8  # plans of other parts, before one begins: a thousand parts must not read a thousand plans each
 _WORDS = {"listing": "keys, sizes, tags and meta of the source's samples"}
 
 
@@ -73,22 +61,20 @@ def begin_part(folder: Path, layout: Layout, part: tuple[int, int]) -> None:
             file.write(layout.plan)
 
 
-def plans(folder: Path) -> dict[str, dict[str, Any]]:
-    """What plan.json and the plans of parts say, by their names; DataError where one can't be read."""
+def plans(folder: Path, most: int | None = None) -> dict[str, dict[str, Any]]:
+    """What plan.json and the plans of parts, or `most` of them, say, by their names; DataError where one can't be read."""
     found: dict[str, dict[str, Any]] = {}
     parsed: dict[bytes, dict[str, Any]] = {}  # those of parts are the same, and large where there are many shards
-    for path in sorted(folder.glob("plan*.json"), key=lambda path: path.name):
-        if _PLAN.fullmatch(path.name):
-            with suppress(FileNotFoundError):  # a merge has just removed it
-                data = path.read_bytes()
-                try:
-                    plan = found[path.name] = parsed.setdefault(data, parsed.get(data) or dict(json.loads(data)))
-                    if missing := _FIELDS - plan.keys():
-                        raise ValueError(f"it has no {min(missing)}")
-                except (ValueError, TypeError) as error:
-                    raise DataError(
-                        f"{path}: the plan can't be read ({error}); delete it and write it again"
-                    ) from error
+    there = [path for path in folder.glob("plan*.json") if _PLAN.fullmatch(path.name)]
+    for path in sorted(there, key=lambda path: (path.name != PLAN, path.name))[:most]:
+        with suppress(FileNotFoundError):  # a merge has just removed it
+            data = path.read_bytes()
+            try:
+                plan = found[path.name] = parsed.setdefault(data, parsed.get(data) or dict(json.loads(data)))
+                if missing := _FIELDS - plan.keys():
+                    raise ValueError(f"it has no {min(missing)}")
+            except (ValueError, TypeError) as error:
+                raise DataError(f"{path}: the plan can't be read ({error}); delete it and write it again") from error
     return found
 
 
@@ -106,10 +92,10 @@ def clear(folder: Path) -> None:
 
 
 def remove_stale(folder: Path, shards: Collection[str] | None = None) -> None:
-    """Remove the temp files that a killed writer left: of all, or of some shards alone."""
+    """Remove the temp files that killed writers left, of all shards or of some; those of a writer at work are held."""
     for path in stale(folder):
         if shards is None or path.name.split(".")[1] in shards:
-            path.unlink(missing_ok=True)
+            remove_unheld(path)
 
 
 def give_up(folder: Path, upto: Path) -> None:
@@ -172,7 +158,9 @@ def _found(folder: Path) -> tuple[Manifest | None, dict[str, dict[str, Any]]]:
             manifest = Manifest.from_json(text, str(folder / MANIFEST))
             return manifest, {MANIFEST: _described(manifest)}
         tars = {path.name.removesuffix(".tar") for path in folder.glob("*.tar")}
-        return None, {name: plan for name, plan in plans(folder).items() if tars & _planned(name, plan)} if tars else {}
+        return None, {
+            name: plan for name, plan in plans(folder, _LOOKED_AT).items() if tars & _planned(name, plan)
+        } if tars else {}
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be read ({error.strerror or error}); change its permissions, or name another folder (--to)"

@@ -1,7 +1,9 @@
 """What a user is told when something is wrong: one exception, one message, no traceback."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SemisegError(Exception):
@@ -18,3 +20,20 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ";"
     return f"unknown {kind} '{name}'{guess} known: {', '.join(names) or 'none'}"
+
+
+def unwritable(error: OSError, path: Path) -> DataError:
+    """What to tell of a failed write."""
+    remedies = {
+        errno.ENOSPC: "the disk is full; free some space or name another folder, then run the same command again",
+        errno.EDQUOT: "your disk quota is used up; free some space, then run the same command again",
+        errno.ENOENT: "the folder does not exist; create it, or name another",
+        errno.EROFS: "the file system is read-only; name another folder",
+        errno.EACCES: "no permission to write there; name another folder or change its owner",
+        errno.EPERM: "no permission to write there; name another folder or change its owner",
+        errno.ENOTDIR: "a part of the path is a file, not a folder; name another folder",
+        errno.EEXIST: "a file is in the place of the folder; name another folder",
+        errno.EFBIG: "the file is larger than the file system allows; ask for smaller shards",
+    }
+    remedy = remedies.get(error.errno or 0, "check the folder and the disk, then run the same command again")
+    return DataError(f"{path}: cannot be written ({error.strerror or error}): {remedy}")

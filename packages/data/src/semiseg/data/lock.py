@@ -4,43 +4,73 @@ Object stores and some network file systems have no locks. Nothing relies on one
 the same work write the same bytes. A lock turns wasted work into one clear error.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from semiseg.data.errors import DataError
-from semiseg.data.storage import unwritable
+from semiseg.data.errors import DataError, unwritable
+
+try:
+    import fcntl
+except ImportError:  # Windows: a file may be written or fetched twice, and open ones cannot be deleted there anyway
+    fcntl = None
+
+log = logging.getLogger("semiseg.data")
 
 
 @contextmanager
 def held(path: Path, *, told: str, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold `path`, alone or with others that share it; where somebody has it, wait, or raise DataError with `told`."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
+    if fcntl is None or not isinstance(path, Path):  # an object store
         yield
         return
-    if not isinstance(path, Path):  # an object store
-        yield
-        return
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise unwritable(error, path) from error
     try:
-        try:
-            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"{path}: {told}; wait for it to end") from error
-        except OSError:
-            pass  # a network file system without locks
+        if not hold(descriptor, shared=shared):
+            if not wait:
+                raise DataError(f"{path}: {told}; wait for it to end")
+            log.warning("%s: %s; waiting for it to end", path, told)
+            hold(descriptor, shared=shared, wait=True)
         yield
     finally:
         os.close(descriptor)
 
 
 def only_writer(folder: Path) -> AbstractContextManager[None]:
-    """Hold a set's folder against a second writer, which would take our temp files for leftovers."""
+    """Hold a set's folder against a second writer."""
     return held(folder, told="another process is writing here")
+
+
+def hold(file: int, *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file until it is closed; whether it is ours. File systems without locks give every one."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def remove_unheld(path: Path) -> bool:
+    """Remove a file unless somebody holds it; whether it is gone."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        if not hold(file):
+            return False
+        path.unlink(missing_ok=True)
+    except PermissionError:  # Windows, of an open file
+        return False
+    finally:
+        os.close(file)
+    return True

@@ -39,6 +39,11 @@ class ShardEntry:
     index_sha256: str
     content: str
 
+    def __post_init__(self) -> None:
+        # They become names of files, here and in the cache: none may lead elsewhere.
+        if not (self.name.isdigit() and self.sha256.isalnum() and self.index_sha256.isalnum()):
+            raise ValueError(f"shard {self.name!r} or a sha256 of it is none that a writer gives")
+
     @property
     def tar(self) -> str:
         return f"{self.name}.tar"

@@ -132,7 +132,8 @@ def _say(folder: Path, plan: Mapping[str, Any], planned: Mapping[str, Any], faul
             begun = "" if part in known else " (it was never begun, or has failed)"
             if broken:
                 lines.append(f"  part {part[0]}/{count}{begun}: {_named(broken)}: {command} --part {part[0]}/{count}")
-    return f"{folder}: {total - len(faults)} of {total} shards are whole, nothing is committed\n" + "\n".join(lines)
+    whole = f"{total - len(faults)} of {total} shards are whole, nothing is committed"
+    return f"{folder}: {whole} (ROOT and options, where the other parts had them, are to be added)\n" + "\n".join(lines)
 
 
 def _named(faults: Mapping[int, str]) -> str:

@@ -17,6 +17,7 @@ from semiseg.data.shard import Job, Progress, Tick, finish_shard
 
 _SAMPLES, _BYTES, _STOP = range(3)  # of the shared counters
 _POLL_S = 0.2
+_GRACE_S = 5.0  # to end by itself: a worker that was told to stop goes after one to two of these
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -46,9 +47,10 @@ def run_all(
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([*preload, "pyarrow.parquet", __name__])
     shared = context.Array("q", 3)
+    counters = shared.get_obj()  # without the lock, which a worker that was killed may hold for good
     workers = min(workers, len(items))
     futures: list[Future[_Result]] = []
-    with ProcessPoolExecutor(workers, context, _begin, (shared, dict(os.environ))) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (shared, dict(os.environ), _GRACE_S)) as pool:
         try:
             pending: set[Future[_Result]] = set()
             while pending or len(futures) < len(items):
@@ -56,11 +58,11 @@ def run_all(
                     futures.append(pool.submit(_run, work, _packed(items[len(futures)])))
                     pending.add(futures[-1])
                 done, pending = wait(pending, _POLL_S, FIRST_COMPLETED)
-                progress(shared[_SAMPLES], samples, shared[_BYTES])
+                progress(counters[_SAMPLES], samples, counters[_BYTES])
                 for future in done:
                     future.result()
         except BaseException as error:
-            shared[_STOP] = 1
+            counters[_STOP] = 1
             pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise _died() from error
@@ -88,7 +90,7 @@ class _Stopped(Exception):
 _counters: Any = None
 
 
-def _begin(counters: Any, environment: dict[str, str]) -> None:
+def _begin(counters: Any, environment: dict[str, str], grace_s: float) -> None:
     """Prepare a worker: the terminal's Ctrl-C is the parent's business, and a worker does not outlive its parent.
 
     A fork server keeps the environment in which it was started: credentials may have been set since.
@@ -100,11 +102,15 @@ def _begin(counters: Any, environment: dict[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_follow, args=(parent.sentinel, grace_s), daemon=True).start()
 
 
-def _follow(sentinel: int) -> None:
-    wait_for([sentinel])
+def _follow(sentinel: int, grace_s: float) -> None:
+    """Wait for the parent's end, or for that of its patience: this process may hang in a request to a dead network."""
+    while not wait_for([sentinel], grace_s):
+        if _counters.get_obj()[_STOP]:
+            wait_for([sentinel], grace_s)
+            break
     os._exit(1)
 
 
@@ -113,7 +119,7 @@ def _run(work: Callable[[Any, Tick], _Result], packed: bytes) -> _Result:
 
 
 def _tick(samples: int, size: int) -> None:
-    if _counters[_STOP]:
+    if _counters.get_obj()[_STOP]:
         raise _Stopped
     with _counters.get_lock():
         _counters[_SAMPLES] += samples

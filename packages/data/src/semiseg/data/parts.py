@@ -12,12 +12,12 @@ import re
 
 from semiseg.data.adapter import Adapter
 from semiseg.data.earlier import begin_part, give_up_part, remove_stale
-from semiseg.data.errors import DataError
+from semiseg.data.errors import DataError, unwritable
 from semiseg.data.layout import Layout, lay_out, part_numbers, part_plan
 from semiseg.data.lock import held
 from semiseg.data.manifest import ShardEntry
 from semiseg.data.shard import Progress, complete, finish, jobs
-from semiseg.data.storage import place, unwritable
+from semiseg.data.storage import place
 
 
 def shard_part(

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
 
-from semiseg.data.cache import hold, remove_unheld
+from semiseg.data.errors import unwritable
+from semiseg.data.lock import hold, remove_unheld
 from semiseg.data.remote import check_url
-from semiseg.data.storage import PART, Storage, unwritable
+from semiseg.data.storage import PART, Storage
 
 
 class RemotePath:
@@ -65,7 +66,7 @@ class RemotePath:
         """A local temp file to write, which is uploaded under this name when all is written, or else thrown away."""
         _sweep()
         with tempfile.NamedTemporaryFile(prefix=_TEMP) as file:
-            hold(file.fileno(), shared=False)
+            hold(file.fileno())
             try:
                 yield cast(BinaryIO, file)
                 file.flush()
@@ -74,8 +75,8 @@ class RemotePath:
             self._storage.put(Path(file.name), self.name)
 
     def unlink(self, missing_ok: bool = False) -> None:
-        if not missing_ok or self.exists():  # most stores delete what is not there without a word
-            self._storage.delete(self.name)
+        """Remove the file; one that is missing is no error, as most stores have it."""
+        self._storage.delete(self.name)
 
     def iterdir(self) -> Iterator["RemotePath"]:
         return (self / name for name in Storage(self.url).names())

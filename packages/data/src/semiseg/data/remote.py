@@ -13,6 +13,8 @@ REQUEST_S = 300.0  # for a whole answer, however slowly it drips; requests are o
 UPLOAD_BYTES_S = 100_000  # the slowest upload that is waited for
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf", "http": "http", "https": "http"}
+# user@ or user:secret@ before the host; a secret may hold a "/", a port is followed by one.
+_SECRET = re.compile(r"[^/@]*@|(?!arn:)[^/@:]*:(?!\d+(/|$))[^@]*@")
 
 
 class Remote:
@@ -39,10 +41,15 @@ def check_url(url: str) -> None:
             f"{_hidden(url)}: chains of file systems are not read; shards have a cache of their own (SEMISEG_CACHE), "
             f"so write {scheme.rsplit('::', 1)[-1]}://..."
         )
-    if rest and "@" in rest.split("/", 1)[0]:
+    if _SECRET.match(rest):
         raise DataError(
             f"{_hidden(url)}: a URL must not hold credentials, since it is logged and kept; take them out (the part before "
             "'@') and set them in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    if scheme in ("http", "https") and "?" in rest:
+        raise DataError(
+            f"{url.partition('?')[0]}?...: a signed URL is of one file, and holds a secret; give the folder's own URL, or read "
+            "an object store by its scheme (s3://, gs://), with the credentials in the environment"
         )
 
 
@@ -106,4 +113,4 @@ def _options(protocol: str) -> dict[str, Any]:
 
 
 def _hidden(url: str) -> str:
-    return re.sub(r"://[^@/]*@", "://***@", url)
+    return re.sub(r"://.*@", "://***@", url)

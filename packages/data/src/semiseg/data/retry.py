@@ -120,6 +120,8 @@ def _verdict(where: str, error: Exception) -> Exception | None:
         return FileNotFoundError(errno.ENOENT, "no such file", where)
     if found is not None and 300 <= found < 500 and found not in _PASSING_STATUS:
         return DataError(f"{where}: the server refuses the request ({reason}); check the URL, the region, the endpoint")
+    if not _passes(error) and ({"BotoCoreError", "ValueError"} & _names(error)):
+        return DataError(f"{where}: cannot be asked for ({reason}); check the URL and the settings in the environment")
     return None
 
 
@@ -131,8 +133,12 @@ def _absent(error: BaseException) -> bool:
 
 
 def _passes(error: BaseException) -> bool:
-    names = {each.__name__ for each in type(error).__mro__}
-    return isinstance(error, OSError | EOFError) or bool(names & _PASSING)
+    return isinstance(error, OSError | EOFError) or bool(_names(error) & _PASSING)
+
+
+def _names(error: BaseException) -> set[str]:
+    """Of its class and all that this is derived from."""
+    return {each.__name__ for each in type(error).__mro__}
 
 
 def _code(error: BaseException) -> str | None:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from semiseg.data.adapter import Adapter, RawSample
 from semiseg.data.earlier import begin, check_folder, clear, give_up, leftovers
 from semiseg.data.encode import Contents, Encoded, crc32, encode
-from semiseg.data.errors import DataError
+from semiseg.data.errors import DataError, unwritable
 from semiseg.data.headers import header, padded, tar_format
 from semiseg.data.index import Index, pack
 from semiseg.data.layout import Layout, lay_out, shard_name
 from semiseg.data.lock import only_writer
 from semiseg.data.manifest import MANIFEST, Manifest, ShardEntry, sha256, shard_content
-from semiseg.data.storage import atomic, place, unwritable
+from semiseg.data.storage import atomic, place
 
 if TYPE_CHECKING:
     from webdataset.writer import TarWriter

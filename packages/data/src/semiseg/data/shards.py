@@ -233,7 +233,9 @@ def read_manifest(storage: Storage) -> Manifest:
         pass
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"
-        raise DataError(f"{storage.where(MANIFEST)}: {what}; give the folder of one split, that you may read") from error
+        raise DataError(
+            f"{storage.where(MANIFEST)}: {what}; give the folder of one split, that you may read"
+        ) from error
     raise DataError(absent(storage))
 
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from semiseg.data.errors import DataError
+from semiseg.data.errors import DataError, unwritable
+from semiseg.data.lock import hold
 from semiseg.data.remote import REQUEST_S, UPLOAD_BYTES_S, Remote, check_url, timed
 from semiseg.data.retry import ShortRead, persist, status
 
@@ -106,9 +107,10 @@ class Storage:
         persist(self.where(name), ask)
 
     def delete(self, name: str) -> None:
-        """Remove a remote file."""
+        """Remove a remote file, if it is there: a first attempt may have removed it without an answer."""
         system, root = self._remote.open()
-        persist(self.where(name), lambda: system.rm_file(f"{root}/{name}", **timed(system)))
+        with suppress(FileNotFoundError):
+            persist(self.where(name), lambda: system.rm_file(f"{root}/{name}", **timed(system)))
 
     def forget(self, name: str) -> bool:
         """Whether a copy was dropped that was not the file itself: never here, see `ahead.Cached`."""
@@ -221,6 +223,7 @@ def atomic(path: "Path | RemotePath") -> Iterator[BinaryIO]:
     )  # containers share process numbers
     try:
         with temp.open("wb") as file:
+            hold(file.fileno())  # no leftover, to `earlier.remove_stale` of another process
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -236,9 +239,9 @@ def atomic(path: "Path | RemotePath") -> Iterator[BinaryIO]:
 TEMP = ".tmp"
 
 
-def stale(folder: Path) -> Iterator[Path]:
-    """Temp files: of a writer that is at work, or was killed."""
-    return folder.glob(f".*{TEMP}")
+def stale(folder: "Path | RemotePath") -> Iterator[Path]:
+    """Temp files: of a writer that is at work, or was killed. None on object stores."""
+    return folder.glob(f".*{TEMP}") if isinstance(folder, Path) else iter(())
 
 
 def check_place(folder: "Path | RemotePath") -> None:
@@ -249,23 +252,6 @@ def check_place(folder: "Path | RemotePath") -> None:
     if there is not None and not there.is_dir():
         code = errno.EEXIST if there == folder else errno.ENOTDIR
         raise unwritable(OSError(code, os.strerror(code)), folder)
-
-
-def unwritable(error: OSError, path: Path) -> DataError:
-    """What to tell of a failed write."""
-    remedies = {
-        errno.ENOSPC: "the disk is full; free some space or name another folder, then run the same command again",
-        errno.EDQUOT: "your disk quota is used up; free some space, then run the same command again",
-        errno.ENOENT: "the folder does not exist; create it, or name another",
-        errno.EROFS: "the file system is read-only; name another folder",
-        errno.EACCES: "no permission to write there; name another folder or change its owner",
-        errno.EPERM: "no permission to write there; name another folder or change its owner",
-        errno.ENOTDIR: "a part of the path is a file, not a folder; name another folder",
-        errno.EEXIST: "a file is in the place of the folder; name another folder",
-        errno.EFBIG: "the file is larger than the file system allows; ask for smaller shards",
-    }
-    remedy = remedies.get(error.errno or 0, "check the folder and the disk, then run the same command again")
-    return DataError(f"{path}: cannot be written ({error.strerror or error}): {remedy}")
 
 
 def _sync_folder(folder: Path) -> None:

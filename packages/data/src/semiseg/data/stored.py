@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from semiseg.data.adapter import KEY
 from semiseg.data.headers import BLOCK, END, RECORD, header, padded, tar_format
 from semiseg.data.manifest import Manifest, ShardEntry
 
@@ -84,6 +85,8 @@ def index_fault(index: "Index", entry: ShardEntry, manifest: Manifest) -> str | 
     expected = tuple(extension.split(".")[0] for extension in manifest.members)
     end = last = 0
     for row, (key, places) in enumerate(zip(index.keys, index.places, strict=True)):
+        if not KEY.fullmatch(key):
+            return f"lists a sample of the key {key!r}, which none may have"
         if (found := tuple(place[0] for place in places)) != expected:
             return f"'{key}' has members {', '.join(found)}; expected {', '.join(expected)}"
         if not all(0 < size <= entry.bytes for _, _, size, _ in places):

@@ -4,6 +4,7 @@ Nothing is raised for damage: all of it is collected, each problem with its plac
 """
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -17,9 +18,12 @@ from semiseg.data.earlier import part_of
 from semiseg.data.errors import DataError
 from semiseg.data.index import Index, read_index
 from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, shard_content
+from semiseg.data.retry import say
 from semiseg.data.shards import read_manifest
 from semiseg.data.storage import TEMP, Storage
 from semiseg.data.stored import extent, faults
+
+log = logging.getLogger("semiseg.data")
 
 _CHUNK = 1 << 24  # bytes of a read
 
@@ -81,10 +85,7 @@ def verify(
     try:
         manifest = read_manifest(storage)
     except DataError as error:
-        told = str(error).removeprefix(f"{storage.where(MANIFEST)}: ")
-        cut = storage.exists(PLAN) and not storage.exists(MANIFEST)
-        advice = told.partition("; ")[2] if cut else "write the shards again"
-        told = told.partition("; ")[0] if cut else told
+        told, _, advice = str(error).removeprefix(f"{storage.where(MANIFEST)}: ").partition("; ")
         return Report(str(url), share, problems=[Problem(shard=MANIFEST, what=told, remedy=advice)])
     jobs = [_Job(str(url), replace(manifest, shards=(entry,))) for entry in manifest.shards[part - 1 :: of]]
     found = _prove_all(jobs, workers, progress or (lambda done, total, size: None))
@@ -111,7 +112,12 @@ def _parse_share(share: str) -> tuple[int, int]:
 def _strangers(storage: Storage, manifest: Manifest) -> Iterator[Problem]:
     """Files that don't belong; missing ones are found when they are read."""
     known = {MANIFEST, *(name for entry in manifest.shards for name in (entry.tar, entry.index))}
-    for name in storage.names():
+    try:
+        names = storage.names()
+    except (OSError, DataError) as error:
+        log.warning("%s cannot be listed, so files that don't belong are not looked for (%s)", storage.url, say(error))
+        return
+    for name in names:
         if name == PLAN or part_of(name) or name.endswith(TEMP):
             what = "is left over from a writing that was cut off"
             yield Problem(shard=name, what=what, remedy="run the same command again, or delete it")
