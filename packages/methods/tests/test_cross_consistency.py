@@ -146,7 +146,7 @@ def test_weak_labels_train_the_encoder_and_auxiliary_decoders_never_the_main_one
 
 
 @pytest.mark.parametrize("unlabeled", [(), (5, 6, 7)])
-@pytest.mark.parametrize("options", [{}, {"distance": "js", "confidence": 0.3, "pairwise": 0.7, "kernel": 1}])
+@pytest.mark.parametrize("options", [{}, {"distance": "js", "confidence": 0.3, "pairwise": 0.7}])
 def test_with_weak_labels_bank_and_loop_are_the_same(network, unlabeled, options):
     network.double()
     found = []
