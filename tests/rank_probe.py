@@ -8,7 +8,8 @@ import torch
 
 from semiseg.data.keyed import key64
 from semiseg.train.batches import StepData, micro_steps
-from semiseg.train.build import build_learner, build_model, build_sources
+from semiseg.train.build import build_learner, build_model
+from semiseg.train.build_sources import build_sources
 from semiseg.train.load import load
 from semiseg.train.loop import build_accelerator, reduced
 from semiseg.train.run_folder import classes_of

@@ -13,7 +13,7 @@ from semiseg.cli.main import build_app
 from semiseg.data import ShardSet, open_dataset, shard
 from semiseg.train import load, train
 from semiseg.train.batches import StepData
-from semiseg.train.build import build_sources
+from semiseg.train.build_sources import build_sources
 from semiseg.train.load import check_facts
 
 RECIPES = Path(__file__).parents[1] / "recipes"

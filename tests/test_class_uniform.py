@@ -69,7 +69,7 @@ def test_a_run_reports_the_classes_of_its_crops(recipe_file: Callable[..., Path]
         )
     assert shares[0] == shares[1]
 
-    from semiseg.train.build import build_sources
+    from semiseg.train.build_sources import build_sources
     from semiseg.train.load import load
 
     stream = build_sources(load(recipe, options), fill=(0, 0, 0)).streams["street"]["labeled"]

@@ -107,7 +107,7 @@ class Chain:
 
     def _planned(self) -> list[dict[str, list[str]]]:
         """The global batches, from the plans alone."""
-        from semiseg.train.build import build_sources
+        from semiseg.train.build_sources import build_sources
         from semiseg.train.load import load
 
         streams = build_sources(load(self.recipe, self.options), fill=(0, 0, 0)).streams["street"].values()

@@ -72,7 +72,8 @@ def test_synchronised_norm_on_two_processes_equals_one(recipe_file: Callable[...
 def test_a_domain_that_is_not_its_turn_is_not_moved(tiny: "Callable[..., Recipe]"):
     """Momentum and weight decay act on gradients of zero, not on those that are None: its decoders stay to the bit."""
     from semiseg.train.batches import StepData
-    from semiseg.train.build import build_learner, build_model, build_optimizer, build_sources
+    from semiseg.train.build import build_learner, build_model, build_optimizer
+    from semiseg.train.build_sources import build_sources
     from semiseg.train.run_folder import classes_of
 
     recipe = tiny("data.domains_per_step=one", "optimizer.weight_decay=0.1", domains=2)

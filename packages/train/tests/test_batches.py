@@ -8,7 +8,7 @@ import torch
 
 from semiseg.data import DataError, ShardSet
 from semiseg.train.batches import Batch, StepData, micro_steps, steps_from
-from semiseg.train.build import Sources, build_sources
+from semiseg.train.build_sources import Sources, build_sources
 from semiseg.train.recipe import Recipe
 
 Tiny = Callable[..., Recipe]

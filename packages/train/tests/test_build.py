@@ -8,7 +8,8 @@ import torch
 
 from semiseg.data import ClassUniformPlan
 from semiseg.methods import CrossConsistency
-from semiseg.train.build import build_learner, build_model, build_optimizer, build_sources
+from semiseg.train.build import build_learner, build_model, build_optimizer
+from semiseg.train.build_sources import build_sources
 from semiseg.train.recipe import Recipe
 from semiseg.train.run_folder import classes_of
 

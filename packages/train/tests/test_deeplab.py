@@ -9,7 +9,8 @@ import torch
 
 from semiseg.models import DeepLabV3PlusDecoder, from_pretrained
 from semiseg.train.batches import StepData
-from semiseg.train.build import ModelError, build_learner, build_model, build_sources
+from semiseg.train.build import ModelError, build_learner, build_model
+from semiseg.train.build_sources import build_sources
 from semiseg.train.load import load
 from semiseg.train.loop import train
 from semiseg.train.problems import RecipeError

@@ -13,7 +13,7 @@ import torch
 from semiseg.data import Sample, ShardSet, open_dataset, shard
 from semiseg.models import create_segmenter
 from semiseg.train.batches import StepData, steps_from
-from semiseg.train.build import build_sources
+from semiseg.train.build_sources import build_sources
 from semiseg.train.evaluate import evaluate
 from semiseg.train.recipe import Recipe
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from semiseg.methods import CrossConsistency
 from semiseg.train.batches import Batch, StepData
-from semiseg.train.build import build_learner, build_model, build_sources
+from semiseg.train.build import build_learner, build_model
+from semiseg.train.build_sources import build_sources
 from semiseg.train.learner import Learner
 from semiseg.train.load import load
 from semiseg.train.problems import RecipeError

@@ -10,7 +10,7 @@ import torch
 from semiseg.data import DataError, Plan, Pool, ShardSet
 from semiseg.train.augment import Augmentation
 from semiseg.train.batches import Batch, StepData, Stream, micro_steps, steps_from
-from semiseg.train.build import build_sources
+from semiseg.train.build_sources import build_sources
 from semiseg.train.recipe import Recipe
 
 Tiny = Callable[..., Recipe]

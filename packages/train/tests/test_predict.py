@@ -15,7 +15,7 @@ from semiseg.data import DataError, RawSpace, ShardSet, Taxonomy
 from semiseg.data.errors import SemisegError
 from semiseg.models import create_segmenter, from_pretrained, save_pretrained
 from semiseg.train import Views, evaluate, load
-from semiseg.train.build import build_sources, build_views
+from semiseg.train.build_sources import build_sources, build_views
 from semiseg.train.predict import raw_ids, with_raw_ids
 from semiseg.train.saved import views_of
 from semiseg.train.views import predict_ids

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from semiseg.models import from_pretrained
 from semiseg.train import commands
-from semiseg.train.build import build_learner, build_model, build_sources
+from semiseg.train.build import build_learner, build_model
+from semiseg.train.build_sources import build_sources
 from semiseg.train.load import RecipeError, changes, check_facts, load
 from semiseg.train.loop import train
 from semiseg.train.recipe import Recipe

@@ -36,7 +36,8 @@ class Recorder(TorchDispatchMode):
 def one_update(recipe: "Recipe") -> Callable[[int], object]:
     """`update` on real batches, everything prepared as the loop does."""
     from semiseg.train.batches import StepData
-    from semiseg.train.build import build_learner, build_model, build_optimizer, build_sources
+    from semiseg.train.build import build_learner, build_model, build_optimizer
+    from semiseg.train.build_sources import build_sources
     from semiseg.train.loop import build_accelerator
     from semiseg.train.run_folder import classes_of
     from semiseg.train.update import update

@@ -12,7 +12,8 @@ import torch
 from semiseg.data import OverlaySet, ShardSet, open_dataset, shard, write_overlay
 from semiseg.methods import CrossConsistency
 from semiseg.train.batches import StepData
-from semiseg.train.build import build_learner, build_model, build_optimizer, build_sources
+from semiseg.train.build import build_learner, build_model, build_optimizer
+from semiseg.train.build_sources import build_sources
 from semiseg.train.load import RecipeError, check_facts, load, to_toml
 from semiseg.train.preview import preview
 from semiseg.train.recipe import Recipe, Weak

@@ -1,181 +1,21 @@
-"""Recipe -> objects: sources, learner, optimizer, learning rate. Configuration stops here; no class beyond sees a recipe."""
+"""Recipe -> objects: network, learner, optimizer, learning rate. Configuration stops here; no class beyond sees a recipe."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import cos, pi
 
-import numpy as np
 import torch
 from torch import nn
 
 from semiseg import methods
-from semiseg.data import ClassUniformPlan, OverlaySet, Plan, Pool, SemisegError, ShardSet, Taxonomy
-from semiseg.data.keyed import key64
-from semiseg.data.overlays import class_space
-from semiseg.data.subset import by_keys, digest_of, stratified
+from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter, create_segmenter, from_pretrained
 from semiseg.train import recipe as r
-from semiseg.train.augment import Augmentation
-from semiseg.train.batches import Stream
 from semiseg.train.build_objectives import build_objective, build_teacher, copy_main, objectives_of
-from semiseg.train.facts import mixes, read_keys
 from semiseg.train.learner import Learner
-from semiseg.train.views import Views
 
 
 class ModelError(SemisegError):
     """The network that a recipe describes cannot be built."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """What one domain is evaluated on."""
-
-    shards: ShardSet | Pool
-    taxonomy: Taxonomy
-    subset: np.ndarray | None
-    resize: tuple[int, int] | None
-    views: Views
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """All data of a run. selected: source -> keys taken, where a recipe takes less than all; digests: of shard sets."""
-
-    streams: dict[str, dict[str, Stream]]
-    validation: dict[str, Validation]
-    taxonomies: dict[str, Taxonomy]
-    digests: dict[str, str]
-    selected: dict[str, list[str]]
-
-    def digest_of_subsets(self) -> dict[str, str]:
-        """Source -> hash of the keys taken."""
-        return {name: digest_of(keys) for name, keys in self.selected.items()}
-
-    def identity(self) -> dict[str, str]:
-        """What must be the same for a run to continue: every shard set, every selection."""
-        chosen = {f"{name} (selection)": digest for name, digest in self.digest_of_subsets().items()}
-        return self.digests | chosen
-
-
-def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
-    """Open every shard set of the recipe and choose its samples. `fill`: colour of padding."""
-    streams: dict[str, dict[str, Stream]] = {}
-    validation: dict[str, Validation] = {}
-    taxonomies: dict[str, Taxonomy] = {}
-    digests: dict[str, str] = {}
-    selected: dict[str, list[str]] = {}
-    for name, domain in recipe.data.domains.items():
-        labeled = open_source(recipe.data.shards, domain.labeled)
-        taxonomy = taxonomies[name] = labeled.taxonomy(domain.taxonomy)
-        chosen = {"labeled": (labeled, select(labeled, domain.labeled, taxonomy))}
-        if domain.unlabeled is not None:
-            pool = open_source(recipe.data.shards, domain.unlabeled)
-            indices = select(pool, domain.unlabeled, taxonomy)
-            if domain.unlabeled.minus == "labeled":
-                indices = without(pool, indices, *chosen["labeled"])
-            chosen["unlabeled"] = (pool, indices)
-        if domain.weak is not None:
-            pool = open_source(recipe.data.shards, domain.weak)
-            indices = without(pool, None, *chosen["labeled"]) if domain.weak.minus == "labeled" else None
-            chosen["weak"] = (pool, indices)
-        streams[name] = {}
-        for role, (shards, indices) in chosen.items():
-            stream = f"{name}/{role}"
-            plan = Plan(shards, key64(recipe.seed, "order", stream), window=recipe.data.window, subset=indices)
-            if role == "labeled" and domain.labeled.class_uniform is not None:
-                shards, plan = class_uniform(recipe, domain.labeled, shards, indices, plan, taxonomy)
-            streams[name][role] = Stream(
-                name=stream,
-                shards=shards,
-                plan=plan,
-                batch_size=getattr(domain, role).batch_size,
-                pairs=role == "unlabeled" and mixes(recipe, name),
-                augmentation=build_augmentation(domain.augment, fill),
-                taxonomy={"labeled": taxonomy, "weak": class_space(taxonomy)}.get(role),
-                seed=recipe.seed,
-            )
-            digests[stream] = shards.digest
-            if indices is not None:
-                keys = chosen[role][0].keys()
-                selected[stream] = [keys[i] for i in indices]
-        if domain.val is not None:
-            shards = open_source(recipe.data.shards, domain.val)
-            subset = select(shards, domain.val, taxonomy)
-            resize, views = domain.augment.resize, build_views(recipe.evaluate)
-            validation[name] = Validation(shards=shards, taxonomy=taxonomy, subset=subset, resize=resize, views=views)
-            digests[f"{name}/val"] = shards.digest
-            if subset is not None:
-                keys = shards.keys()
-                selected[f"{name}/val"] = [keys[i] for i in subset]
-    return Sources(streams=streams, validation=validation, taxonomies=taxonomies, digests=digests, selected=selected)
-
-
-def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Weak | r.Val | r.Extra) -> ShardSet | Pool:
-    """The shard set of a source, or the pool of several splits."""
-    places = [f"{root.rstrip('/')}/{source.dataset}/{split}" for split in source.splits]
-    if isinstance(source, r.Weak):
-        sets = [OverlaySet(f"{each}@{source.overlay}") for each in places]
-    else:
-        sets = [ShardSet(each) for each in places]
-    return sets[0] if len(sets) == 1 else Pool(sets)
-
-
-def select(shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, taxonomy: Taxonomy) -> np.ndarray | None:
-    """Sorted indices of the samples that a source asks for; None for all."""
-    if source.ids is not None:
-        return by_keys(shards, read_keys(source.ids))
-    if source.subset is not None:
-        return stratified(shards, taxonomy, source.subset.count, source.subset.seed)
-    return None
-
-
-def class_uniform(
-    recipe: r.Recipe,
-    source: r.Labeled,
-    shards: ShardSet | Pool,
-    indices: np.ndarray | None,
-    plan: Plan,
-    taxonomy: Taxonomy,
-) -> tuple[ShardSet | Pool, ClassUniformPlan]:
-    """The labeled source with crops drawn class by class, and what it draws from: with `extra`, a pool of both."""
-    settings = source.class_uniform
-    assert settings is not None
-    own = shards.anchors(taxonomy)
-    if indices is not None:
-        own = own.of_samples(indices)
-    if settings.extra is None:
-        return shards, ClassUniformPlan(plan, own, share=settings.share)
-    more = open_source(recipe.data.shards, settings.extra)
-    anchors = more.anchors(taxonomy).of_next_set(len(shards))
-    if settings.extra.classes is not None:
-        anchors = anchors.of_classes([taxonomy.names.index(name) for name in settings.extra.classes])
-    sets = [part for each in (shards, more) for part in (each.sets if isinstance(each, Pool) else (each,))]
-    turns = len(recipe.data.domains) if recipe.data.domains_per_step == "one" else 1
-    until = round(settings.extra.until * recipe.steps / turns) * source.batch_size
-    return Pool(sets), ClassUniformPlan(plan, own + anchors, share=settings.share, until=until, later=own)
-
-
-def without(
-    pool: ShardSet | Pool, indices: np.ndarray | None, labeled: ShardSet | Pool, taken: np.ndarray | None
-) -> np.ndarray:
-    """Indices of `pool` (or of a selection of it) whose keys the labeled selection does not hold."""
-    keys, labeled_keys = pool.keys(), labeled.keys()
-    held = set(labeled_keys) if taken is None else {labeled_keys[i] for i in taken}
-    every = range(len(keys)) if indices is None else indices.tolist()
-    return np.array([i for i in every if keys[i] not in held], dtype=np.int64)
-
-
-def build_augmentation(augment: r.Augment, fill: tuple[int, int, int]) -> Augmentation:
-    return Augmentation(
-        resize=augment.resize,
-        scale=augment.scale,
-        crop=augment.crop,
-        flip=augment.flip,
-        jitter=augment.jitter,
-        blur=augment.blur,
-        fill=fill,
-    )
 
 
 def build_model(model: r.Model, classes: Mapping[str, int], *, download: bool = True) -> Segmenter:
@@ -238,14 +78,6 @@ def _started(model: r.Model, classes: Mapping[str, int]) -> Segmenter:
                 "give the domain another name to add it"
             )
     return segmenter
-
-
-def build_views(evaluate: r.Evaluate) -> Views:
-    """How images are looked at in evaluation and prediction."""
-    tile = evaluate.tile
-    if tile is None:
-        return Views(scales=evaluate.scales, flip=evaluate.flip)
-    return Views(scales=evaluate.scales, flip=evaluate.flip, tile=tile.size, overlap=tile.overlap)
 
 
 def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, Taxonomy]) -> Learner:

@@ -91,7 +91,7 @@ def evaluate(
 
     from semiseg.data import ShardSet
     from semiseg.data.progress import Bar
-    from semiseg.train.build import open_source, select
+    from semiseg.train.build_sources import open_source, select
     from semiseg.train.evaluate import evaluate as score
 
     segmenter, taxonomies = open_model(model, best=best)

@@ -20,15 +20,8 @@ from semiseg.data.keyed import key64
 from semiseg.models import Segmenter
 from semiseg.train import checkpoint, run_folder
 from semiseg.train.batches import StepData, steps_from
-from semiseg.train.build import (
-    Validation,
-    build_learner,
-    build_model,
-    build_optimizer,
-    build_sources,
-    learning_rate,
-    set_learning_rate,
-)
+from semiseg.train.build import build_learner, build_model, build_optimizer, learning_rate, set_learning_rate
+from semiseg.train.build_sources import Validation, build_sources
 from semiseg.train.class_shares import ClassShares
 from semiseg.train.console import Console, Metrics
 from semiseg.train.continuation import Topology

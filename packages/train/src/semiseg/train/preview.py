@@ -1,6 +1,7 @@
 """`--dry-run`: what a recipe would train, said without training, downloading or writing anything."""
 
-from semiseg.train.build import build_learner, build_model, build_sources
+from semiseg.train.build import build_learner, build_model
+from semiseg.train.build_sources import build_sources
 from semiseg.train.recipe import Recipe
 from semiseg.train.rehearse import rehearse
 from semiseg.train.run_folder import classes_of

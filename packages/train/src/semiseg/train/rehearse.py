@@ -15,7 +15,8 @@ from semiseg.data.keyed import key64
 from semiseg.data.progress import readable
 from semiseg.models import Segmenter
 from semiseg.train.batches import Batch, StepData, usable
-from semiseg.train.build import Sources, build_optimizer
+from semiseg.train.build import build_optimizer
+from semiseg.train.build_sources import Sources
 from semiseg.train.learner import Learner
 from semiseg.train.loop import build_accelerator, evaluate_all
 from semiseg.train.precision import compile_encoder

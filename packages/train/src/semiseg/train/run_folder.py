@@ -14,7 +14,7 @@ import torch
 
 from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter
-from semiseg.train.build import open_source
+from semiseg.train.build_sources import open_source
 from semiseg.train.checkpoint import State, latest
 from semiseg.train.continuation import Topology, data_changes, form_changes, recipe_changes, topology_changes
 from semiseg.train.load import load

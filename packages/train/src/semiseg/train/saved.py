@@ -69,7 +69,7 @@ def views_of(
     overlap: float | None,
 ) -> "Views":
     """What the command line says; what it leaves open, as the recipe has it."""
-    from semiseg.train.build import build_views
+    from semiseg.train.build_sources import build_views
     from semiseg.train.views import ONE_LOOK, Views
 
     planned = ONE_LOOK if recipe is None else build_views(recipe.evaluate)
