@@ -16,7 +16,7 @@ from semiseg.train.build import build_learner, build_model, build_optimizer
 from semiseg.train.build_sources import build_sources
 from semiseg.train.load import RecipeError, check_facts, load, to_toml
 from semiseg.train.preview import preview
-from semiseg.train.recipe import Recipe, Weak
+from semiseg.train.recipe import Recipe, Unlabeled, Weak
 from semiseg.train.run_folder import classes_of
 
 STREET = "data.domains.street"
@@ -88,6 +88,18 @@ def test_a_step_trains_on_them_and_the_main_decoder_sees_none(weak: Callable[...
     assert any(
         parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.encoder.parameters()
     )
+
+
+def test_a_domain_without_weak_images_takes_the_objective_without_their_loss(weak: Callable[..., Recipe]):
+    recipe = weak()
+    street = replace(
+        recipe.data.domains["street"], weak=None, unlabeled=Unlabeled(dataset="street", split="train", batch_size=3)
+    )
+    recipe = replace(recipe, data=replace(recipe.data, domains={"street": street}))
+    taxonomies = build_sources(recipe, fill=(0, 0, 0)).taxonomies
+    learner = build_learner(recipe, build_model(recipe.model, classes_of(recipe)), taxonomies)
+    method = learner.objectives["street"][1]  # type: ignore[index]
+    assert isinstance(method, CrossConsistency) and method.weak is None
 
 
 def test_resolved_and_previewed(weak: Callable[..., Recipe], tmp_path: Path):
