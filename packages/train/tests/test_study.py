@@ -5,12 +5,15 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
-from semiseg.train.study import contrast, hidden_distance, near_borders, neighbour_distance, separation
+from semiseg.data import DataError
+from semiseg.models import Encoder
+from semiseg.train.study import contrast, hidden_distance, look, near_borders, neighbour_distance, separation
 from tests.processes import python
 
 
@@ -81,6 +84,14 @@ def test_figures_of_a_map_that_is_known():
     u = mannwhitneyu(coarse.numpy()[border], coarse.numpy()[inside]).statistic
     found = separation(coarse, ids, 2)
     assert found is not None and abs(found - u / border.sum() / inside.sum()) < 1e-12
+
+
+def test_an_image_without_neighbours_is_one_clear_error():
+    encoder = Encoder("test_resnet", 8).eval()
+    with pytest.raises(DataError, match="line is 1x30: a pixel needs neighbours"):
+        list(look(encoder, [("line", Image.new("RGB", (1, 30)), None)]))
+    (thin,) = look(encoder, [("thin", Image.new("RGB", (2, 3)), None)])
+    assert thin.input.shape == thin.hidden.shape == (3, 2) and not thin.input.any()
 
 
 def test_the_command_on_shards_and_on_images(scenes: Path, tmp_path: Path):

@@ -94,8 +94,10 @@ def contrast(distance: Tensor, ids: np.ndarray, within: int) -> float | None:
 
 @torch.inference_mode()
 def look(encoder: Encoder, samples: Iterable[tuple[str, Image.Image, np.ndarray | None]]) -> Iterator[Picture]:
-    """The two maps of every (name, image, class ids or None)."""
+    """The two maps of every (name, image, class ids or None). Raises DataError for an image of one row or column."""
     for name, image, ids in samples:
+        if min(image.size) < 2:
+            raise DataError(f"{name} is {image.width}x{image.height}: a pixel needs neighbours; leave this image out")
         pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
         size = (image.height, image.width)
         hidden = hidden_distance(encoder(pixels[None]).deep[0], size)
