@@ -45,6 +45,9 @@ def test_sets_may_name_other_recipes(tmp_path: Path):
     ]  # fmt: skip
     with pytest.raises(RecipeError, match="CCT-seed0 and CCT-seed1 are the same training"):
         expand(read_sweep(file), ["seed=3"])
+    file.write_text(file.read_text().replace("CCT =", '"super-vised" =').replace("supervised =", "super_vised ="))
+    with pytest.raises(RecipeError, match="would share the folder super_vised-seed0"):
+        expand(read_sweep(file), ["steps=100"])
 
 
 def test_every_mistake_in_a_sweep_has_its_line(tmp_path: Path):

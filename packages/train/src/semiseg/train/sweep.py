@@ -135,6 +135,10 @@ def expand(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Planned]:
         raise RecipeError([f"{sweep.file}: {fault}" if fault.startswith("argument ") else fault for fault in faults])
     first: dict[str, Planned] = {}
     for run in runs:
+        same = first.setdefault(f"folder {run.recipe.name}", run)
+        if same is not run:
+            what = f"{dict(same.at)} and {dict(run.at)} would share the folder {run.recipe.name}"
+            raise RecipeError([f"{sweep.file}: {what}; give labels that differ in letters or digits"])
         same = first.setdefault(digest(run.recipe), run)
         if same is not run:
             apart = " ".join(changes(same.recipe, run.recipe, incidental=True))
