@@ -135,14 +135,13 @@ def test_threads_never_exceed_the_limit(copies):
 
     def watch() -> None:
         while not stop.is_set():
-            sizes = 0
-            for path in copies.folder.iterdir():
-                try:
-                    sizes += path.stat().st_size if path.is_file() else 0
-                except FileNotFoundError:
-                    sizes = 0  # it changed under the count
-                    break
-            most[0] = max(most[0], sizes)
+            before = files(copies)
+            try:
+                sizes = sum(path.stat().st_size for name in before if (path := copies.folder / name).is_file())
+            except FileNotFoundError:
+                continue
+            if files(copies) == before:  # else it changed under the count
+                most[0] = max(most[0], sizes)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

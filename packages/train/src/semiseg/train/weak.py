@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -115,6 +116,7 @@ def fit(
     The same call continues from the last save, to the same weights as an uninterrupted one (bit for bit on CPUs). Raises
     SemisegError for tags that no class has, an encoder that is not there, and a file of other settings or images.
     """
+    AcceleratorState._reset_state()  # or an earlier run of this process could have left another precision
     accelerator = Accelerator(mixed_precision="no")
     rank, world = accelerator.process_index, accelerator.num_processes
     console = Console(quiet=quiet or not accelerator.is_main_process)
