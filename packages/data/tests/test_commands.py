@@ -189,8 +189,10 @@ def test_ctrl_c_says_how_to_continue(files, workers):
     code = f"{heard}; from semiseg.data.commands import app; app()"
     words = ["shard", "snaps", str(files), "--shard-size", "4KB", "--workers", str(workers), "--option", "delay=0.15"]
     command = [sys.executable, "-c", code, *words]
+    Path("torch.py").write_text("raise ModuleNotFoundError")  # webdataset would import it: 2 s each
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
     started = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
     )
     tar = Path("shards/snaps/train/000000.index.parquet")
     deadline = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""Shards written by several processes: one failure stops them all, a kill of the parent takes them along."""
+"""Work on shards shared by several processes: one failure stops them all, a kill of the parent takes them along."""
 
 import multiprocessing
 import os
@@ -12,8 +12,12 @@ from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
 
 from semiseg.data.errors import DataError
-from semiseg.data.manifest import ShardEntry
-from semiseg.data.shard import Job, Progress, Tick, finish_shard
+
+Progress = Callable[[int, int, int], None]
+"""Called with samples done, samples in all, bytes done."""
+
+Tick = Callable[[int, int], None]
+"""Called with the samples and bytes that were just done; may raise to stop the work."""
 
 _SAMPLES, _BYTES, _STOP = range(3)  # of the shared counters
 _POLL_S = 0.2
@@ -23,32 +27,30 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def finish_all(jobs: list[Job], *, workers: int, samples: int, progress: Progress) -> list[ShardEntry]:
-    """The entries of all shards, in order. DataError for the first failure, after every process has cleaned up."""
-    return run_all(finish_shard, jobs, workers=workers, samples=samples, progress=progress, preload=("webdataset",))
-
-
 def run_all(
     work: Callable[[_Item, Tick], _Result],
     items: Sequence[_Item],
     *,
     workers: int,
     samples: int,
-    progress: Progress,
+    progress: Progress | None = None,
     preload: Sequence[str] = (),
 ) -> list[_Result]:
-    """What `work(item, tick)` returns for each item, in order; `work` is a function of a module, run in other processes.
+    """What `work(item, tick)` returns for each item, in order; `work` is a function of a module.
 
-    `preload` names the modules that it takes long to import. DataError for the first failure, after every process has
-    cleaned up.
+    It runs in other processes, or in this one where one is enough. `samples` are in all items; `preload` names the modules
+    that it takes long to import. DataError for the first failure, after every process has cleaned up.
     """
+    tell = progress or (lambda done, total, size: None)
+    workers = min(workers, len(items))
+    if workers <= 1:
+        return _in_turn(work, items, samples, tell)
     # forkserver rather than fork: this process may run threads. It imports what is slow once, for all workers.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([*preload, "pyarrow.parquet", __name__])
     shared = context.Array("q", 3)
     counters = shared.get_obj()  # without the lock, which a worker that was killed may hold for good
-    workers = min(workers, len(items))
     futures: list[Future[_Result]] = []
     with ProcessPoolExecutor(workers, context, _begin, (shared, dict(os.environ), _GRACE_S)) as pool:
         try:
@@ -58,7 +60,7 @@ def run_all(
                     futures.append(pool.submit(_run, work, _packed(items[len(futures)])))
                     pending.add(futures[-1])
                 done, pending = wait(pending, _POLL_S, FIRST_COMPLETED)
-                progress(counters[_SAMPLES], samples, counters[_BYTES])
+                tell(counters[_SAMPLES], samples, counters[_BYTES])
                 for future in done:
                     future.result()
         except BaseException as error:
@@ -70,6 +72,19 @@ def run_all(
                 raise _first(futures, error) from None
             raise
     return [future.result() for future in futures]
+
+
+def _in_turn(
+    work: Callable[[_Item, Tick], _Result], items: Sequence[_Item], samples: int, tell: Progress
+) -> list[_Result]:
+    done = [0, 0]
+
+    def tick(count: int, size: int) -> None:
+        done[0] += count
+        done[1] += size
+        tell(done[0], samples, done[1])
+
+    return [work(item, tick) for item in items]
 
 
 def _packed(item: Any) -> bytes:

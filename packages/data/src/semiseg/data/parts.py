@@ -16,7 +16,8 @@ from semiseg.data.errors import DataError, unwritable
 from semiseg.data.layout import Layout, lay_out, part_numbers, part_plan
 from semiseg.data.lock import held
 from semiseg.data.manifest import ShardEntry
-from semiseg.data.shard import Progress, complete, finish, jobs
+from semiseg.data.parallel import Progress
+from semiseg.data.shard import complete, finish, jobs
 from semiseg.data.storage import place
 
 

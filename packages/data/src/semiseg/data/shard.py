@@ -6,7 +6,7 @@ is a function of its samples alone, so any number of processes writes the same b
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -20,13 +20,11 @@ from semiseg.data.index import Index, pack
 from semiseg.data.layout import Layout, lay_out, shard_name
 from semiseg.data.lock import only_writer
 from semiseg.data.manifest import MANIFEST, Manifest, ShardEntry, sha256, shard_content
+from semiseg.data.parallel import Progress, Tick, run_all
 from semiseg.data.storage import atomic, place
 
 if TYPE_CHECKING:
     from webdataset.writer import TarWriter
-
-Progress = Callable[[int, int, int], None]
-"""Called with samples done, samples in all, bytes done."""
 
 
 def shard(
@@ -115,12 +113,7 @@ def jobs(folder: Path, layout: Layout) -> list["Job"]:
 
 def finish(jobs: list["Job"], samples: int, workers: int, progress: Progress | None) -> list[ShardEntry]:
     """The entries of some shards, written or found finished; `samples` are in them."""
-    tell = progress or (lambda done, total, size: None)
-    if min(workers, len(jobs)) <= 1:
-        return _in_turn(jobs, samples, tell)
-    from semiseg.data.parallel import finish_all
-
-    return finish_all(jobs, workers=workers, samples=samples, progress=tell)
+    return run_all(finish_shard, jobs, workers=workers, samples=samples, progress=progress, preload=("webdataset",))
 
 
 def _renamed(folder: Path, manifest: Manifest, layout: Layout) -> Manifest:
@@ -149,10 +142,6 @@ class Job:
     samples: tuple[RawSample, ...]
     contents: Contents
     configuration: str  # names the whole work that the shard is a part of
-
-
-Tick = Callable[[int, int], None]
-"""Called with the samples and bytes that were just done; may raise to stop the writing."""
 
 
 def finish_shard(job: Job, tick: Tick) -> ShardEntry:
@@ -246,18 +235,6 @@ def _finished(job: Job) -> ShardEntry | None:
     except (OSError, KeyError, ValueError):  # pyarrow's errors are among them
         return None  # whatever is wrong, writing the shard again puts it right
     return entry_of(job.name, index.facts, data) if found == index.facts["sha256"] else None
-
-
-def _in_turn(jobs: list[Job], samples: int, progress: Progress) -> list[ShardEntry]:
-    """All shards in this process."""
-    done = [0, 0]
-
-    def tick(count: int, size: int) -> None:
-        done[0] += count
-        done[1] += size
-        progress(done[0], samples, done[1])
-
-    return [finish_shard(job, tick) for job in jobs]
 
 
 def _manifest(layout: Layout, entries: list[ShardEntry]) -> Manifest:

@@ -18,6 +18,7 @@ from semiseg.data.earlier import part_of
 from semiseg.data.errors import DataError
 from semiseg.data.index import Index, read_index
 from semiseg.data.manifest import MANIFEST, PLAN, Manifest, ShardEntry, shard_content
+from semiseg.data.parallel import Progress, Tick, run_all
 from semiseg.data.retry import say
 from semiseg.data.shards import read_manifest
 from semiseg.data.storage import TEMP, Storage
@@ -26,9 +27,6 @@ from semiseg.data.stored import extent, faults
 log = logging.getLogger("semiseg.data")
 
 _CHUNK = 1 << 24  # bytes of a read
-
-Progress = Callable[[int, int, int], None]
-"""Called with samples done, samples in all, bytes done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,8 @@ def verify(
         told, _, advice = str(error).removeprefix(f"{storage.where(MANIFEST)}: ").partition("; ")
         return Report(str(url), share, problems=[Problem(shard=MANIFEST, what=told, remedy=advice)])
     jobs = [_Job(str(url), replace(manifest, shards=(entry,))) for entry in manifest.shards[part - 1 :: of]]
-    found = _prove_all(jobs, workers, progress or (lambda done, total, size: None))
+    total = sum(job.manifest.samples for job in jobs)
+    found = run_all(_prove, jobs, workers=workers, samples=total, progress=progress)
     problems = [*_strangers(storage, manifest), *(problem for each in found for problem in each.problems)]
     owners: dict[str, str] = {}
     for job, each in zip(jobs, found, strict=True):
@@ -148,23 +147,7 @@ class _Found:
     bytes: int = 0
 
 
-def _prove_all(jobs: list[_Job], workers: int, progress: Progress) -> list[_Found]:
-    total = sum(job.manifest.samples for job in jobs)
-    if min(workers, len(jobs)) > 1:
-        from semiseg.data.parallel import run_all
-
-        return run_all(_prove, jobs, workers=workers, samples=total, progress=progress)
-    done = [0, 0]
-
-    def tick(samples: int, size: int) -> None:
-        done[0] += samples
-        done[1] += size
-        progress(done[0], total, done[1])
-
-    return [_prove(job, tick) for job in jobs]
-
-
-def _prove(job: _Job, tick: Callable[[int, int], None]) -> _Found:
+def _prove(job: _Job, tick: Tick) -> _Found:
     """One tar, read once from its start to its end, along its index."""
     return _Proof(Storage(job.url), job.manifest, tick).run()
 
@@ -172,7 +155,7 @@ def _prove(job: _Job, tick: Callable[[int, int], None]) -> _Found:
 class _Proof:
     """The state of one shard's verification."""
 
-    def __init__(self, storage: Storage, manifest: Manifest, tick: Callable[[int, int], None]) -> None:
+    def __init__(self, storage: Storage, manifest: Manifest, tick: Tick) -> None:
         self.storage, self.manifest, self.tick = storage, manifest, tick
         self.entry: ShardEntry = manifest.shards[0]
         self.remedy = remedy(storage.url, manifest)
