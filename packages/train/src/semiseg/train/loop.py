@@ -58,8 +58,8 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
         model = build_model(recipe.model, run_folder.classes_of(recipe))
     else:
         model = checkpoint.restore_model(newest, norm=recipe.model.norm)
-    kept = checkpoint.read_state(newest).topology.get("precision") if newest else None
-    accelerator = build_accelerator(recipe, model, kept=kept)
+    state = None if newest is None else checkpoint.read_state(newest)
+    accelerator = build_accelerator(recipe, model, kept=state.topology.get("precision") if state else None)
     rank, world = accelerator.process_index, accelerator.num_processes
     topology = Topology(processes=world, accumulate=recipe.accumulate, precision=accelerator.mixed_precision)
     console = Console(quiet=quiet or not accelerator.is_main_process)
@@ -73,8 +73,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
 
     start, spent = 0, 0.0
     last, best = dict[str, Any](), dict[str, Any]()
-    if newest is not None:
-        state = checkpoint.read_state(newest)
+    if newest is not None and state is not None:
         changed += run_folder.check_continues(
             newest, state, recipe, sources.identity(), topology, allow_changes=allow_changes
         )
