@@ -12,6 +12,7 @@ from semiseg.data import SemisegError
 from semiseg.train.continuation import Topology, data_changes, topology_changes
 from semiseg.train.loop import train
 from semiseg.train.recipe import Recipe
+from semiseg.train.revision import revision
 
 Tiny = Callable[..., Recipe]
 FROZEN = ("model.norm=frozen", "steps=4", "checkpoint.every=2", "checkpoint.keep=9", "evaluate.every=9")
@@ -50,6 +51,9 @@ def test_micro_steps_workers_and_places_may_change(cut: Callable, tiny: Tiny, tm
     assert told == [(0, 1, []), (2, 3, [])]
     launches = json.loads((run / "env.json").read_text())["launches"]
     assert [each["workers"] for each in launches] == [0, 1]
+    own = revision()  # other files of the checkout may change while tests run: only the commit is compared
+    assert [each["commit"] for each in launches + results["launches"]] == [own["commit"]] * 4
+    assert {type(each["dirty"]) for each in launches + results["launches"]} == {type(own["dirty"])}
     assert "accumulate = 3" in (run / "recipe.toml").read_text()
 
 

@@ -20,6 +20,7 @@ from semiseg.train.continuation import Topology, data_changes, form_changes, rec
 from semiseg.train.load import load
 from semiseg.train.recipe import Recipe
 from semiseg.train.resolved import digest, to_toml
+from semiseg.train.revision import revision
 
 
 class RunError(SemisegError):
@@ -130,6 +131,7 @@ def describe(
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "packages": {name: versions.get(name) for name in ("torch", "torchvision", "timm", "accelerate", "numpy")}
         | own,
+        **revision(),
     }
     try:
         launches = [*read_launches(folder), about] if start else [about]
@@ -146,7 +148,7 @@ def describe(
 
 
 def read_launches(folder: Path) -> list[dict[str, Any]]:
-    """Every start of a run, oldest first: from which step, on how many processes, with which changes, from where."""
+    """Every start of a run, oldest first: from which step, on how many processes, with which changes, of which commit."""
     path = folder / "env.json"
     return list(json.loads(path.read_text()).get("launches", [])) if path.is_file() else []
 
@@ -155,7 +157,7 @@ def results(
     folder: Path, recipe: Recipe, last: dict[str, Any], best: dict[str, Any], subsets: dict[str, str], *, seconds: float
 ) -> dict[str, Any]:
     """What results.json holds. `subsets`: stream -> hash of the keys it took. `launches`: every start and its changes."""
-    told = ("start", "processes", "accumulate", "precision", "changes")
+    told = ("start", "processes", "accumulate", "precision", "changes", "commit", "dirty")
     cuda = torch.cuda.is_available()
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
@@ -167,7 +169,7 @@ def results(
         "last": last,
         "best": best,
         "subsets": subsets,
-        "launches": [{name: launch[name] for name in told} for launch in read_launches(folder)],
+        "launches": [{name: launch.get(name) for name in told} for launch in read_launches(folder)],
         "hours": seconds / 3600,
         "peak_memory_bytes": peak,
     }
