@@ -1,5 +1,6 @@
 """Sweeps: what a file expands to, every mistake in one, means and intervals, a real sweep killed and continued."""
 
+import fcntl
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from scipy.stats import t
 
+from semiseg.data.writing import cores
 from semiseg.train.load import load
 from semiseg.train.problems import RecipeError
 from semiseg.train.shipped import find_sweep
@@ -97,51 +99,71 @@ def test_the_papers_figure_has_a_panel_for_each_label_count(tmp_path: Path):
     )
 
 
+TINY = (
+    "steps=6", "precision=no", "model.encoder.name=test_resnet", "data.domains.street.labeled.subset.count=6",
+    "data.domains.street.augment={crop=[32,48]}", "data.workers=0", "log.every=1", "schedule.warmup=0", "checkpoint.every=1",
+)  # fmt: skip
+
+
 def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path: Path):
-    """Killed within a run, and once more with the run left alive: the next sweep waits for it."""
-    changes = (
-        f"data.shards={scenes}", f"runs={tmp_path}", "steps=4", "precision=no", "model.encoder.name=test_resnet",
-        "data.domains.street.labeled.subset.count=6", "data.domains.street.augment={crop=[32,48]}", "data.workers=0",
-        "log.every=1", "schedule.warmup=0", "checkpoint.every=1",
-    )  # fmt: skip
-    command = ("-m", "semiseg.cli", "sweep", "street_small", *changes)
-    folder = tmp_path / "street-small"
-    first = folder / "dropout-K1-seed0"
-    for group, run, lines in ((True, first, 2), (False, folder / "dropout-K1-seed1", 1)):
-        process = subprocess.Popen(
-            [sys.executable, *command], env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
-        )
+    """Two runs at a time: killed with them, killed without them (the next sweep waits), told to end; then one at a time."""
+    file, folder = tmp_path / "small.toml", tmp_path / "small"
+    sets = "\n".join(f"{k} = [\"objectives.1.perturbations=[{{kind='dropout', count={k}}}]\"]" for k in (1, 2))
+    seeds = '[axes.seed]\nkey = "seed"\nvalues = [0, 1]'
+    file.write_text(f'name = "small"\nrecipe = "quickstart"\n[axes.K.sets]\n{sets}\n{seeds}\n[plot]\nx = "K"\n')
+    command = ("-m", "semiseg.cli", "sweep", file, f"data.shards={scenes}", f"runs={tmp_path}", *TINY)
+    runs = [folder / f"{k}-seed{seed}" for k in (1, 2) for seed in (0, 1)]
+    starts = dict.fromkeys(runs, 1)
+
+    def open_among(some: list[Path], file: str) -> list[Path]:
+        """Those without results that have a file."""
+        return [run for run in some if any(run.glob(file)) and not (run / "results.json").exists()]
+
+    for end, at_work in (("kill all", runs[:2]), ("kill", runs[:2]), ("terminate", runs[2:])):
+        threads_are_free = {name: value for name, value in environment().items() if name != "OMP_NUM_THREADS"}
+        said = tmp_path / f"{end}.txt"
+        with said.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, *command, "--jobs", "2"], env=threads_are_free, stderr=stderr, start_new_session=True
+            )
         deadline = time.monotonic() + 120
-        while not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") >= lines):
+        while not (open_among(at_work, "step-*") and said.read_text().count("begins") == 2):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
-        (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
-        process.wait()
+        if end == "kill all":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.send_signal(signal.SIGKILL if end == "kill" else signal.SIGTERM)
+        code, told = process.wait(), said.read_text()
+        assert "done in" not in told  # both were at work
+        if end == "terminate":
+            assert code == 130 and "stopped; the same command continues" in told
+            assert "waiting: another sweep" in told and "2 of 4 runs are complete already" in told
+            with (folder / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no run was left behind
+        if end != "kill":
+            for run in open_among(at_work, "step-*"):
+                starts[run] += 1
+    (runs[0] / "results.json").write_text("{}")  # a run that cannot be read as complete is looked after, no other is
+    starts[runs[0]] += 1
+    before = {run: (run / "results.json").stat().st_mtime_ns for run in runs[:2]}
     told = python(*command)
-    assert "of 8 runs are complete already" in told.stderr and "plot.png" in told.stderr
+    assert "1 of 4 runs are complete already" in told.stderr and "plot.png" in told.stderr
+    assert [run for run in before if (run / "results.json").stat().st_mtime_ns != before[run]] == [runs[0]]
     table = json.loads((folder / "table.json").read_text())
-    assert [row["n"] for row in table["rows"]] == [2, 2, 2, 2] and all(run["complete"] for run in table["runs"])
-    scores = {}
-    for run in folder.glob("*-seed?"):
-        steps = [
-            row["step"]
-            for line in (run / "metrics.jsonl").read_text().splitlines()
-            if "lr" in (row := json.loads(line))
-        ]
+    assert [row["n"] for row in table["rows"]] == [2, 2] and all(run["complete"] for run in table["runs"])
+    scores = []
+    for run in runs:
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows if "lr" in row] == [1, 2, 3, 4, 5, 6]
         launches = json.loads((run / "env.json").read_text())["launches"]
-        assert steps == [1, 2, 3, 4]
-        assert len(launches) == (2 if run == first else 1), run
-        scores[run.name] = json.loads((run / "results.json").read_text())["last"]["miou"]
-    row = table["rows"][0]
-    assert row["scores"] == [scores["dropout-K1-seed0"], scores["dropout-K1-seed1"]]
-    assert row["mean"] == statistics.fmean(row["scores"])
+        assert len(launches) == starts[run], run
+        assert launches[0]["threads"] == max(1, cores() // 2)
+        scores.append(json.loads((run / "results.json").read_text())["last"]["miou"])
+    assert [row["scores"] for row in table["rows"]] == [scores[:2], scores[2:]]
+    assert table["rows"][0]["mean"] == statistics.fmean(scores[:2])
     assert size_of(folder / "plot.png")[0] > 400
-    assert len((folder / "table.csv").read_text().splitlines()) == 5
-    before = {run.name: (run / "results.json").stat().st_mtime_ns for run in folder.glob("*-seed?")}
-    (first / "results.json").write_text("{}")  # a run that cannot be read as complete is looked after, no other is
-    python(*command)
-    after = {run.name: (run / "results.json").stat().st_mtime_ns for run in folder.glob("*-seed?")}
-    assert {name for name in before if before[name] != after[name]} == {first.name}
+    assert len((folder / "table.csv").read_text().splitlines()) == 3
 
 
 def test_a_run_that_fails_does_not_end_the_sweep(scenes: Path, tmp_path: Path):
@@ -149,15 +171,12 @@ def test_a_run_that_fails_does_not_end_the_sweep(scenes: Path, tmp_path: Path):
     file.write_text(
         'name = "lr"\nrecipe = "quickstart"\n[axes.lr]\nkey = "optimizer.lr"\nvalues = [1e30, 0.01]\n[plot]\nx = "lr"\n'
     )
-    changes = (
-        f"data.shards={scenes}", f"runs={tmp_path}", "steps=3", "precision=no", "model.encoder.name=test_resnet",
-        "data.domains.street.labeled.subset.count=6", "data.domains.street.augment={crop=[32,48]}", "data.workers=0",
-        "log.every=1", "schedule.warmup=0",
-    )  # fmt: skip
-    told = python("-m", "semiseg.cli", "sweep", file, *changes, expect=1)
+    changes = (f"data.shards={scenes}", f"runs={tmp_path}", *TINY, "steps=3")
+    told = python("-m", "semiseg.cli", "sweep", file, *changes, "--jobs", "3", expect=1)
     assert (
         "1 of 2 runs failed" in told.stderr and "Lower optimizer.lr" in told.stderr and "Traceback" not in told.stderr
     )
+    assert "1/2 lr1e_30: FAILED" in told.stderr and "2/2 lr0.01: done" in told.stderr
     assert [row["n"] for row in json.loads((tmp_path / "lr" / "table.json").read_text())["rows"]] == [0, 1]
 
 

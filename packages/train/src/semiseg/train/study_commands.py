@@ -15,6 +15,9 @@ def sweep(
         None, metavar="[KEY=VALUE]...", help="Changes to every run, such as steps=500."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check every run, list them, stop."),
+    jobs: int = typer.Option(
+        1, "--jobs", min=1, help="Runs at a time. They share out the CPU's cores, or the memory of one GPU."
+    ),
 ) -> None:
     """Train every combination of a sweep's axes, one run folder each; the same command continues it.
 
@@ -35,7 +38,7 @@ def sweep(
         typer.echo(f"{len(runs)} runs into {folder}", err=True)
         return
     try:
-        failed = run_all(runs, folder)
+        failed = run_all(runs, folder, jobs=jobs)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command continues", err=True)
         raise typer.Exit(130) from None

@@ -1,25 +1,32 @@
-"""Run a sweep: one process after another, each run in a folder of its own, whatever becomes of the others."""
+"""Run a sweep: every run a process in a folder of its own, one or several at a time, whatever becomes of the others."""
 
 import fcntl
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from semiseg.data import SemisegError
+from semiseg.data.writing import cores
 from semiseg.train.load import digest
 from semiseg.train.sweep import Planned
 
 LOG = "output.log"
-_LOOK_S = 0.2  # between looks at a run
+_LOOK_S = 0.2  # between looks at the runs
+_END_S = 10.0  # for a run to end when it is told to
 
 
 def results_of(run: Planned) -> dict[str, Any] | None:
@@ -31,58 +38,104 @@ def results_of(run: Planned) -> dict[str, Any] | None:
     return found if found.get("recipe") == digest(run.recipe) else None
 
 
-def run_all(runs: Sequence[Planned], folder: Path) -> dict[str, str]:
-    """Bring every run to its end; returns name -> reason of those that failed.
+def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str, str]:
+    """Bring every run to its end, `jobs` at a time; returns name -> reason of those that failed.
 
     Complete runs are left alone, half-done ones continue from their checkpoint. Each is a process of its own, whose
-    output goes to its folder's output.log. Only one sweep works in `folder` at a time: a second one waits, also for a
-    run that a killed one left behind.
+    output goes to its folder's output.log. Several at a time share the cores out: each has OMP_NUM_THREADS = cores / jobs,
+    unless that is set already. Only one sweep works in `folder` at a time: a second one waits, also for runs that a killed
+    one left behind. SIGINT and SIGTERM end all runs, and raise KeyboardInterrupt.
     """
     say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     failed: dict[str, str] = {}
     with _alone(folder, say) as lock:
-        waiting = [run for run in runs if results_of(run) is None]
+        waiting = deque(run for run in runs if results_of(run) is None)
         if len(waiting) < len(runs):
             say.print(f"{len(runs) - len(waiting)} of {len(runs)} runs are complete already")
-        with _Progress(say, runs) as progress:
-            for number, run in enumerate(waiting, start=len(runs) - len(waiting) + 1):
-                progress.begin(number, run)
-                reason = _run(run, lock, progress)
-                progress.end(run, reason)
-                if reason:
-                    failed[run.recipe.name] = reason
+        going: dict[str, tuple[Planned, subprocess.Popen[bytes]]] = {}
+        with _Progress(say, runs, jobs) as progress, _told_to_stop() as stopped, _ended(going):
+            while waiting or going:
+                while waiting and len(going) < jobs:
+                    run = waiting.popleft()
+                    progress.begin(run)
+                    try:
+                        going[run.recipe.name] = run, _start(run, lock, jobs)
+                    except OSError as error:
+                        failed[run.recipe.name] = f"{error.filename or run.folder}: {error.strerror or error}"
+                        progress.end(run, failed[run.recipe.name])
+                progress.look()
+                time.sleep(_LOOK_S)
+                if stopped:
+                    raise KeyboardInterrupt
+                for run, process in list(going.values()):
+                    if process.poll() is None:
+                        continue
+                    del going[run.recipe.name]
+                    reason = _reason(run, process.returncode)
+                    progress.end(run, reason)
+                    if reason:
+                        failed[run.recipe.name] = reason
     return failed
 
 
-def _run(run: Planned, lock: IO[str], progress: "_Progress") -> str:
-    """One run in a process of its own, which holds the sweep's lock as long as it lives; why it failed, or nothing."""
-    try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with (run.folder / LOG).open("a") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "semiseg.train", *run.command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(lock.fileno(),),
-            )
-            try:
-                while process.poll() is None:
-                    progress.look(run)
-                    time.sleep(_LOOK_S)
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
-    except OSError as error:
-        return f"{error.filename or run.folder}: {error.strerror or error}"
-    if process.returncode == 0 and results_of(run) is not None:
+def _start(run: Planned, lock: IO[str], jobs: int) -> "subprocess.Popen[bytes]":
+    """Start one run as a process of its own, which holds the sweep's lock as long as it lives."""
+    threads = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / LOG).open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "semiseg.train", *run.command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(lock.fileno(),),
+            env=threads | os.environ,
+        )
+
+
+def _reason(run: Planned, code: int) -> str:
+    """Why a run that ended failed, or nothing."""
+    if code == 0 and results_of(run) is not None:
         return ""
     said = (run.folder / LOG).read_text(errors="replace").strip().splitlines()
     errors = [line for line in said if line.startswith("error")]
     last = (errors or said or [""])[-1].removeprefix("error: ")
-    how = f"exit code {process.returncode}" if process.returncode >= 0 else f"killed by signal {-process.returncode}"
+    how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
     return f"{how}: {last} (all of it: {run.folder / LOG})"
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[list[int]]:
+    """Signals to stop, as they come: no run is then lost between its start and its entry in a list."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    # ignored ones stay so: a shell starts what it puts into the background without SIGINT
+    numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _ended(going: "dict[str, tuple[Planned, subprocess.Popen[bytes]]]") -> Iterator[None]:
+    """No run outlives this: those that still go are told to end, and killed if they don't."""
+    try:
+        yield
+    finally:
+        for _, process in going.values():
+            process.terminate()
+        for _, process in going.values():
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @contextmanager
@@ -104,15 +157,27 @@ def _alone(folder: Path, say: Console) -> Iterator[IO[str]]:
         yield lock
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """A run at work: its number in the sweep, when this process began it, and after which step."""
+
+    run: Planned
+    number: int
+    at: float
+    after: int
+
+
 class _Progress:
     """A live line on a terminal; in a pipe a line when a run begins and when it ends."""
 
-    def __init__(self, say: Console, runs: Sequence[Planned]) -> None:
-        self.say, self.total = say, len(runs)
-        self.steps = {run.recipe.name: run.recipe.steps for run in runs}
-        past = [(run.recipe.steps, found["hours"] * 3600) for run in runs if (found := results_of(run))]
-        self.rates = [seconds / steps for steps, seconds in past]  # seconds a step of complete runs
-        self.left = sum(run.recipe.steps for run in runs) - sum(steps for steps, _ in past)
+    def __init__(self, say: Console, runs: Sequence[Planned], jobs: int) -> None:
+        self.say, self.total, self.jobs = say, len(runs), jobs
+        complete = {run.recipe.name: found for run in runs if (found := results_of(run))}
+        self.left = {run.recipe.name: run.recipe.steps for run in runs if run.recipe.name not in complete}
+        self.ended = self.begun = len(complete)
+        self.past = [found["hours"] * 3600 / found["steps"] for found in complete.values()]  # seconds a step
+        self.rates: list[float] = []  # the same, of the runs of this sweep
+        self.going: dict[str, _Begun] = {}
         self.live: Progress | None = None
 
     def __enter__(self) -> "_Progress":
@@ -127,46 +192,63 @@ class _Progress:
         if self.live:
             self.live.stop()
 
-    def begin(self, number: int, run: Planned) -> None:
-        self.number, self.began, self.done_before = number, time.monotonic(), self._steps_done(run)
+    def begin(self, run: Planned) -> None:
+        self.begun += 1
+        self.going[run.recipe.name] = _Begun(run, self.begun, time.monotonic(), _steps_done(run))
         if not self.live:
-            self.say.print(f"{number}/{self.total} {run.recipe.name}: begins{self._eta(self.left - self.done_before)}")
+            done = {name: _steps_done(each.run) for name, each in self.going.items()}
+            eta = self._eta(done)
+            self.say.print(f"{self.begun}/{self.total} {run.recipe.name}: begins{eta and f', {eta}'}")
 
-    def look(self, run: Planned) -> None:
+    def look(self) -> None:
         if self.live:
-            done = self._steps_done(run)
-            eta = self._eta(self.left - done, done - self.done_before)
-            what = f"{run.recipe.name}: step {done}/{run.recipe.steps}{eta}"
-            self.live.update(self.task, completed=self.number - 1, description=what)
+            done = {name: _steps_done(each.run) for name, each in self.going.items()}
+            steps = [f"{name}: step {done[name]}/{each.run.recipe.steps}" for name, each in self.going.items()]
+            # what is too long for the terminal is cut at its end
+            self.live.update(
+                self.task, completed=self.ended, description=", ".join([self._eta(done), *steps]).lstrip(", ")
+            )
 
     def end(self, run: Planned, reason: str) -> None:
-        seconds, done = time.monotonic() - self.began, self._steps_done(run) - self.done_before
+        begun = self.going.pop(run.recipe.name)
+        seconds, done = time.monotonic() - begun.at, _steps_done(run) - begun.after
+        which = f"{begun.number}/{self.total} {run.recipe.name}"
         if reason:
-            self.say.print(f"{self.number}/{self.total} {run.recipe.name}: FAILED, {reason}", style="red")
+            self.say.print(f"{which}: FAILED, {reason}", style="red")
         else:
             if done > 0:
                 self.rates.append(seconds / done)
             score = results_of(run) or {}
             miou = score.get("last", {}).get("miou")
             told = "" if miou is None else f", {miou:.2f} mIoU"
-            self.say.print(f"{self.number}/{self.total} {run.recipe.name}: done in {_clock(seconds)}{told}")
-        self.left -= run.recipe.steps
+            self.say.print(f"{which}: done in {_clock(seconds)}{told}")
+        del self.left[run.recipe.name]
+        self.ended += 1
 
-    def _eta(self, left: int, done: int = 0) -> str:
-        """Time left for all runs, by the median rate of those that ended, or the rate of this one."""
-        rate = statistics.median(self.rates) if self.rates else None
-        if rate is None and done > 0:
-            rate = (time.monotonic() - self.began) / done
-        return "" if rate is None else f", {_clock(rate * left)} left"
+    def _eta(self, done: dict[str, int]) -> str:
+        """Time left for all runs; `done`: the last step of each that goes.
 
-    @staticmethod
-    def _steps_done(run: Planned) -> int:
-        """The last step that the run's metrics tell of."""
-        try:
-            last = (run.folder / "metrics.jsonl").read_bytes().rstrip(b"\n").rsplit(b"\n", 1)[-1]
-            return int(json.loads(last)["step"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0
+        By the median seconds a step of the runs that ended in this sweep, or else before it, or else of those that go.
+        """
+        now = time.monotonic()
+        new = {name: done[name] - each.after for name, each in self.going.items()}
+        going = [(now - each.at) / new[name] for name, each in self.going.items() if new[name] > 0]
+        rates = self.rates or self.past or going
+        if not rates:
+            return ""
+        left = [steps - done.get(name, 0) for name, steps in self.left.items()]
+        # shared out evenly, and no run is cut in two
+        steps = max([sum(left) / self.jobs, *left])
+        return f"{_clock(statistics.median(rates) * steps)} left"
+
+
+def _steps_done(run: Planned) -> int:
+    """The last step that the run's metrics tell of."""
+    try:
+        last = (run.folder / "metrics.jsonl").read_bytes().rstrip(b"\n").rsplit(b"\n", 1)[-1]
+        return int(json.loads(last)["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _clock(seconds: float) -> str:
