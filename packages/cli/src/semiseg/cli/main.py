@@ -18,6 +18,8 @@ ELSEWHERE = {
     "recipe": "semiseg[train]",
     "sweep": "semiseg[train]",
     "study": "semiseg[train]",
+    "collect": "semiseg[train]",
+    "report": "semiseg[train]",
     "weak": "semiseg[train]",
     "quickstart": "semiseg[all]",
 }

@@ -1,0 +1,176 @@
+"""Take from run folders what a report needs, and nothing else: small, without weights, images or this machine's places."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from semiseg.data.errors import SemisegError, unwritable
+from semiseg.train.collect_index import INDEX, TABLE, Index, merged, read_index, read_json
+from semiseg.train.load import digest, load
+
+LINES = 60  # of training that are kept of a run's metrics; every evaluation is
+
+
+@dataclass
+class Collected:
+    """What happened: names of the runs that were taken, and why others were not."""
+
+    index: Index
+    taken: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+
+def collect(runs: Path, to: Path) -> Collected:
+    """Write `to/<run>/{results.json, recipe.toml, env.json, metrics.jsonl}` of every complete run in `runs`, and the index.
+
+    A run is written whole or not at all and replaces an earlier one of its name; what else lies in `to` stays. Raises
+    SemisegError where `runs` is no folder of runs, or `to` holds those of another study.
+    """
+    if (runs / INDEX).is_file():
+        raise SemisegError(f"{runs} was collected already ({INDEX}); name the folder that `semiseg sweep` trained into")
+    if to.resolve() == runs.resolve():
+        raise SemisegError(f"--to {to} is the folder of the runs; choose another one")
+    index = read_index(runs)
+    if (to / INDEX).is_file():
+        index = merged(read_index(to), index, to)
+    elif to.is_dir() and any(to.iterdir()):
+        raise SemisegError(
+            f"{to} is not empty and was not written by `semiseg collect`; choose another folder with --to"
+        )
+    planned = _digests(runs)
+    done = Collected(index)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for name in read_index(runs).runs:
+            reason = why_incomplete(runs / name, planned.get(name))
+            if reason:
+                done.left[name] = reason + (", an earlier one stays" if (to / name).is_dir() else "")
+                continue
+            with replaced(to / name) as fresh:
+                _copy(runs / name, fresh)
+            done.taken.append(name)
+        write_index(index, to)
+    except OSError as error:
+        raise unwritable(error, Path(error.filename or to)) from None
+    return done
+
+
+def write_index(index: Index, to: Path) -> None:
+    """Whole or not at all."""
+    part = to / f".{INDEX}.part"
+    part.write_text(index.to_json(), encoding="utf-8")
+    part.replace(to / INDEX)
+
+
+def why_incomplete(run: Path, recipe: str | None = None) -> str:
+    """Why a run can't be collected; nothing where it can. recipe: digest of the recipe that the sweep planned for it."""
+    if not run.is_dir():
+        return "not begun"
+    missing = [name for name in ("recipe.toml", "env.json", "metrics.jsonl") if not (run / name).is_file()]
+    if missing:
+        return f"no {missing[0]}"
+    if not (run / "results.json").is_file():
+        return "not at its end"
+    try:
+        found = json.loads((run / "results.json").read_text())
+        known = found["recipe"]
+        if not all(found[when]["domains"] for when in ("last", "best")):
+            return "was never evaluated"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its results.json is damaged"
+    if known != digest(load(run / "recipe.toml")):
+        return "its results.json is of another recipe than its recipe.toml"
+    if recipe not in (None, known):
+        return f"it is of another recipe than {TABLE} says"
+    return ""
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `target` when all is written."""
+    part, old = (target.with_name(f".{target.name}.{what}") for what in ("part", "old"))
+    for each in (part, old):
+        shutil.rmtree(each, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if target.is_dir():
+            target.rename(old)
+        part.rename(target)
+    finally:
+        for each in (part, old):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def thinned(lines: list[str], count: int = LINES) -> list[str]:
+    """Every line that evaluates, and at most `count` others, evenly spread with the first and the last, in order."""
+    training = [number for number, line in enumerate(lines) if "lr" in json.loads(line)]
+    kept = set(training)
+    if len(training) > count:
+        kept = {training[round(each * (len(training) - 1) / (count - 1))] for each in range(count)}
+    return [line for number, line in enumerate(lines) if number in kept or number not in set(training)]
+
+
+def portable(value: Any, root: Path) -> Any:
+    """JSON without this machine's absolute paths: those below `root` relative to it, of others the last name."""
+    if isinstance(value, dict):
+        return {name: portable(each, root) for name, each in value.items()}
+    if isinstance(value, list):
+        return [portable(each, root) for each in value]
+    return _portable_text(value, root) if isinstance(value, str) else value
+
+
+def _copy(run: Path, to: Path) -> None:
+    root = Path.cwd()
+    for name in ("results.json", "env.json"):
+        remedy = f"the run {run.name} has to be trained again"
+        told = portable(read_json(run / name, remedy=remedy), root)
+        for launch in told.get("launches", ()):
+            if launch.get("command", [""])[0].endswith("__main__.py"):
+                launch["command"][0] = "semiseg.train"
+        (to / name).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    recipe = (run / "recipe.toml").read_text(encoding="utf-8")
+    strings = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+    recipe = strings.sub(
+        lambda found: json.dumps(_portable_text(json.loads(found[0]), root), ensure_ascii=False), recipe
+    )
+    (to / "recipe.toml").write_text(recipe, encoding="utf-8")
+    try:
+        lines = thinned((run / "metrics.jsonl").read_text().splitlines())
+    except ValueError as error:
+        raise SemisegError(f"{run / 'metrics.jsonl'}: damaged ({error}); train that run again") from None
+    (to / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def _portable_text(text: str, root: Path) -> str:
+    text = text.replace("file://", "")
+    before, sign, rest = text.rpartition("=")  # key=/path of a command; a path alone may hold spaces
+    if rest.startswith("/"):
+        return f"{before}{sign}{_place(rest, root)}"
+    return re.sub(r"(?<![^\s='\"(\[,])/[^\s'\",;)\]]+", lambda found: _place(found[0], root), text)
+
+
+def _place(path: str, root: Path) -> str:
+    place = PurePosixPath(path)
+    inside = place.is_relative_to(root) and place != PurePosixPath(root)
+    return str(place.relative_to(root)) if inside else place.name or "."
+
+
+def _digests(runs: Path) -> dict[str, str]:
+    """Run -> digest of the recipe that its sweep planned; nothing for runs without a sweep."""
+    if not (runs / TABLE).is_file():
+        return {}
+    table = read_json(runs / TABLE, remedy="run the same `semiseg sweep` again, which writes it")
+    return {Path(run["folder"]).name: run["recipe"] for run in table["runs"]}
+
+
+def with_predictions(index: Index, predictions: dict[str, Any], to: Path) -> Index:
+    """The index with what lies in `to/predictions`, written."""
+    index = replace(index, predictions=predictions)
+    write_index(index, to)
+    return index

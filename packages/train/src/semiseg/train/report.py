@@ -1,0 +1,104 @@
+"""Write a study's report: one page that needs no network, the curve as a picture, and its numbers as tables."""
+
+import csv
+from io import StringIO
+from pathlib import Path
+
+from semiseg.data.errors import SemisegError, unwritable
+from semiseg.train.report_charts import label_efficiency
+from semiseg.train.report_page import page
+from semiseg.train.report_study import Cell, Estimate, Study, read_study
+
+LARGEST = 5_000_000  # bytes of a page that still opens at once and can be sent around
+_NAMES = ("report.html", "curve.png", "table.csv", "table.md")
+
+
+def report(folder: Path, out: Path, *, shards: str | None = None) -> list[Path]:
+    """Write report.html, curve.png, table.csv and table.md into `out` from what `semiseg collect` left in `folder`.
+
+    `folder` may also be a sweep's own. `shards`: where the data lie, for images and truth beside the predictions.
+    Returns the files. Raises SemisegError for a damaged or foreign folder, and for a page of more than 5 MB.
+    """
+    study = read_study(folder)
+    html = page(study, out, shards=shards)
+    if len(html.encode()) > LARGEST:
+        raise SemisegError(
+            f"the page would have {len(html.encode()) / 1e6:.1f} MB, more than {LARGEST / 1e6:g}; collect fewer predictions"
+        )
+    curve = label_efficiency(study, study.domains[0], width=720).png()
+    contents = (html.encode(), curve, table_csv(study).encode(), table_markdown(study).encode())
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in zip(_NAMES, contents, strict=True):
+            part = out / f".{name}.part"
+            part.write_bytes(content)
+            part.replace(out / name)
+    except OSError as error:
+        raise unwritable(error, Path(error.filename or out)) from None
+    return [out / name for name in _NAMES]
+
+
+def table_csv(study: Study) -> str:
+    """A line for each domain, place and method; numbers in percent, unrounded."""
+    file = StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        [
+            *("domain", study.index.across or "place", "method", "n", "planned"),
+            *(f"{what}_{part}" for what in ("last", "best", "teacher") for part in ("mean", "half_of_95_interval")),
+            *("compared_with", "pairs", "difference_mean", "difference_half_of_95_interval"),
+        ]
+    )
+    for domain in study.domains:
+        for cell in study.cells(domain):
+            scores = [part for each in (cell.last, cell.best, cell.teacher) for part in _parts(each)]
+            pairs = cell.gain.n if cell.gain else 0
+            place = [domain, cell.x, cell.method, len(cell.runs), cell.planned]
+            writer.writerow([*place, *scores, cell.twin or "", pairs, *_parts(cell.gain)])
+    return file.getvalue()
+
+
+def table_markdown(study: Study) -> str:
+    """A row for each method, two columns for each place: what a README shows."""
+    across = study.index.across or ""
+    lines = []
+    for domain in study.domains:
+        heads = [f"{across} {x}".strip() or "mIoU" for x in study.xs]
+        lines += [f"mIoU in percent, {domain}, after the last update.", ""] if len(study.domains) > 1 else []
+        twin, right = (" | to its twin", "---:|---:|") if study.compares else ("", "---:|")
+        lines += [f"| method | {' | '.join(head + twin for head in heads)} |", "|---|" + right * len(heads)]
+        for method in study.methods:
+            cells = [study.cell(x, method, domain) for x in study.xs]
+            told = (f"{_score(cell)} | {_gain(cell)}" if study.compares else _score(cell) for cell in cells)
+            lines.append(f"| {method} | {' | '.join(told)} |")
+        lines.append("")
+    counts = sorted({cell.planned for domain in study.domains for cell in study.cells(domain)})
+    n = " or ".join(map(str, counts))
+    lines.append(
+        f"mIoU in percent after the last update: mean of n = {n} runs ± half of its 95 % interval (Student's t); where there "
+        "are fewer it says so."
+    )
+    if study.compares:
+        lines[-1] += (
+            " To its twin: difference to supervised training with the same loss where that is there, else to `supervised`, "
+            "paired by seed; bold where its interval leaves out 0."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _parts(estimate: Estimate | None) -> list[float | str]:
+    return [estimate.mean, "" if estimate.half is None else estimate.half] if estimate else ["", ""]
+
+
+def _score(cell: Cell) -> str:
+    if cell.last is None:
+        return f"0 of {cell.planned}" if cell.planned else "-"
+    half = "" if cell.last.half is None else f" ± {cell.last.half:.1f}"
+    return f"{cell.last.mean:.1f}{half}" + (f" ({cell.last.n} of {cell.planned})" if cell.last.n < cell.planned else "")
+
+
+def _gain(cell: Cell) -> str:
+    if cell.gain is None:
+        return ""
+    text = f"{cell.gain.mean:+.1f}" + ("" if cell.gain.half is None else f" ± {cell.gain.half:.1f}")
+    return f"**{text}**" if cell.gain.verdict in ("above 0", "below 0") else text

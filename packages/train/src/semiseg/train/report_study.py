@@ -1,0 +1,194 @@
+"""What a report is made of: the collected runs, and the statistics of their scores."""
+
+import json
+import statistics
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from semiseg.data.errors import SemisegError
+from semiseg.train.collect_index import Index, read_index, read_json
+from semiseg.train.sweep_table import t975
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A complete run. at: axis -> label; x: where it stands on the axis of the curves; recipe: as written, a dict."""
+
+    name: str
+    method: str
+    x: str
+    repeat: str
+    results: dict[str, Any]
+    recipe: dict[str, Any]
+    launches: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
+
+    def miou(self, domain: str, when: str = "last") -> float | None:
+        """In percent; when: "last", "best", or "teacher" (the moving average at the last step, where it was scored too)."""
+        scores = self.results["last"].get("teacher", {}) if when == "teacher" else self.results[when]
+        return scores.get("domains", {}).get(domain, {}).get("miou")
+
+    def curve(self, domain: str) -> list[tuple[int, float]]:
+        """(step, validation mIoU) of every evaluation."""
+        key = f"{domain}/miou"
+        return [(row["step"], row[key]) for row in self.metrics if row.get(key) is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean of n values and half its 95 % interval by Student's t, None for one value alone."""
+
+    mean: float
+    half: float | None
+    n: int
+
+    @property
+    def verdict(self) -> str:
+        """Where an interval of differences lies."""
+        if self.half is None:
+            return "one run, no interval"
+        low, high = self.mean - self.half, self.mean + self.half
+        return "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One method at one place of the axis. gain: what it has over `twin`, differences paired by repeat."""
+
+    x: str
+    method: str
+    runs: tuple[Run, ...]
+    planned: int
+    last: Estimate | None
+    best: Estimate | None
+    teacher: Estimate | None
+    twin: str | None
+    gain: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Collected runs and where they stand. missing: planned runs that are not there."""
+
+    folder: Path
+    index: Index
+    runs: list[Run]
+    missing: list[str]
+
+    @cached_property
+    def methods(self) -> list[str]:
+        return self.index.methods
+
+    @cached_property
+    def xs(self) -> list[str]:
+        return self.index.axes[self.index.across] if self.index.across else [""]
+
+    @cached_property
+    def domains(self) -> list[str]:
+        return list(dict.fromkeys(domain for run in self.runs for domain in run.results["last"]["domains"]))
+
+    def place(self, x: str) -> str:
+        """A place on the axis in words: "20 labels", "K 4"; "" where there is no axis."""
+        across = self.index.across
+        return "" if across is None else f"{x} {across}" if across == "labels" else f"{across} {x}"
+
+    def cell(self, x: str, method: str, domain: str) -> Cell:
+        planned = [
+            name
+            for name, at in self.index.runs.items()
+            if self.index.method(name) == method and (not self.index.across or at[self.index.across] == x)
+        ]
+        runs, twin = self._at(x, method), self.twin(method)
+        mine, others = ({run.repeat: run.miou(domain) for run in each} for each in (runs, self._at(x, twin)))
+        pairs = [(score, others.get(repeat)) for repeat, score in mine.items()]
+        gains = [score - other for score, other in pairs if score is not None and other is not None]
+        last, best, teacher = (
+            estimate([score for run in runs if (score := run.miou(domain, when)) is not None])
+            for when in ("last", "best", "teacher")
+        )
+        return Cell(
+            x=x,
+            method=method,
+            runs=tuple(runs),
+            planned=len(planned),
+            last=last,
+            best=best,
+            teacher=teacher,
+            twin=twin,
+            gain=estimate(gains),
+        )
+
+    def cells(self, domain: str) -> list[Cell]:
+        """Of every place and method that was planned, in the order of the axes."""
+        found = (self.cell(x, method, domain) for x in self.xs for method in self.methods)
+        return [cell for cell in found if cell.planned]
+
+    def twin(self, method: str) -> str | None:
+        """What a method is compared with: supervised_<end> where that was trained too, else supervised.
+
+        cct_abce is compared with supervised_abce, and that with supervised.
+        """
+        words = method.split("_")
+        ends = ["_".join(["supervised", *words[cut:]]) for cut in range(1, len(words))]
+        known = (name for name in [*ends, "supervised"] if name in self.methods and name != method)
+        return None if method == "supervised" else next(known, None)
+
+    @property
+    def compares(self) -> bool:
+        """Whether any method has a twin."""
+        return any(self.twin(method) for method in self.methods)
+
+    def _at(self, x: str, method: str | None) -> list[Run]:
+        return [run for run in self.runs if run.x == x and run.method == method]
+
+
+def read_study(folder: Path) -> Study:
+    """Read what `semiseg collect` wrote, or a sweep's folder. Raises SemisegError for damage, and for no run at all."""
+    index = read_index(folder)
+    there = [name for name in index.runs if (folder / name / "results.json").is_file()]
+    if not there:
+        raise SemisegError(
+            f"{folder}: none of its {len(index.runs)} planned runs is complete; train, then collect again"
+        )
+    order = {name: place for place, name in enumerate(index.runs)}
+    runs = sorted((_read(folder, name, index) for name in there), key=lambda run: order[run.name])
+    return Study(folder=folder, index=index, runs=runs, missing=[name for name in index.runs if name not in there])
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """Mean and half of its 95 % interval; None of nothing."""
+    if not values:
+        return None
+    n = len(values)
+    half = t975(n - 1) * statistics.stdev(values) / n**0.5 if n > 1 else None
+    return Estimate(mean=statistics.fmean(values), half=half, n=n)
+
+
+def _read(folder: Path, name: str, index: Index) -> Run:
+    run, at = folder / name, index.runs[name]
+    remedy = "collect it again, or remove its folder"
+    results = read_json(run / "results.json", remedy=remedy)
+    launches = read_json(run / "env.json", remedy=remedy).get("launches", [])
+    try:
+        recipe = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))
+        metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        for scores in (results[when]["domains"].values() for when in ("last", "best")):
+            _ = [float(each["miou"] or 0) + len(each["iou"].keys()) for each in scores]
+        _ = [int(row["step"]) for row in metrics]
+        float(results["hours"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SemisegError(f"{run}: damaged ({type(error).__name__}: {error}); {remedy}") from None
+    return Run(
+        name=name,
+        method=index.method(name),
+        x=at[index.across] if index.across else "",
+        repeat=at.get(index.repeats, ""),
+        results=results,
+        recipe=recipe,
+        launches=launches,
+        metrics=metrics,
+    )
