@@ -1,5 +1,6 @@
 """`semiseg sweep` and `semiseg study ...`: the studies of the papers. Nothing heavy is imported before a command runs."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -37,6 +38,9 @@ def sweep(
             typer.echo(f"{run.recipe.name}: {'complete' if results_of(run) else f'{run.recipe.steps} steps'}")
         typer.echo(f"{len(runs)} runs into {folder}", err=True)
         return
+    with suppress(OSError):  # of a folder that can't be written run_all tells
+        folder.mkdir(parents=True, exist_ok=True)
+        write_table(what, runs, tabulate(what, runs), folder)  # from the start: it says what is planned
     try:
         failed = run_all(runs, folder, jobs=jobs)
     except KeyboardInterrupt:
