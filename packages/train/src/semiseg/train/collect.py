@@ -38,23 +38,27 @@ def collect(runs: Path, to: Path) -> Collected:
     index = read_index(runs)
     if (to / INDEX).is_file():
         index = merged(read_index(to), index, to)
-    elif to.is_dir() and any(to.iterdir()):
+    elif other := next((name for name in index.runs if (to / name).exists()), None):
         raise SemisegError(
-            f"{to} is not empty and was not written by `semiseg collect`; choose another folder with --to"
+            f"{to} holds {other}, which `semiseg collect` did not write; choose another folder with --to"
         )
     planned = _digests(runs)
     done = Collected(index)
     try:
         to.mkdir(parents=True, exist_ok=True)
+        write_index(index, to)  # first: whatever stops this, the same command goes on
         for name in read_index(runs).runs:
             reason = why_incomplete(runs / name, planned.get(name))
+            try:
+                if not reason:
+                    with replaced(to / name) as fresh:
+                        _copy(runs / name, fresh)
+            except SemisegError as error:
+                reason = str(error)
             if reason:
                 done.left[name] = reason + (", an earlier one stays" if (to / name).is_dir() else "")
-                continue
-            with replaced(to / name) as fresh:
-                _copy(runs / name, fresh)
-            done.taken.append(name)
-        write_index(index, to)
+            else:
+                done.taken.append(name)
     except OSError as error:
         raise unwritable(error, Path(error.filename or to)) from None
     return done
@@ -83,7 +87,11 @@ def why_incomplete(run: Path, recipe: str | None = None) -> str:
             return "was never evaluated"
     except (OSError, ValueError, KeyError, TypeError):
         return "its results.json is damaged"
-    if known != digest(load(run / "recipe.toml")):
+    try:
+        own = digest(load(run / "recipe.toml"))
+    except SemisegError as error:
+        return str(error)
+    if known != own:
         return "its results.json is of another recipe than its recipe.toml"
     if recipe not in (None, known):
         return f"it is of another recipe than {TABLE} says"

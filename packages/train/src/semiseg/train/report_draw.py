@@ -15,11 +15,11 @@ Point = tuple[float, float]
 # After Okabe and Ito, whom colour-blind readers can follow, darkened to 3:1 against white and lightened against black.
 LIGHT = {
     "paper": "#ffffff", "ink": "#1c1c1e", "faint": "#5b5b63", "rule": "#dedee3", "band": "#f5f5f7",
-    "s0": "#1c1c1e", "s1": "#8a8a92", "s2": "#0072b2", "s3": "#2f9fd8", "s4": "#00875f", "s5": "#d55e00", "s6": "#b0408f",
+    "s0": "#1c1c1e", "s1": "#8a8a92", "s2": "#00549a", "s3": "#2a94cf", "s4": "#00875f", "s5": "#d55e00", "s6": "#b0408f",
 }  # fmt: skip
 DARK = {
     "paper": "#16171a", "ink": "#ececf0", "faint": "#a5a6b0", "rule": "#34353b", "band": "#1f2024",
-    "s0": "#ececf0", "s1": "#8f909a", "s2": "#3f9ae0", "s3": "#9bd8f7", "s4": "#2dc796", "s5": "#ff8a3c", "s6": "#e58bc9",
+    "s0": "#ececf0", "s1": "#8f909a", "s2": "#3590dc", "s3": "#9bd8f7", "s4": "#2dc796", "s5": "#ff8a3c", "s6": "#e58bc9",
 }  # fmt: skip
 _DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (), (6, 3), (2, 3), (), (9, 3, 2, 3))
 

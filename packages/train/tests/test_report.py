@@ -1,0 +1,346 @@
+"""Reports: statistics against scipy, nothing hidden, one page that stands alone, looked at by a real browser."""
+
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from html import escape
+from html.parser import HTMLParser
+from io import BytesIO, StringIO
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from semiseg.data import SemisegError
+from semiseg.train.collect import collect
+from semiseg.train.load import digest, load
+from semiseg.train.report import report, table_csv, table_markdown
+from semiseg.train.report_claims import claims
+from semiseg.train.report_draw import DARK, LIGHT, Drawing, Line, _dashed, style
+from semiseg.train.report_page import _DARK, _LIGHT
+from semiseg.train.report_study import Study, estimate, read_study
+from semiseg.train.resolved import to_toml
+from semiseg.train.shipped import find
+
+CLASSES = ("Sky", "Road <wet>", "Car")
+METHODS = {
+    "supervised": "camvid_supervised",
+    "supervised_abce": "camvid_supervised",
+    "cct": "camvid_cct",
+    "cct_abce": "camvid_cct",
+    "cutmix": "camvid_cutmix",
+    "structured": "camvid_structured",
+    "cct_structured": "camvid_cct_structured",
+}
+LABELS, SEEDS = (20, 50, 100), (0, 1, 2)
+ABSENT = {("cutmix", 50, 1), ("cct", 100, 0), ("cct", 100, 2), *(("structured", 20, seed) for seed in SEEDS)}
+
+
+def made_up() -> dict[tuple[str, int, int], float]:
+    """mIoU of every run that is there."""
+    generator = np.random.default_rng(0)
+    places = ((method, labels, seed) for method in METHODS for labels in LABELS for seed in SEEDS)
+    gain = {method: 0.7 * number for number, method in enumerate(METHODS)}
+    scores = {place: 40 + place[1] / 8 + gain[place[0]] + generator.normal() for place in places}
+    return {place: score for place, score in scores.items() if place not in ABSENT}
+
+
+def write_sweep(folder: Path, scores: Mapping[tuple[str, int, int], float]) -> Path:
+    """A sweep's folder as its runs leave it, with these scores."""
+    planned = []
+    for method, labels, seed in ((m, n, s) for m in METHODS for n in LABELS for s in SEEDS):
+        name = f"{method}-labels{labels}-seed{seed}"
+        loss = ["objectives.0.loss={kind='bootstrapped'}"] * method.endswith("abce")
+        changes = [f"name={name}", f"seed={seed}", f"data.domains.camvid.labeled.subset.count={labels}", *loss]
+        recipe = load(find(METHODS[method]), changes)
+        at = {"method": method, "labels": str(labels), "seed": str(seed)}
+        planned.append({"folder": f"elsewhere/{name}", **at, "recipe": digest(recipe), "complete": True})
+        if (method, labels, seed) not in scores:
+            continue
+        run, score = folder / name, scores[method, labels, seed]
+        run.mkdir(parents=True)
+        iou = {name: score + shift for name, shift in zip(CLASSES, (-5.0, 0.0, 5.0), strict=True)}
+        last, best, taught = (
+            {
+                "step": step,
+                "miou": miou,
+                "domains": {"camvid": {"miou": miou, "iou": iou, "accuracy": 1, "images": 101}},
+            }
+            for step, miou in ((2000, score), (1500, score + 1), (2000, score + 0.5))
+        )
+        if "cutmix" in method:
+            last["teacher"] = taught
+        results = {"recipe": digest(recipe), "seed": seed, "last": last, "best": best, "hours": 0.25}
+        (run / "results.json").write_text(json.dumps({**results, "subsets": {"camvid/labeled": f"hash of {labels}"}}))
+        launch = {"command": ["x/__main__.py", f"{METHODS[method]}.toml"], "commit": "abcdef0123456789", "dirty": True}
+        (run / "env.json").write_text(json.dumps({"launches": [{**launch, "device": "<gpu>", "packages": {}}]}))
+        (run / "recipe.toml").write_text(to_toml(recipe))
+        curve = [{"step": step, "camvid/miou": score - 3 + step / 500} for step in (500, 1000, 1500, 2000)]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
+    rows = [{"method": "supervised", "labels": "20", "domain": "camvid", "n": 3}]
+    (folder / "table.json").write_text(json.dumps({"sweep": "made-up & small", "rows": rows, "runs": planned}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sweep(tmp_path_factory.mktemp("made_up") / "sweep", made_up())
+
+
+@pytest.fixture(scope="module")
+def study(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Collected, with predictions of two images by two methods."""
+    to = tmp_path_factory.mktemp("results") / "camvid"
+    collect(sweep, to)
+    runs = {method: f"{method}-labels20-seed0" for method in ("supervised", "cct")}
+    for run in runs.values():
+        (to / "predictions" / run).mkdir(parents=True)
+        for key in ("a", "b"):
+            mask = Image.fromarray(np.eye(96, 128, dtype=np.uint8)).convert("P")
+            mask.putpalette([0, 0, 0, 200, 30, 30])
+            mask.save(to / "predictions" / run / f"{key}.png")
+    index = json.loads((to / "runs.json").read_text())
+    index["predictions"] = {"domain": "camvid", "taxonomy": "camvid-11", "dataset": "camvid", "splits": ["val"]}
+    index["predictions"] |= {"keys": ["a", "b"], "rule": "evenly spaced", "runs": runs}
+    index["classes"] = {"camvid": {"names": CLASSES, "colours": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}}
+    (to / "runs.json").write_text(json.dumps(index))
+    return read_study(to)
+
+
+@pytest.fixture(scope="module")
+def page(study: Study, tmp_path_factory: pytest.TempPathFactory) -> str:
+    written = report(study.folder, tmp_path_factory.mktemp("report"))
+    assert [path.name for path in written] == ["report.html", "curve.png", "table.csv", "table.md"]
+    assert written[0].stat().st_size < 1_000_000
+    with Image.open(written[1]) as curve:
+        assert curve.size[0] == 1440 and len(curve.convert("RGB").getcolors(1 << 16) or ()) > 50
+    return written[0].read_text()
+
+
+def test_means_intervals_and_differences_are_scipys(study: Study):
+    scores = made_up()
+    for cell in study.cells("camvid"):
+        mine = {seed: scores[place] for seed in SEEDS if (place := (cell.method, int(cell.x), seed)) in scores}
+        assert cell.planned == 3 and len(cell.runs) == len(mine)
+        if not mine:
+            assert cell.last is None and cell.gain is None
+            continue
+        values = list(mine.values())
+        assert cell.last and cell.last.mean == pytest.approx(np.mean(values)) and cell.last.n == len(values)
+        assert cell.best and cell.best.mean == pytest.approx(np.mean(values) + 1)
+        assert (cell.teacher is None) == (cell.method != "cutmix")
+        if len(values) == 1:
+            assert cell.last.half is None
+        else:
+            interval = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+            assert (cell.last.mean - (cell.last.half or 0)) == pytest.approx(interval[0], abs=2e-3)
+        if cell.twin is None:
+            assert cell.method == "supervised" and cell.gain is None
+            continue
+        pairs = [(score, scores[cell.twin, int(cell.x), seed]) for seed, score in mine.items()]
+        assert cell.gain and cell.gain.n == len(pairs)
+        if len(pairs) > 1:
+            left, right = np.array(pairs).T
+            paired = stats.ttest_rel(left, right).confidence_interval(0.95)
+            half = cell.gain.half or 0
+            assert (cell.gain.mean - half, cell.gain.mean + half) == pytest.approx((paired.low, paired.high), abs=3e-3)
+            expected = "above 0" if paired.low > 0 else "below 0" if paired.high < 0 else "includes 0"
+            assert cell.gain.verdict == expected
+
+
+def test_each_method_has_the_twin_of_its_loss(study: Study):
+    twins = {method: study.twin(method) for method in METHODS}
+    assert twins == dict.fromkeys(METHODS, "supervised") | {"supervised": None, "cct_abce": "supervised_abce"}
+    assert estimate([]) is None and estimate([2.0]).verdict == "one run, no interval"  # type: ignore[union-attr]
+
+
+def test_tables_hide_no_missing_run(study: Study, sweep: Path):
+    rows = list(csv.DictReader(StringIO(table_csv(study))))
+    assert len(rows) == len(METHODS) * len(LABELS)
+    counts = {(row["method"], int(row["labels"])): (int(row["n"]), int(row["planned"])) for row in rows}
+    for (method, labels), (n, planned) in counts.items():
+        assert (n, planned) == (3 - sum((method, labels, seed) in ABSENT for seed in SEEDS), 3)
+    assert next(row for row in rows if row["method"] == "structured")["last_mean"] == ""
+    markdown = table_markdown(study)
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
+    assert len(lines) == 1 + len(METHODS) and {line.count("|") for line in lines} == {8}
+    assert "(2 of 3)" in markdown and "0 of 3" in markdown
+    one = next(line for line in lines if line.startswith("| cct |")).split("|")[6]
+    assert "(1 of 3)" in one and "±" not in one
+    bold = {cell.gain.verdict != "includes 0" for cell in study.cells("camvid") if cell.gain and cell.gain.half}
+    assert bold == {True, False} and "**+" in markdown
+    assert table_csv(read_study(sweep)) == table_csv(study)  # straight from the sweep's folder
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_page_loads_nothing_and_can_be_heard(page: str):
+    tags = Tags(page).tags
+    assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "object", "base", "audio", "video"}
+    for tag, attributes in tags:
+        for name in ("src", "srcset", "href", "data", "action", "style"):
+            value = attributes.get(name) or ""
+            ours = tag == "a" and name == "href" and value.startswith("https://arxiv.org/")
+            assert ours or value.startswith("data:image/png;base64,") or ("//" not in value and "url(" not in value), (
+                tag,
+                value,
+            )
+    assert "url(" not in page and "@import" not in page
+    assert all(attributes.get("alt") for tag, attributes in tags if tag == "img")
+    assert sum(tag == "img" for tag, _ in tags) == 4
+    assert all(
+        attributes.get("aria-label") or attributes.get("aria-hidden") for tag, attributes in tags if tag == "svg"
+    )
+    assert all(attributes.get("scope") for tag, attributes in tags if tag == "th")
+    assert sum(tag == "h1" for tag, _ in tags) == 1 and ("html", {"lang": "en"}) in tags
+    assert "<wet>" not in page and "<gpu>" not in page and "made-up &amp; small" in page
+
+
+def test_the_page_says_what_is_missing_and_what_includes_zero(page: str, study: Study):
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    verdicts = [cell.gain.verdict for cell in study.cells("camvid") if cell.gain]
+    for words in ("above 0", "includes 0"):
+        assert verdicts.count(words) == len(re.findall(rf"\b{words}\b", text))
+    counted = [verdicts.count(words) for words in ("above 0", "below 0", "includes 0")]
+    assert f"Of {sum(counted)} differences" in text
+    assert f"{counted[0]} lie above zero, {counted[1]} below, {counted[2]} include it" in text
+    assert "cutmix at 50 labels (2 of 3)" in text and "structured at 20 labels (0 of 3)" in text
+    for method, labels, seed in ABSENT:
+        assert f"{method}-labels{labels}-seed{seed}" in text
+    assert "abcdef0123 with changes of its own" in text and "share the same labeled images" in text
+    assert "chosen on the very images" in text and "made without the data" in text
+    assert all(claim.figure in text for claim in claims(["cross_consistency", "structured_consistency"]))
+
+
+def test_colours_can_be_read_in_light_and_dark():
+    """WCAG 2: 4.5 to 1 for text, 3 to 1 for marks."""
+    for palette in (_LIGHT, _DARK):
+        for under in ("paper", "band"):
+            assert all(contrast(palette[name], palette[under]) >= 4.5 for name in ("ink", "faint", "link"))
+            assert all(contrast(palette[f"s{number}"], palette[under]) >= 3 for number in range(7))
+        assert all(contrast(palette["ink"], palette[name]) >= 4.5 for name in ("more", "less"))
+    assert LIGHT.keys() == DARK.keys() and len({style(number) for number in range(14)}) == 14
+    assert len({style(number).marker for number in range(7)}) == 7  # not colour alone
+
+
+def test_colour_blind_readers_can_tell_the_series_apart():
+    """Machado et al. 2009, full protanopia, deuteranopia and tritanopia; distances in CIELAB, where 2.3 can just be seen."""
+    blind = (
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+    )
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    for palette in (LIGHT, DARK):
+        for matrix in (np.eye(3), *map(np.array, blind)):
+            seen = [np.clip(matrix @ linear(palette[f"s{number}"]), 0, 1) for number in range(7)]
+            x, y, z = np.cbrt(np.array([to_xyz @ each / (0.9505, 1, 1.089) for each in seen])).T
+            lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+            assert min(np.linalg.norm(a - b) for a, b in combinations(lab, 2)) > 10
+
+
+def contrast(first: str, second: str) -> float:
+    low, high = sorted(float(linear(colour) @ (0.2126, 0.7152, 0.0722)) for colour in (first, second))
+    return (high + 0.05) / (low + 0.05)
+
+
+def linear(colour: str) -> np.ndarray:
+    """sRGB as light."""
+    parts = np.frombuffer(bytes.fromhex(colour[1:]), np.uint8) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def test_a_picture_shows_what_was_drawn():
+    drawing = Drawing(100, 40, [Line([(10, 30), (90, 30)], "s5", 2)])
+    for number in range(7):
+        drawing.mark((10 + 13 * number, 12), number, f"s{number}", 5)
+    with Image.open(BytesIO(drawing.png())) as opened:
+        pixels = np.array(opened.convert("RGB"))
+    assert pixels.shape == (80, 200, 3)
+    for number in range(7):
+        assert "#" + bytes(pixels[24, 20 + 26 * number]).hex() == LIGHT[f"s{number}"]
+    assert "#" + bytes(pixels[60, 100]).hex() == LIGHT["s5"] and tuple(pixels[78, 2]) == (255, 255, 255)
+    assert 'aria-label="a &amp; b"' in drawing.svg("a & b")
+    pieces = list(_dashed([(0, 0), (30, 40), (30, 90)], (6, 3)))  # of 100: eleven of 6, and the 1 that is left
+    length = sum(math.dist(a, b) for piece in pieces for a, b in pairwise(piece))
+    assert len(pieces) == 12 and length == pytest.approx(11 * 6 + 1)
+
+
+def test_damage_is_told_and_names_the_remedy(sweep: Path, tmp_path: Path):
+    to = tmp_path / "results"
+    collect(sweep, to)
+    run = to / "cct-labels20-seed0"
+    for file, content in (
+        ("results.json", "{"),
+        ("results.json", "{}"),
+        ("metrics.jsonl", "x"),
+        ("recipe.toml", "= 1"),
+    ):
+        before = (run / file).read_text()
+        (run / file).write_text(content)
+        with pytest.raises(SemisegError, match=r"cct-labels20-seed0.*(damaged|expected).*collect it again"):
+            report(to, tmp_path / "out")
+        (run / file).write_text(before)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SemisegError, match="no such folder"):
+        report(tmp_path / "nothing", tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SemisegError, match="cannot be written"):
+        report(to, tmp_path / "file")
+
+
+def test_a_real_browser_shows_it_without_scrolling_sideways(page: str, tmp_path: Path):
+    """Framed at 390 pixels, as on a phone, and at 1200; read by the browser itself."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("NO CHROMIUM: install it to look at the page as a reader does")
+    told = {}
+    for width in (390, 1200):
+        frame = tmp_path / f"{width}.html"
+        frame.write_text(
+            f'<body style="margin:0"><iframe style="border:0;width:{width}px;height:900px" srcdoc="{escape(page)}"></iframe>'
+            "<script>document.querySelector('iframe').onload = event => { const page = event.target.contentDocument;"
+            "const shown = [...page.querySelectorAll('svg')].filter(each => each.getBoundingClientRect().width > 0);"
+            "const broken = [...page.images].filter(each => !each.naturalWidth);"
+            "document.title = [page.documentElement.scrollWidth, page.documentElement.clientWidth, shown.length, broken.length,"
+            "page.defaultView.performance.getEntriesByType('resource').filter(each => !each.name.startsWith('data:')).length]"
+            "}</script>"
+        )
+        command = [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+        ]
+        command += [
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+        ]
+        done = subprocess.run([*command, frame.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+        title = re.search(r"<title>([\d,]+)</title>", done.stdout)
+        assert title, done.stderr[-2000:]
+        told[width] = [int(part) for part in title[1].split(",")]
+        scrolled, there, drawings, broken, loaded = told[width]
+        assert scrolled <= there <= width and broken == 0 and loaded == 0
+        assert drawings > 20
