@@ -26,7 +26,7 @@ from semiseg.train.class_shares import ClassShares
 from semiseg.train.console import Console, Metrics
 from semiseg.train.continuation import Topology
 from semiseg.train.evaluate import Scores, evaluate
-from semiseg.train.precision import arrange, choose, compile_encoder
+from semiseg.train.precision import arrange, choose, compile_encoder, uncompiled
 from semiseg.train.recipe import Recipe
 from semiseg.train.update import update
 
@@ -91,7 +91,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     accelerator.wait_for_everyone()
 
     if recipe.compile:
-        compile_encoder(model.encoder)
+        compile_encoder(model.encoder, domains=len(sources.streams))
     # Not the loader: it is split by rank already (preparing it would drop half of every batch).
     learner, optimizer = accelerator.prepare(learner, optimizer)
     bare = accelerator.unwrap_model(learner)
@@ -216,17 +216,18 @@ def share_buffers(module: torch.nn.Module, world: int) -> None:
 
 def evaluate_all(model: Segmenter, validation: Mapping[str, Validation], *, workers: int) -> dict[str, Scores]:
     """Scores of every domain. All ranks call this."""
-    return {
-        domain: evaluate(
-            *(model, each.shards, each.taxonomy),
-            domain=domain,
-            subset=each.subset,
-            resize=each.resize,
-            views=each.views,
-            workers=workers,
-        )
-        for domain, each in validation.items()
-    }
+    with uncompiled(model.encoder):
+        return {
+            domain: evaluate(
+                *(model, each.shards, each.taxonomy),
+                domain=domain,
+                subset=each.subset,
+                resize=each.resize,
+                views=each.views,
+                workers=workers,
+            )
+            for domain, each in validation.items()
+        }
 
 
 def mean_miou(domains: dict[str, dict[str, Any]]) -> float | None:

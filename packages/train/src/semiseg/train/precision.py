@@ -1,6 +1,7 @@
 """What makes a step fast here: the precision that `precision = "auto"` comes to, the layout of weights, a compiled encoder."""
 
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -50,8 +51,13 @@ def arrange(model: nn.Module, precision: str) -> None:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # an overload it misses
 
 
-def compile_encoder(encoder: nn.Module) -> None:
-    """Have the encoder's calls compiled, in place: names of parameters stay. Sizes that change make one dynamic graph.
+def compile_encoder(encoder: nn.Module, *, domains: int = 1) -> None:
+    """Have the encoder's calls in training compiled, in place: names of parameters stay.
+
+    Every size of batch and image is compiled for itself, as one graph for all sizes takes longer than any training where a
+    network pads by its input's size: more than 12 minutes in tf_efficientnet_lite0. A domain's crops have one size, and its
+    labeled, unlabeled, weak and mixed batches few; micro-steps may have two each. From 8 kinds of batches a domain on torch
+    says so in a warning, and runs further ones uncompiled.
 
     Raises PrecisionError where there is no compiler.
     """
@@ -64,7 +70,19 @@ def compile_encoder(encoder: nn.Module) -> None:
             f"compile = true needs a C++ compiler ({' '.join(str(error).split())[:120]}); install one, such as g++, name "
             "it by the environment variable CXX, or set compile=false"
         ) from error
-    encoder.compile()
+    import torch._dynamo
+
+    # names the default as it is: an objective that did so between two steps would have everything compiled again
+    torch.set_float32_matmul_precision(torch.get_float32_matmul_precision())
+    torch._dynamo.config.cache_size_limit = 8 * domains  # the name that torch 2.6 has too
+    encoder.compile(dynamic=False)
+
+
+def uncompiled(encoder: nn.Module) -> AbstractContextManager[Any]:
+    """Within this, what was compiled runs as plain code: in evaluation, where each size of image comes a few times."""
+    if encoder._compiled_call_impl is None:  # asking torch's compiler for it would take a second to load
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _gains_by_bf16(encoder: nn.Module, cuda: bool) -> bool:

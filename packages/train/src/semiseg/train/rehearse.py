@@ -74,7 +74,7 @@ def rehearse(recipe: Recipe, model: Segmenter, sources: Sources, learner: Learne
     accelerator = build_accelerator(recipe, model)
     optimizer = build_optimizer(recipe, learner)
     if recipe.compile:
-        compile_encoder(model.encoder)
+        compile_encoder(model.encoder, domains=len(sources.streams))
     prepared, optimizer = accelerator.prepare(learner, optimizer)
     data = StepData(sources.streams, alternate=recipe.data.domains_per_step == "one")
     turns = len(sources.streams) if data.alternate else 1
@@ -95,6 +95,8 @@ def rehearse(recipe: Recipe, model: Segmenter, sources: Sources, learner: Learne
             raise batch
         loaded.append(seconds)
         taken.append(_timed(lambda step=step, batch=batch: step_once(step, batch))[1])
+        if recipe.compile and len(taken) <= turns:  # what compiling takes says nothing of the steps to come
+            began = time.monotonic()
         if time.monotonic() - began > SECONDS and len(taken) % turns == 0:
             break
     if len(taken) > turns:
