@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+from base64 import b64decode
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,6 +88,37 @@ def test_complete_runs_are_taken_without_places_weights_or_images(runs: Path, sc
             np.array(Image.open(at / f"{key}.png")) for at in (to / "predictions" / whole[0], tmp_path / "masks")
         )
         assert np.array_equal(ours, theirs)
+
+
+def test_images_and_truth_come_from_the_shards_alone(runs: Path, scenes: Path, tmp_path: Path):
+    to, out = tmp_path / "results", tmp_path / "out"
+    collect(runs, to)
+    key = ShardSet(scenes / "street" / "val").keys()[2]
+    semiseg("collect", runs, "--to", to, "--images", key)
+    semiseg("report", to)
+    assert "data:image/jpeg" not in (to / "report.html").read_text()
+    semiseg("report", to, "--out", out, "--shards", scenes)
+    page = (out / "report.html").read_text()
+    shown = {
+        alt: b64decode(data) for alt, data in re.findall(r"alt='([^']*)' src='data:image/\w+;base64,([^']*)'", page)
+    }
+    assert list(shown) == [
+        f"{key}, the image",
+        f"{key}, its true classes",
+        f"{key} as other sees it",
+        f"{key} as plain sees it",
+    ]
+    sample = ShardSet(scenes / "street" / "val")[2]
+    taxonomy = ShardSet(scenes / "street" / "val").taxonomies[0]
+    with Image.open(BytesIO(shown[f"{key}, its true classes"])) as truth:
+        assert sample.label is not None and np.array_equal(np.array(truth), taxonomy.map(sample.label))
+    with Image.open(BytesIO(shown[f"{key}, the image"])) as photo:
+        assert np.abs(np.array(photo, float) - np.array(sample.image.convert("RGB"), float)).mean() < 8
+    semiseg("data", "shard", "street", "--to", tmp_path / "other", "--split", "val", "--option", "val_count=1")
+    with pytest.raises(SemisegError, match=f"no sample {key}, which was predicted"):
+        semiseg("report", to, "--shards", tmp_path / "other")
+    with pytest.raises(SemisegError, match="--shards nowhere: no such folder"):
+        semiseg("report", to, "--shards", "nowhere")
 
 
 def test_it_may_be_repeated_and_only_adds_or_replaces(runs: Path, tmp_path: Path):

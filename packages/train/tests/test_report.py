@@ -224,7 +224,7 @@ def test_the_page_says_what_is_missing_and_what_includes_zero(page: str, study: 
     assert "cutmix at 50 labels (2 of 3)" in text and "structured at 20 labels (0 of 3)" in text
     for method, labels, seed in ABSENT:
         assert f"{method}-labels{labels}-seed{seed}" in text
-    assert "abcdef0123 with changes of its own" in text and "share the same labeled images" in text
+    assert "abcdef0123 with uncommitted changes" in text and "share the same labeled images" in text
     assert "chosen on the very images" in text and "made without the data" in text
     assert all(claim.figure in text for claim in claims(["cross_consistency", "structured_consistency"]))
 

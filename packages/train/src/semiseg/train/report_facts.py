@@ -113,7 +113,7 @@ def notes(study: Study, domain: str, taught: bool) -> list[str]:
             f"{cell.method} at {study.place(cell.x) or 'all'} ({len(cell.runs)} of {cell.planned})" for cell in short
         )
         told.append(f"Fewer runs than planned: {', '.join(names)}.")
-    if _same_labels(study, domain):
+    if study.index.repeats and _same_labels(study, domain):
         told.append(
             "All runs at one place share the same labeled images, so the intervals tell of chance in training alone, not of "
             "which images were labeled."
@@ -152,7 +152,7 @@ def _software(launch: dict[str, Any]) -> str:
 
 def _commit(launch: dict[str, Any]) -> str:
     commit = launch.get("commit")
-    return "unknown" if not commit else f"{commit[:10]}{' with changes of its own' if launch.get('dirty') else ''}"
+    return "unknown" if not commit else f"{commit[:10]}{' with uncommitted changes' if launch.get('dirty') else ''}"
 
 
 def _same_labels(study: Study, domain: str) -> bool:
