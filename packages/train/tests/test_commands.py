@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.processes import python, run
+from tests.processes import python, run, torchrun
 
 
 def semiseg(*arguments: str | Path, expect: int = 0) -> str:
@@ -201,3 +201,28 @@ def test_usage_errors_exit_with_2():
     run("semiseg", "train", expect=2)
     run("semiseg", "nonsense", expect=2)
     python("-m", "semiseg.train", expect=2)
+    told = python("-m", "semiseg.train", "quickstart", "--dryrun", expect=2).stderr
+    assert told == (
+        "error: unknown option '--dryrun'; did you mean '--dry-run'? known: --allow-changes, --dry-run, --help\n"
+    )
+
+
+def test_a_dry_run_of_a_launcher_is_one_process(
+    recipe_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """It tells once what `semiseg train --dry-run` tells, whatever was launched; facts are those of the launch."""
+    from semiseg.train.__main__ import main
+    from semiseg.train.load import load
+    from semiseg.train.preview import preview
+
+    recipe = recipe_file()
+    expected = preview(load(recipe, ["model.norm=frozen"])).partition("  measured on")[0]
+    launched = torchrun(2, "-m", "semiseg.train", "--dry-run", recipe, "model.norm=frozen").stdout
+    assert launched.startswith(expected + "  measured on") and launched.count("measured on") == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([str(recipe), "--dry-run"]) == 1
+    assert "one image at a time for each of 2 processes" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -2,26 +2,36 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from semiseg.data.errors import SemisegError
+from semiseg.data.errors import SemisegError, unknown
 
-USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...] [--allow-changes]
+if TYPE_CHECKING:
+    from semiseg.train.recipe import Recipe
+
+USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...] [--dry-run] [--allow-changes]
 
 Train what a recipe says (a path, or a name that `semiseg recipe ls` shows).
 The same command continues a run that was cut off, on any number of processes.
+key=value changes the recipe, as in seed=1 or data.domains.street.labeled.subset.count=50; key= takes the key away.
+--dry-run checks everything, says what would be trained, and measures a few steps of one process.
 --allow-changes continues it although recipe, data or topology differ in what its losses depend on; its record tells so."""
 
-ALLOW = "--allow-changes"
+DRY, ALLOW = "--dry-run", "--allow-changes"
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0, 1 (failed) or 2 (usage). Recipe and facts are checked before a process group exists."""
-    if not set(arguments) - {ALLOW} or arguments[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if arguments else 2
-    allow_changes = ALLOW in arguments
-    arguments = [argument for argument in arguments if argument != ALLOW]
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    options = {argument for argument in arguments if argument.startswith("-")}
+    arguments = [argument for argument in arguments if argument not in options]
+    strange = sorted(options - {DRY, ALLOW, "-h", "--help"})
+    if strange or not arguments or options & {"-h", "--help"}:
+        if rank == 0 and strange:
+            print(f"error: {unknown('option', strange[0], (DRY, ALLOW, '--help'))}", file=sys.stderr)
+        elif rank == 0:
+            print(USAGE)
+        return 2 if strange or not options & {"-h", "--help"} else 0
     try:
         from semiseg.train.load import check_facts, load
         from semiseg.train.shipped import find
@@ -33,6 +43,10 @@ def main(arguments: list[str]) -> int:
             print(f"error: {error}", file=sys.stderr)
         return 1
     try:
+        if DRY in options:
+            if rank == 0:
+                _rehearse(recipe)
+            return 0
         import torch
 
         if world > 1 and not torch.cuda.is_available():
@@ -40,7 +54,7 @@ def main(arguments: list[str]) -> int:
 
         from semiseg.train.loop import train
 
-        train(recipe, allow_changes=allow_changes)
+        train(recipe, allow_changes=ALLOW in options)
     except SemisegError as error:
         print(f"error{f' on rank {rank}' if world > 1 else ''}: {error}", file=sys.stderr)
         return 1
@@ -62,6 +76,15 @@ def main(arguments: list[str]) -> int:
     finally:
         _leave_process_group()
     return 0
+
+
+def _rehearse(recipe: "Recipe") -> None:
+    """Say what would be trained. Rank 0 alone calls this, as a process of its own: the others leave."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        os.environ.pop(name, None)
+    from semiseg.train.preview import preview
+
+    print(preview(recipe))
 
 
 def _leave_process_group() -> None:
