@@ -111,6 +111,8 @@ def replaced(target: Path) -> Iterator[Path]:
             target.rename(old)
         part.rename(target)
     finally:
+        if old.is_dir() and not target.is_dir():
+            old.rename(target)
         for each in (part, old):
             shutil.rmtree(each, ignore_errors=True)
 
@@ -118,10 +120,10 @@ def replaced(target: Path) -> Iterator[Path]:
 def thinned(lines: list[str], count: int = LINES) -> list[str]:
     """Every line that evaluates, and at most `count` others, evenly spread with the first and the last, in order."""
     training = [number for number, line in enumerate(lines) if "lr" in json.loads(line)]
-    kept = set(training)
+    dropped = set()
     if len(training) > count:
-        kept = {training[round(each * (len(training) - 1) / (count - 1))] for each in range(count)}
-    return [line for number, line in enumerate(lines) if number in kept or number not in set(training)]
+        dropped = set(training) - {training[round(each * (len(training) - 1) / (count - 1))] for each in range(count)}
+    return [line for number, line in enumerate(lines) if number not in dropped]
 
 
 def portable(value: Any, root: Path) -> Any:

@@ -75,8 +75,8 @@ def table_markdown(study: Study) -> str:
     counts = sorted({cell.planned for domain in study.domains for cell in study.cells(domain)})
     n = " or ".join(map(str, counts))
     lines.append(
-        f"mIoU in percent after the last update: mean over seeds (n = {n}) ± half of its 95 % interval (Student's t); where there "
-        "are fewer it says so."
+        f"mIoU in percent after the last update: mean over seeds (n = {n}) ± half of its 95 % interval (Student's t); "
+        "where there are fewer it says so."
     )
     if study.compares:
         lines[-1] += (

@@ -39,7 +39,7 @@ def collect(
 
 def report(
     results: Path = typer.Argument(metavar="RESULTS", help="What `semiseg collect` wrote, or a sweep's folder."),
-    out: Path = typer.Option(None, "--out", help="Folder for the report; default: RESULTS."),
+    out: Path = typer.Option(None, "--out", help="Folder for the report; default: RESULTS, of a sweep RESULTS/report."),
     shards: str = typer.Option(
         None, "--shards", help="Folder or URL of the shards: shows images and truth beside predictions."
     ),
@@ -52,5 +52,9 @@ def report(
 
     if shards is not None and "://" not in shards and not Path(shards).is_dir():
         raise SemisegError(f"--shards {shards}: no such folder; leave it out for a page without images and truth")
-    for path in write(results, out or results, shards=shards):
+    if out is None:
+        out = (
+            results / "report" if (results / "table.json").is_file() else results
+        )  # a sweep has a table.csv of its own
+    for path in write(results, out, shards=shards):
         typer.echo(str(path), err=True)

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from semiseg.data.errors import SemisegError
+from semiseg.train.load import digest
 from semiseg.train.report_study import Run, Study
 from semiseg.train.shipped import find_sweep
-from semiseg.train.sweep import read_sweep
+from semiseg.train.sweep import expand, read_sweep
 
 
 def lead(study: Study) -> str:
@@ -79,7 +81,7 @@ def facts(study: Study) -> dict[str, str]:
     changed = [run.name for run in study.runs if any(launch.get("changes") for launch in run.launches)]
     if changed:
         found["continued with changes"] = escape(", ".join(changed))
-    if command := _sweep_command(study.index.study):
+    if command := _sweep_command(study):
         found["to repeat all"] = f"<code>{escape(command)}</code>"
     return found
 
@@ -164,13 +166,14 @@ def _same_labels(study: Study, domain: str) -> bool:
     return all(len(each) <= 1 for each in hashes)
 
 
-def _sweep_command(name: str) -> str:
-    """The command of a shipped sweep of that name; "" for others."""
+def _sweep_command(study: Study) -> str:
+    """The command of the shipped sweep that these runs are of; "" where they are of another one, or differ from it."""
+    file, run = study.index.study.replace("-", "_"), study.runs[0]
     try:
-        file = name.replace("-", "_")
-        return f"semiseg sweep {file}" if read_sweep(find_sweep(file)).name == name else ""
-    except Exception:  # no shipped one: nothing to say
+        planned = {each.recipe.name: digest(each.recipe) for each in expand(read_sweep(find_sweep(file)))}
+    except SemisegError:
         return ""
+    return f"semiseg sweep {file}" if planned.get(run.name) == run.results["recipe"] else ""
 
 
 def _source(source: dict[str, Any] | None) -> str:
@@ -197,10 +200,5 @@ def _range(values: Iterable[float]) -> str:
 
 
 def _plural(noun: str, count: int) -> str:
-    return (
-        "label counts"
-        if noun == "labels" and count > 1
-        else "label count"
-        if noun == "labels"
-        else noun + "s" * (count > 1)
-    )
+    noun = "label count" if noun == "labels" else noun
+    return noun + "s" * (count > 1)

@@ -1,9 +1,11 @@
 """The page of a report: one HTML file without scripts, fonts or addresses that anything would be loaded from."""
 
+import math
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from semiseg.train.collect import portable
 from semiseg.train.report_charts import difference, label_efficiency, training
 from semiseg.train.report_claims import claims
 from semiseg.train.report_draw import DARK, LIGHT
@@ -64,8 +66,10 @@ def _scores(study: Study, domain: str, of: str) -> str:
     cells = study.cells(domain)
     taught = any(cell.teacher for cell in cells)
     spans = [abs(cell.gain.mean) + (cell.gain.half or 0) for cell in cells if cell.gain]
-    limit = max([1.0, *sorted(spans)[: len(spans) * 9 // 10 + 1][-1:]])  # one far wider interval than all others is cut
-    scale = f"<span>−{limit:.0f}</span><span>0</span><span>+{limit:.0f}</span>"
+    limit = math.ceil(
+        max([1.0, *sorted(spans)[: len(spans) * 9 // 10 + 1][-1:]])
+    )  # one far wider interval than all others is cut
+    scale = f"<span>−{limit}</span><span>0</span><span>+{limit}</span>"
     compared = ["to its twin", "±", scale, "95 % interval"] if study.compares else []
     columns = ["method", "mIoU %", "±", *compared, "n", "best %", *["teacher %"] * taught]
     body = ""
@@ -199,11 +203,11 @@ def _runs(study: Study) -> str:
     rows = "".join(f"<tr>{''.join(cells)}</tr>" for cells in listing(study))
     heads = ["run", "seed", "recipe", "last %", "best %", "hours", "commit"]
     missing = f"<p>Planned and not here: {escape(', '.join(study.missing))}.</p>" if study.missing else ""
-    name = study.runs[0].name
+    name, folder = study.runs[0].name, portable(str(study.folder), Path.cwd())
     return (
         f"<h2>Every run</h2>\n{missing}<p>To train one of them again, with the same numbers on the same kind of "
         "machine:</p>\n"
-        f"<pre>semiseg train {escape(f'{study.folder}/{name}/recipe.toml')} data.shards=shards/</pre>\n"
+        f"<pre>semiseg train {escape(f'{folder}/{name}/recipe.toml')} data.shards=shards/ runs=again/</pre>\n"
         f"<details><summary>{len(study.runs)} runs</summary>"
         + _table("Every run", "Runs", heads, f"<tbody>{rows}</tbody>")
         + "</details>\n"
