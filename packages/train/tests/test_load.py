@@ -226,10 +226,41 @@ def test_an_empty_value_takes_a_key_away(path: Path) -> None:
     assert faults(TEXT, "steps=") == ["argument 'steps=': missing; expected an integer >= 1"]
 
 
+def test_null_is_answered_with_how_to_take_a_key_away(path: Path) -> None:
+    key = "data.domains.voc.labeled.subset"
+    assert faults(TEXT, f"{key}=null", "clip=None") == [
+        f"argument '{key}=null': expected a table, found \"null\"; for none at all leave the key out, in an argument by "
+        f"'{key}='",
+        "argument 'clip=None': expected a number > 0, found \"None\"; for none at all leave the key out, in an argument by "
+        "'clip='",
+    ]
+
+
+def test_what_is_typed_for_a_key_that_holds_text_is_text(path: Path) -> None:
+    """As typed, also where it would be a number or a date; within tables and lists TOML's own rules hold."""
+    typed = [
+        "name=1.50",
+        "paper=true",
+        "runs=1e3",
+        "data.shards=1979-05-27T07:32:00Z",
+        "data.domains.voc.val.split=0x10",
+    ]
+    recipe = load(path, [*typed, 'expect."voc/miou"=60'])
+    assert (recipe.name, recipe.paper, recipe.runs) == ("1.50", "true", "1e3")
+    assert recipe.data.shards == "1979-05-27T07:32:00Z" and recipe.data.domains["voc"].val.splits == ("0x10",)  # type: ignore[union-attr]
+    assert load(path, ["name=2", "name=3"]).name == "3" and load(path, ["name='3'"]).name == "3"
+    assert faults(TEXT, "name=[1]", "steps=1.5", "model={encoder={name=3}}") == [
+        "argument 'name=[1]': expected a string, found [1]",
+        "argument 'steps=1.5': expected an integer >= 1, found 1.5",
+        "argument 'model={encoder={name=3}}': model.encoder.name: expected a string, found 3",
+    ]
+    assert faults(TEXT.replace('"small"', "1")) == ["x.toml:2: name: expected a string, found 1"]
+
+
 def test_arguments_that_lead_nowhere_are_all_told(path: Path) -> None:
     arguments = ["steps", "objectives.2.kind=x", "objectives.kind=x", "steps.more=1", "clip=", "a b=1", "objectives.0="]
     assert faults(TEXT, *arguments) == [
-        "argument 'steps': expected key=value, such as steps=100 or data.domains.street.labeled.subset.count=50",
+        "argument 'steps': expected key=value, such as steps=100, or key= to take a key away",
         "argument 'objectives.2.kind=x': 'objectives' has 2 items, counted from 0; '2' is none of them",
         "argument 'objectives.kind=x': 'objectives' has 2 items, counted from 0; 'kind' is none of them",
         "argument 'steps.more=1': 'steps' is 100, which has no 'more'",

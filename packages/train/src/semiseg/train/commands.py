@@ -32,7 +32,9 @@ OVERLAP = typer.Option(None, "--overlap", min=0, max=0.95, help="Least share of 
 
 def train(
     recipe: str = typer.Argument(help="A TOML file, or a name that `semiseg recipe ls` shows."),
-    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Changes, such as seed=1 steps=500."),
+    overrides: list[str] = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="Changes, such as seed=1; KEY= takes a key away."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, say what would be trained, stop."),
     allow_changes: bool = typer.Option(
         False,

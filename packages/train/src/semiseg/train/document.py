@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Sequence
+from datetime import date, time
 from pathlib import Path as File
 from typing import Any
 
@@ -54,7 +55,7 @@ def _parse(argument: str) -> tuple[list[str], Any]:
     """Key and value of `key=value`; the value _NOTHING where it is empty."""
     typed, equals, value = argument.partition("=")
     if not equals or not typed.strip():
-        raise ValueError("expected key=value, such as steps=100 or data.domains.street.labeled.subset.count=50")
+        raise ValueError("expected key=value, such as steps=100, or key= to take a key away")
     try:
         table: Any = tomllib.loads(f"{typed} = 0")
     except tomllib.TOMLDecodeError:
@@ -71,7 +72,8 @@ def _read_value(text: str) -> Any:
         table = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    return table["value"] if len(table) == 1 else text
+    # no key holds a date, and written out again it would look different
+    return text if len(table) > 1 or isinstance(table["value"], date | time) else table["value"]
 
 
 def _override(raw: dict[str, Any], key: Sequence[str], value: Any) -> Path:

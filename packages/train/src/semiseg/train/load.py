@@ -1,7 +1,7 @@
 """From a TOML file and `key=value` arguments to a `Recipe`, or to every mistake in them at once."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path as File
@@ -14,7 +14,7 @@ from semiseg.data.errors import unknown
 from semiseg.train.document import read
 from semiseg.train.facts import check_facts
 from semiseg.train.lines import Path
-from semiseg.train.problems import Problem, RecipeError, nearest, show
+from semiseg.train.problems import Problem, RecipeError, dotted, nearest, show
 from semiseg.train.recipe import Recipe
 from semiseg.train.resolved import changes, digest, to_toml
 from semiseg.train.rules import broken_rules
@@ -26,12 +26,13 @@ def load(path: str | File, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and change it by `key=value` arguments.
 
     A key is dotted and counts list items from 0 (`objectives.1.weight.value=10`); tables on its way are made where they
-    are missing. A value is read as TOML, or else is a string; an empty one takes the key away, so its default holds.
+    are missing. A value is read as TOML, or else is a string, as it also is where the key holds one (`name=1`); an empty
+    one takes the key away (`data.domains.street.labeled.subset=`), so its default holds.
     Raises RecipeError with every mistake in types, keys and rules, one a line: `file:line: key: what is wrong`. Whether
     the data is there is another question, for `check_facts`.
     """
     raw, origin = read(path, overrides)
-    recipe, problems = _validate(raw)
+    recipe, problems = _validate(raw, origin.arguments)
     if recipe is not None:
         problems = list(broken_rules(recipe))
     if problems or recipe is None:
@@ -55,15 +56,21 @@ def _adapter() -> Any:
     return TypeAdapter(Recipe)
 
 
-def _validate(raw: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:
+def _validate(raw: dict[str, Any], arguments: Mapping[Path, str]) -> tuple[Recipe | None, list[Problem]]:
     from pydantic import ValidationError
 
     try:
         # By way of JSON, pydantic's strict mode takes lists for tuples and tables for dataclasses, and nothing else.
         return _adapter().validate_json(json.dumps(raw, default=str), strict=True), []
     except ValidationError as error:
-        found = (_translate(fault["type"], fault["loc"], raw) for fault in error.errors(include_url=False))
-        return None, [problem for problem in found if problem]
+        found = error.errors(include_url=False)
+    typed = {_walk(fault["loc"])[0] for fault in found if fault["type"] == "string_type"} & arguments.keys()
+    numbers = [path for path in typed if isinstance(_at(raw, path), int | float)]
+    for path in numbers:  # a shell drops the quotes of name="1"
+        _at(raw, path[:-1])[path[-1]] = arguments[path].partition("=")[2].strip()
+    if numbers:
+        return _validate(raw, arguments)
+    return None, [problem for fault in found if (problem := _translate(fault["type"], fault["loc"], raw))]
 
 
 def _translate(fault: str, location: Path, raw: dict[str, Any]) -> Problem | None:
@@ -88,9 +95,10 @@ def _translate(fault: str, location: Path, raw: dict[str, Any]) -> Problem | Non
         return Problem(path, f"empty; expected {_expected(hint)}")
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     meant = nearest(value, map(str, choices)) if isinstance(value, str) else None
-    return Problem(
-        path, f"expected {_expected(hint)}, found {show(value)}" + (f"; did you mean '{meant}'?" if meant else "")
-    )
+    advice = f"; did you mean '{meant}'?" if meant else ""
+    if str(value).lower() in ("null", "none", "nil"):
+        advice = f"; for none at all leave the key out, in an argument by '{dotted(path)}='"
+    return Problem(path, f"expected {_expected(hint)}, found {show(value)}{advice}")
 
 
 def _walk(location: Path) -> tuple[Path, Any, Any]:

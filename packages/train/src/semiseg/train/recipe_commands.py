@@ -14,7 +14,7 @@ app = typer.Typer(help="Look at recipes, copy them, check them.", no_args_is_hel
 
 RECIPE = typer.Argument(help="A TOML file, or a name that `semiseg recipe ls` shows.", show_default=False)
 OVERRIDES = typer.Argument(
-    None, metavar="[KEY=VALUE]...", help="Changes, such as seed=1 steps=500.", show_default=False
+    None, metavar="[KEY=VALUE]...", help="Changes, such as seed=1; KEY= takes a key away.", show_default=False
 )
 
 

@@ -13,7 +13,7 @@ study = typer.Typer(help="Look into what a method rests on.", no_args_is_help=Tr
 def sweep(
     file: str = typer.Argument(metavar="SWEEP", help="A TOML file, or a shipped one, such as camvid_perturbations."),
     overrides: list[str] = typer.Argument(
-        None, metavar="[KEY=VALUE]...", help="Changes to every run, such as steps=500."
+        None, metavar="[KEY=VALUE]...", help="Changes to every run, such as steps=500; KEY= takes a key away."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check every run, list them, stop."),
     jobs: int = typer.Option(
