@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from semiseg.cli.main import build_app
 from semiseg.data import SemisegError, ShardSet
 from semiseg.train.collect import collect, portable, replaced, thinned
-from semiseg.train.collect_index import read_index
+from semiseg.train.collect_index import _method, read_index
 from semiseg.train.load import load
 from semiseg.train.loop import train
 from semiseg.train.report_study import read_study
@@ -212,6 +212,18 @@ def test_thinned_keeps_every_evaluation_and_spreads_the_rest():
 )
 def test_places_of_this_machine_are_left_out(text: str, told: str):
     assert portable({"a": [text, 1]}, Path("/home/me/work")) == {"a": [told, 1]}
+
+
+def test_a_method_is_what_a_name_says_besides_labels_and_seed():
+    names = (
+        "labels20-seed0-cct_abce",
+        "cct_abce-labels20-seed0",
+        "cct_abce_n20_seed3",
+        "cct_abce-seed0-labels-20",
+        "cct_abce",
+    )
+    assert {_method(name) for name in names} == {"cct_abce"}
+    assert _method("camvid-cct-seed1-lr0.1") == "camvid-cct-lr0.1" and _method("seed0") == "run"
 
 
 def test_every_mistake_is_told_in_one_sentence(runs: Path, tmp_path: Path):

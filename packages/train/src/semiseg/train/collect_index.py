@@ -146,7 +146,7 @@ def _of_recipes(folder: Path) -> Index:
     for path in sorted(folder.glob("*/recipe.toml")):
         recipe = load(path)
         subset = next(iter(recipe.data.domains.values())).labeled.subset
-        method = re.sub(r"[-_.]?\b(labels?|seed|n)[-_]?\d+\b", "", path.parent.name.replace("_seed", "-seed")) or "run"
+        method = _method(path.parent.name)
         labels = "all" if subset is None else str(subset.count)
         runs[path.parent.name] = {"method": method, "labels": labels, "seed": str(recipe.seed)}
     if not runs:
@@ -157,6 +157,12 @@ def _of_recipes(folder: Path) -> Index:
     supervised = sorted(runs.values(), key=lambda at: (not at["method"].startswith("supervised"), at["method"]))
     axes = {axis: _ordered(at[axis] for at in supervised) for axis in ("method", "labels", "seed")}
     return Index(study=folder.resolve().name, axes=axes, repeats="seed", runs=runs)
+
+
+def _method(name: str) -> str:
+    """What is left of a run's name without its labels and seed: cct_abce of labels20-seed0-cct_abce."""
+    rest = re.sub(r"(?<![A-Za-z0-9])(labels?|seed|n)[-_]?\d+(?![A-Za-z0-9])", "", name)
+    return re.sub(r"[-_.]*-[-_.]*", "-", rest).strip("-_.") or "run"
 
 
 def _check_apart(runs: dict[str, dict[str, str]], folder: Path) -> None:
