@@ -5,6 +5,7 @@ backward pass only scales. Gradients are float32 (float64 for float64 z) until t
 them to underflow. The plain loop, `AuxiliaryBank.forward` with `losses.distance`, is the definition of everything here.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -107,6 +108,11 @@ class Sweep:
         target = self.target
         self._target = [self._tail.tiles(p) for p in target.to(z.dtype)] if isinstance(target, Tensor) else target
         self._classes = None if self.classes is None else [self._tail.tiles(image) for image in self.classes]
+        if self._classes is not None:
+            # Where all logits tie (a masked cell before the first update), the sum of exponentials is the number of
+            # classes, and class 0 counts as the most probable; any other has to have a smaller sum.
+            tied = first.shape[1]
+            self._below = [[torch.where(t == 0, math.inf, tied).to(z) for t in tiles] for tiles in self._classes]
         self._kept = None
         pixels = sum(tile.shape[-1] for tile in self._target[0])
         counted: Tensor | int = pixels
@@ -187,10 +193,10 @@ class Sweep:
         surprised = None if labels is None else surprise(logits, largest, labels)
         p, total, log_p = softmax_(logits, largest, logarithms=self.distance != "mse")
         if at_main is not None:
-            # argmax without its cost, ten times the rest's. Where all logits tie (a masked cell before the first update)
-            # the sum of exponentials is the number of classes, and the first one counts as the most probable.
-            ahead = (total < logits.shape[1]) | (classes == 0)
-            self.agreement[image] += ((at_main == largest) & ahead).sum()
+            # argmax without its cost, ten times the rest's, and comparisons in floats, a quarter of the cost of bools.
+            same = torch.eq(at_main, largest, out=at_main)
+            untied = torch.lt(total, self._below[image][tile], out=largest)
+            self.agreement[image] += torch.dot(same.view(-1), untied.view(-1))
         for k, prediction in zip(decoders, p, strict=True):
             if k in self.mean_of:
                 self.mean[image][tile].add_(prediction, alpha=1 / len(self.mean_of))

@@ -21,7 +21,7 @@ def softmax_(logits: Tensor, largest: Tensor, *, logarithms: bool = False) -> tu
     logits -= largest
     shifted = logits.clone() if logarithms else None
     total = logits.exp_().sum(1, keepdim=True)
-    logits /= total
+    logits *= total.reciprocal()
     return logits, total, None if shifted is None else shifted.sub_(total.log())
 
 
@@ -38,7 +38,7 @@ def distance_and_slope(
             difference *= kept
         value = torch.dot(difference.view(-1), difference.view(-1))
         if slope:
-            _through_softmax_(difference.mul_(p), p)
+            torch.ops.aten._softmax_backward_data.out(difference, p, 1, p.dtype, grad_input=scratch)
         return value
     assert log_p is not None
     log_target = target.clamp_min(torch.finfo(target.dtype).tiny).log()
@@ -52,7 +52,7 @@ def distance_and_slope(
         weighted = torch.sub(log_p, log_mean, out=scratch).mul_(p)
         value = (_sum((log_target - log_mean).mul_(target), kept) + _sum(weighted, kept)) / 2
         if slope:
-            _through_softmax_(weighted, p)
+            weighted.addcmul_(p, weighted.sum(1, keepdim=True), value=-1)  # p v to p (v - sum p v), v the gradient by p
     if slope and kept is not None:
         scratch *= kept
     return value
@@ -73,11 +73,6 @@ def add_slope_of_labels_(slope: Tensor, p: Tensor, labels: Tensor, factors: Tens
     """
     slope.addcmul_(p, factors)
     slope.scatter_add_(1, labels.expand(len(p), 1, -1), -factors.expand(len(p), 1, -1))
-
-
-def _through_softmax_(weighted: Tensor, p: Tensor) -> None:
-    """From p v to p (v - sum p v), v the gradient by the probabilities."""
-    weighted.addcmul_(p, weighted.sum(1, keepdim=True), value=-1)
 
 
 def _sum(values: Tensor, kept: Tensor | None) -> Tensor:
