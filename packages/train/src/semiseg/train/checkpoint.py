@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +17,7 @@ from semiseg.data import SemisegError
 from semiseg.models import Segmenter, from_pretrained, save_pretrained
 from semiseg.models.segmenter import Norm
 from semiseg.train.learner import Learner
+from semiseg.train.precision import Precision
 
 
 class CheckpointError(SemisegError):
@@ -81,8 +82,11 @@ def save_best(run: Path, step: int, model: Segmenter, *, metadata: Mapping[str, 
 def sweep(run: Path, *, after: int) -> None:
     """Remove what a kill left: unfinished folders, and whatever belongs to steps later than the checkpoint at `after`."""
     late = [folder for folder in all_best(run) if int(folder.name.removeprefix("best-")) > after]
-    for folder in [*run.glob(".*.part"), *run.glob(".*.tmp"), *late]:
-        shutil.rmtree(folder, ignore_errors=True)
+    for left in [*run.glob(".*.part"), *run.glob(".*.tmp"), *run.glob("subsets/.*.tmp"), *late]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
     if after == 0:
         (run / "results.json").unlink(missing_ok=True)
 
@@ -124,9 +128,17 @@ def latest(run: Path) -> Path | None:
 def read_state(folder: Path) -> State:
     """The state of a checkpoint."""
     try:
-        return State(**json.loads((folder / "state.json").read_text()))
+        state = State(**json.loads((folder / "state.json").read_bytes()))
+        for name, value in vars(state).items():
+            if not isinstance(value, {"step": int, "seconds": int | float}.get(name, dict)):
+                raise TypeError(f"{name} in its state.json is {value!r}")
+        if state.topology.get("precision", "no") not in get_args(Precision):
+            raise ValueError(f"precision in its state.json is {state.topology['precision']!r}")
+        if any(scores and not scores.keys() >= {"step", "miou", "domains"} for scores in (state.last, state.best)):
+            raise ValueError("scores in its state.json lack a part")
     except (OSError, ValueError, TypeError) as error:
         raise _damaged(folder, error) from error
+    return state
 
 
 def restore_model(folder: Path, *, norm: Norm) -> Segmenter:

@@ -6,7 +6,7 @@ refused with the difference named, or allowed by the user and kept in the run's 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from semiseg.train.recipe import Recipe
 from semiseg.train.resolved import changes
@@ -46,19 +46,15 @@ def topology_changes(before: Mapping[str, object], now: Topology, norm: str) -> 
     Frozen normalisation sees no batch. Synchronised normalisation sees the images of all processes, but of one micro-step.
     `before`: as a checkpoint has it; empty where it was written before topologies were kept.
     """
-    if not before:
-        return []
-    old = Topology(**before)  # type: ignore[arg-type]
-    changed = [f"precision: {old.precision} -> {now.precision}"] if old.precision != now.precision else []
+    old = {**asdict(now), **before}
+    changed = [f"{name}: {old[name]} -> not known here" for name in sorted(old.keys() - asdict(now).keys())]
+    changed += [f"precision: {old['precision']} -> {now.precision}"] if old["precision"] != now.precision else []
     spread = [
-        f"{name}: {was} -> {is_}"
-        for name, was, is_ in (
-            ("processes", old.processes, now.processes),
-            ("accumulate", old.accumulate, now.accumulate),
-        )
-        if was != is_
+        f"{name}: {old[name]} -> {getattr(now, name)}"
+        for name in ("processes", "accumulate")
+        if old[name] != getattr(now, name)
     ]
-    whole = norm == "sync" and old.accumulate == now.accumulate == 1
+    whole = norm == "sync" and old["accumulate"] == now.accumulate == 1
     if not spread or norm == "frozen" or whole:
         return changed
     seen = "one process's share of a micro-step" if norm == "batch" else "one micro-step"

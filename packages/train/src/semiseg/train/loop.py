@@ -28,6 +28,7 @@ from semiseg.train.continuation import Topology
 from semiseg.train.evaluate import Scores, evaluate
 from semiseg.train.precision import arrange, choose, compile_encoder, uncompiled
 from semiseg.train.recipe import Recipe
+from semiseg.train.records import read_results
 from semiseg.train.update import update
 
 
@@ -80,7 +81,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
         learner.to(accelerator.device)
         checkpoint.restore(newest, learner, optimizer, accelerator.scaler)
         start, spent, last, best = state.step, state.seconds, state.last, state.best
-        if start >= recipe.steps and (results := run_folder.read_results(folder)):
+        if start >= recipe.steps and (results := read_results(folder)):
             console.say(f"{folder} is complete already: {recipe.steps} steps")
             return Run(folder, results)
         console.say(f"continuing {folder} from step {start}" + "".join(f"\n  changed: {each}" for each in changed))

@@ -19,6 +19,7 @@ from semiseg.train.checkpoint import State, latest
 from semiseg.train.continuation import Topology, data_changes, form_changes, recipe_changes, topology_changes
 from semiseg.train.load import load
 from semiseg.train.recipe import Recipe
+from semiseg.train.records import read_launches, write_text
 from semiseg.train.resolved import digest, to_toml
 from semiseg.train.revision import revision
 
@@ -135,22 +136,16 @@ def describe(
     }
     try:
         launches = [*read_launches(folder), about] if start else [about]
-        _write(folder / "env.json", json.dumps({"launches": launches}, indent=2) + "\n")
-        _write(
+        write_text(folder / "env.json", json.dumps({"launches": launches}, indent=2) + "\n")
+        write_text(
             folder / "recipe.toml", to_toml(recipe)
         )  # after the record: a change that is in force is a change that is told
         for stream, keys in selected.items():
             subset = folder / "subsets" / f"{stream.replace('/', '.')}.txt"
             subset.parent.mkdir(exist_ok=True)
-            _write(subset, "\n".join(keys) + "\n")
+            write_text(subset, "\n".join(keys) + "\n")
     except OSError as error:
         raise _unwritable(folder, error) from None
-
-
-def read_launches(folder: Path) -> list[dict[str, Any]]:
-    """Every start of a run, oldest first: from which step, on how many processes, with which changes, of which commit."""
-    path = folder / "env.json"
-    return list(json.loads(path.read_text()).get("launches", [])) if path.is_file() else []
 
 
 def results(
@@ -175,21 +170,9 @@ def results(
     }
 
 
-def read_results(folder: Path) -> dict[str, Any] | None:
-    path = folder / "results.json"
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
 def write_results(folder: Path, content: dict[str, Any]) -> None:
-    _write(folder / "results.json", json.dumps(content, indent=2) + "\n")
+    write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")
 
 
 def _unwritable(folder: Path, error: OSError) -> RunError:
     return RunError(f"{folder} cannot be written ({error.strerror}); choose another place with runs=FOLDER")
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.replace(path)

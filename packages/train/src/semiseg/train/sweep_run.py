@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from semiseg.data import SemisegError
 from semiseg.data.writing import cores
 from semiseg.train.load import digest
+from semiseg.train.records import read_results
 from semiseg.train.sweep import Planned
 
 LOG = "output.log"
@@ -31,11 +32,8 @@ _END_S = 10.0  # for a run to end when it is told to
 
 def results_of(run: Planned) -> dict[str, Any] | None:
     """What a complete run of this very recipe found; None where it has yet to be run, or run to its end."""
-    try:
-        found = json.loads((run.folder / "results.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return found if found.get("recipe") == digest(run.recipe) else None
+    found = read_results(run.folder)
+    return found if found and found["recipe"] == digest(run.recipe) else None
 
 
 def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str, str]:
