@@ -11,7 +11,7 @@ same samples, with the same pixels, in the same shards; it knows nothing of time
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -134,6 +134,26 @@ class Manifest:
         return f'{text},\n "sha256": "{sha256(text.encode())}"\n}}\n'
 
     @classmethod
+    def of(cls, fields: Mapping[str, Any], shards: Iterable[ShardEntry]) -> "Manifest":
+        """What a plan, or manifest.json, says of a split, with its shards."""
+        space = RawSpace(
+            name=fields["raw_space"], names={int(number): name for number, name in fields["raw_ids"].items()}
+        )
+        return cls(
+            dataset=fields["dataset"],
+            version=fields["version"],
+            split=fields["split"],
+            raw_space=space.name,
+            raw_ids=space.names,
+            labeled=fields["labeled"],
+            image=fields["image"],
+            settings=fields["settings"],
+            listing=fields["listing"],
+            shards=tuple(shards),
+            taxonomies=tuple(Taxonomy.from_fields(each, space) for each in fields.get("taxonomies", ())),
+        )
+
+    @classmethod
     def from_json(cls, text: str, where: str = MANIFEST) -> "Manifest":
         """Read manifest.json; DataError where it is damaged, of another format, or edited (its digest says so)."""
         remedy = "copy it again from its source, or delete the folder and write the shards again"
@@ -148,22 +168,7 @@ class Manifest:
                 "install a semiseg-data of the version that wrote it, or write the shards again"
             )
         try:
-            space = RawSpace(
-                name=fields["raw_space"], names={int(number): name for number, name in fields["raw_ids"].items()}
-            )
-            manifest = cls(
-                dataset=fields["dataset"],
-                version=fields["version"],
-                split=fields["split"],
-                raw_space=space.name,
-                raw_ids=space.names,
-                labeled=fields["labeled"],
-                image=fields["image"],
-                settings=fields["settings"],
-                listing=fields["listing"],
-                shards=tuple(ShardEntry(**entry) for entry in fields["shards"]),
-                taxonomies=tuple(Taxonomy.from_fields(each, space) for each in fields.get("taxonomies", ())),
-            )
+            manifest = cls.of(fields, (ShardEntry(**entry) for entry in fields["shards"]))
             found = {name: getattr(manifest, name) for name in ("samples", "bytes", "digest")}
             wrong = next((name for name, value in found.items() if fields[name] != value), None)
         except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:

@@ -21,7 +21,7 @@ from semiseg.data.lock import held
 from semiseg.data.manifest import MANIFEST, Manifest, ShardEntry, canonical, sha256
 from semiseg.data.shard import entry_of
 from semiseg.data.storage import Storage, atomic, place
-from semiseg.data.taxonomy import RawSpace, Taxonomy, ranges
+from semiseg.data.taxonomy import ranges
 
 _AT_ONCE = 16  # indexes that are read at a time: on an object store each costs a round trip
 
@@ -60,20 +60,7 @@ def _manifest(folder: Path, planned: Mapping[str, dict[str, Any]]) -> Manifest:
     faults = {number: each for number, each in enumerate(looked) if isinstance(each, str)}
     if faults:
         raise DataError(_say(folder, plan, planned, faults))
-    space = RawSpace(name=plan["raw_space"], names={int(number): name for number, name in plan["raw_ids"].items()})
-    return Manifest(
-        dataset=plan["dataset"],
-        version=plan["version"],
-        split=plan["split"],
-        raw_space=space.name,
-        raw_ids=space.names,
-        labeled=plan["labeled"],
-        image=plan["image"],
-        settings=plan["settings"],
-        listing=plan["listing"],
-        shards=tuple(each for each in looked if isinstance(each, ShardEntry)),
-        taxonomies=tuple(Taxonomy.from_fields(each, space) for each in plan.get("taxonomies", ())),
-    )
+    return Manifest.of(plan, (each for each in looked if isinstance(each, ShardEntry)))
 
 
 def _agreed(folder: Path, planned: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
