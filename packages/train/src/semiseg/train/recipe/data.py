@@ -39,21 +39,27 @@ class Subset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extra:
+class Source:
+    """Some splits of a data set, as one pool."""
+
+    dataset: Text
+    split: Splits
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return (self.split,) if isinstance(self.split, str) else self.split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra(Source):
     """Labels, such as coarse ones, from which class-uniform crops of some classes are drawn too.
 
     classes  their names; all classes where this is left out
     until    share of training after which the labeled source's own crops are drawn alone
     """
 
-    dataset: Text
-    split: Splits
     classes: Annotated[tuple[Text, ...], MinLen(1)] | None = None
     until: Annotated[float, Gt(0), Le(1)] = 1.0
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return _splits(self.split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +75,7 @@ class ClassUniform:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labeled:
+class Labeled(Source):
     """Images with masks. A list of splits is one pool.
 
     batch_size  images a step over all processes
@@ -78,20 +84,14 @@ class Labeled:
     class_uniform  draw a share of the crops class by class; needs augment.crop
     """
 
-    dataset: Text
-    split: Splits
     batch_size: Count
     subset: Subset | None = None
     ids: Text | None = None
     class_uniform: ClassUniform | None = None
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return _splits(self.split)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Unlabeled:
+class Unlabeled(Source):
     """Images whose masks, where there are any, are never looked at. A list of splits is one pool.
 
     batch_size  images a step over all processes
@@ -100,20 +100,14 @@ class Unlabeled:
     ids         a file of keys, one a line: take these only
     """
 
-    dataset: Text
-    split: Splits
     batch_size: Count
     minus: Literal["labeled"] | None = None
     subset: Subset | None = None
     ids: Text | None = None
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return _splits(self.split)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Weak:
+class Weak(Source):
     """Images with pseudo-labels, which `semiseg weak labels` wrote beside their split. A list of splits is one pool.
 
     They count as unlabeled images too. An image without a pseudo-label is not drawn.
@@ -123,29 +117,17 @@ class Weak:
     minus       "labeled" leaves out the images that the labeled source of this domain holds
     """
 
-    dataset: Text
-    split: Splits
     overlay: Text = "cam"
     batch_size: Count
     minus: Literal["labeled"] | None = None
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return _splits(self.split)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Val:
+class Val(Source):
     """Images with masks that are evaluated on, each once, at full size. A list of splits is one pool."""
 
-    dataset: Text
-    split: Splits
     subset: Subset | None = None
     ids: Text | None = None
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return _splits(self.split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +158,3 @@ class Data:
     window: Count = 8
     domains_per_step: Literal["all", "one"] = "all"
     domains: Annotated[dict[str, Domain], MinLen(1)]
-
-
-def _splits(split: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (split,) if isinstance(split, str) else split
