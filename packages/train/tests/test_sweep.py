@@ -33,6 +33,7 @@ def test_the_paper_study_is_every_combination_once():
     assert run.recipe.data.domains["camvid"].labeled.subset.count == 50 and run.recipe.seed == 2  # type: ignore[union-attr]
     assert load(run.command[0], run.command[1:]) == run.recipe
     assert str(run.folder) == "runs/camvid-perturbations/vat-K6-labels50-seed2"
+    assert len(expand(read_sweep(find_sweep("street_small")))) == 8
 
 
 def test_sets_may_name_other_recipes(tmp_path: Path):
