@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from semiseg.methods.losses import IGNORE
-from semiseg.methods.operators import ChannelScale, Operator, SpatialMask
+from semiseg.methods.operators import ChannelScale, Operator, Scale, Shift, SpatialMask
 from semiseg.methods.precision import without_autocast
 from semiseg.methods.slopes import GAIN, add_slope_of_labels_, distance_and_slope, softmax_, surprise
 from semiseg.methods.tails import Tail
@@ -84,6 +84,8 @@ class Sweep:
             operator = self.draw(k, partial(self._adversarial_slope, k))
             if isinstance(operator, SpatialMask | ChannelScale):
                 light.append((k, operator))
+            elif isinstance(operator, Scale | Shift):
+                self._noisy(k, operator)
             else:
                 self._moved(k, operator)
             if len(light) == TOGETHER or (light and k == self.decoders[-1]):
@@ -100,6 +102,7 @@ class Sweep:
     def _start(self, z: Tensor, first: Tensor, others: Sequence[Tensor], slope: bool) -> None:
         self._z = z
         self._cells = z.flatten(2)
+        self._features = torch.empty_like(self._cells[0])  # room for noisy ones
         self._first = first
         self._tail = self.new_tail(others, (z.shape[2], z.shape[3]))
         self._with_slope = slope
@@ -126,6 +129,7 @@ class Sweep:
         self._start_labels(z)
         self._judged = pixels * len(self.decoders)
         self.agreement = z.new_zeros(len(z))
+        self._distances, self._agreements = self.distances.unbind(), self.agreement.unbind()
         self.mean = [[torch.zeros_like(t) for t in tiles] for tiles in self._target] if self.mean_of else []
 
     def _start_labels(self, z: Tensor) -> None:
@@ -160,6 +164,25 @@ class Sweep:
                 by_kernels = (slope @ cells.T).unflatten(0, (-1, count)).mul_(scales[:, image])
                 for k, value in zip(decoders, by_kernels, strict=True):
                     self._first_slope[k] += value
+
+    def _noisy(self, k: int, operator: Scale | Shift) -> None:
+        """A product with W for each decoder, an image at a time, in the same memory."""
+        weight = self._first[k]
+        noise = (operator.scale if isinstance(operator, Scale) else operator.shift).expand_as(self._z)
+        for image, cells in enumerate(self._cells):
+            here = noise[image].flatten(1)
+            if isinstance(operator, Scale):
+                here = 1 + here
+                moved = torch.mul(cells, here, out=self._features)
+            else:
+                moved = torch.add(cells, here, out=self._features)
+            slope = self._behind(image, [k], (weight @ moved)[None])
+            if slope is not None:
+                self._first_slope[k].addmm_(slope[0], moved.T)
+                if isinstance(operator, Scale):
+                    self._z_slope[image].addcmul_(torch.mm(weight.T, slope[0], out=moved), here)
+                else:
+                    self._z_slope[image].addmm_(weight.T, slope[0])
 
     def _moved(self, k: int, operator: Operator) -> None:
         """Any operator at all: its own product with W, and its own derivative, by autograd."""
@@ -196,15 +219,14 @@ class Sweep:
             # argmax without its cost, ten times the rest's, and comparisons in floats, a quarter of the cost of bools.
             same = torch.eq(at_main, largest, out=at_main)
             untied = torch.lt(total, self._below[image][tile], out=largest)
-            self.agreement[image] += torch.dot(same.view(-1), untied.view(-1))
+            self._agreements[image].add_(torch.dot(same.view(-1), untied.view(-1)))
         for k, prediction in zip(decoders, p, strict=True):
             if k in self.mean_of:
                 self.mean[image][tile].add_(prediction, alpha=1 / len(self.mean_of))
         kept = None if self._kept is None else self._kept[image][tile]
         target = self._target[image][tile]
-        self.distances[image] += distance_and_slope(
-            self.distance, p, log_p, target, kept, scratch, slope=self._with_slope
-        )
+        value = distance_and_slope(self.distance, p, log_p, target, kept, scratch, slope=self._with_slope)
+        self._distances[image].add_(value)
         if self.entropies is not None and labels is not None and surprised is not None:
             there = self._there[image][tile]
             self.entropies[image] += surprised.add_(total.log()).mul_(there).sum()

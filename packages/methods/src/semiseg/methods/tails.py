@@ -59,7 +59,7 @@ class SubpixelTail:
         self.classes = weights[0].shape[2]
         count, cells = len(weights[0]), size[0] * size[1]
         a_cell = self.classes * 4 ** len(weights)
-        self.width = min(cells, max(1, _tile(weights[0]) // a_cell))
+        self.width = -(-cells // max(1, round(cells * a_cell / _tile(weights[0]))))  # even: a narrow last tile is dear
         self.together = min(count, max(1, _tile(weights[0]) // (a_cell * self.width)))
         sizes = [self.together * (self.classes + 1) * self.width * 4**stage for stage in range(len(weights) + 1)]
         self._memory = [(weights[0].new_empty(size), weights[0].new_empty(size)) for size in sizes]
