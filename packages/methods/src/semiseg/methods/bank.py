@@ -88,6 +88,7 @@ class Sweep:
                 self._noisy(k, operator)
             else:
                 self._moved(k, operator)
+            del operator  # noise as large as z, while the next is drawn
             if len(light) == TOGETHER or (light and k == self.decoders[-1]):
                 self._masked([k for k, _ in light], [operator for _, operator in light])
                 light = []
