@@ -64,7 +64,7 @@ class FeatureNoise:
 
     def __call__(self, z: Tensor, view: View, generators: Sequence[Generator], decoder: Decoder) -> Scale:
         drawn_from = generators if self.share == "sample" else generators[:1]
-        return Scale((2 * _uniform(drawn_from, tuple(z.shape[1:]), z) - 1) * self.amplitude)
+        return Scale(_uniform(drawn_from, tuple(z.shape[1:]), z).mul_(2).sub_(1).mul_(self.amplitude))
 
 
 @dataclass(frozen=True)

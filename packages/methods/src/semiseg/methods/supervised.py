@@ -55,5 +55,5 @@ class Supervised(Objective):
 @torch.no_grad()
 def _accuracy(logits: Tensor, masks: Tensor) -> Tensor:
     """Share of each image's valid pixels that are right, [b]."""
-    predicted = resize_logits(logits, (masks.shape[1], masks.shape[2])).argmax(1)
+    predicted = resize_logits(logits, (masks.shape[1], masks.shape[2])).max(1).indices
     return (predicted == masks).sum((1, 2)) / (masks != IGNORE).sum((1, 2)).clamp(min=1)  # no class has the ignored id
