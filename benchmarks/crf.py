@@ -38,6 +38,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     masks = sorted((arguments.voc / "SegmentationClass").glob("*.png"))[: arguments.images]
+    if not masks:
+        parser.error(f"{arguments.voc} has no SegmentationClass/*.png; expected a folder such as VOCdevkit/VOC2012")
     print(f"{len(masks)} images, {arguments.rounds} rounds, {arguments.threads} thread(s), {arguments.device}")
     print(f"{'classes':12} {'torch':>9} {'again':>9} {'pydensecrf':>11} {'torch / pydensecrf':>19} {'agreement':>22}")
     for all_classes in (False, True):
