@@ -158,7 +158,7 @@ def test_means_intervals_and_differences_are_scipys(study: Study):
 def test_each_method_has_the_twin_of_its_loss(study: Study):
     twins = {method: study.twin(method) for method in METHODS}
     assert twins == dict.fromkeys(METHODS, "supervised") | {"supervised": None, "cct_abce": "supervised_abce"}
-    assert estimate([]) is None and estimate([2.0]).verdict == "one run, no interval"  # type: ignore[union-attr]
+    assert estimate([]) is None and estimate([2.0]).verdict == "one pair alone"  # type: ignore[union-attr]
 
 
 def test_tables_hide_no_missing_run(study: Study, sweep: Path):

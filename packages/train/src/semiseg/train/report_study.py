@@ -50,7 +50,7 @@ class Estimate:
     def verdict(self) -> str:
         """Where an interval of differences lies."""
         if self.half is None:
-            return "one run, no interval"
+            return "one pair alone"
         low, high = self.mean - self.half, self.mean + self.half
         return "above 0" if low > 0 else "below 0" if high < 0 else "includes 0"
 
