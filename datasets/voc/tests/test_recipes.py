@@ -25,13 +25,13 @@ def shards(voc_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def semiseg(shards: Path) -> Callable[..., str]:
-    """semiseg(words...) -> what the command prints; batches as small as the real lists are short."""
+    """semiseg(words...) -> what the command prints; batches as small as the real lists are short, and small crops."""
     from semiseg.cli.main import build_app
 
+    smaller = ["data.domains.voc.labeled.batch_size=2", "data.domains.voc.augment.crop=[97, 97]"]
+
     def run(*words: str) -> str:
-        done = CliRunner().invoke(
-            build_app(), [*words, f"data.shards={shards}", "data.domains.voc.labeled.batch_size=2"]
-        )
+        done = CliRunner().invoke(build_app(), [*words, f"data.shards={shards}", *smaller])
         assert done.exit_code == 0, done.output
         return done.output
 
