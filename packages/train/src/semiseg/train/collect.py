@@ -12,6 +12,7 @@ from typing import Any
 from semiseg.data.errors import SemisegError, unwritable
 from semiseg.train.collect_index import INDEX, TABLE, Index, merged, read_index, read_json
 from semiseg.train.load import digest, load
+from semiseg.train.records import write_text
 
 LINES = 60  # of training that are kept of a run's metrics; every evaluation is
 
@@ -66,9 +67,7 @@ def collect(runs: Path, to: Path) -> Collected:
 
 def write_index(index: Index, to: Path) -> None:
     """Whole or not at all."""
-    part = to / f".{INDEX}.part"
-    part.write_text(index.to_json(), encoding="utf-8")
-    part.replace(to / INDEX)
+    write_text(to / INDEX, index.to_json())
 
 
 def why_incomplete(run: Path, recipe: str | None = None) -> str:

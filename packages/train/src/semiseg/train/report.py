@@ -5,6 +5,7 @@ from io import StringIO
 from pathlib import Path
 
 from semiseg.data.errors import SemisegError, unwritable
+from semiseg.data.storage import atomic
 from semiseg.train.report_charts import label_efficiency
 from semiseg.train.report_page import page
 from semiseg.train.report_study import Cell, Estimate, Study, read_study
@@ -30,9 +31,8 @@ def report(folder: Path, out: Path, *, shards: str | None = None) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in zip(_NAMES, contents, strict=True):
-            part = out / f".{name}.part"
-            part.write_bytes(content)
-            part.replace(out / name)
+            with atomic(out / name) as file:
+                file.write(content)
     except OSError as error:
         raise unwritable(error, Path(error.filename or out)) from None
     return [out / name for name in _NAMES]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data import SemisegError
+from semiseg.data.storage import atomic
 from semiseg.train.sweep import Axis, Sweep
 from semiseg.train.sweep_table import Row
 
@@ -64,9 +65,8 @@ def plot(sweep: Sweep, rows: Sequence[Row], to: Path) -> bool:
         said = [sweep.name, *(f"{name} {label}" for name, label in held.items())]
         spread = f"mean and sd of {seeds} runs" if counts[-1] > 1 else "one run each"
         figure.suptitle(f"{', '.join(said)}: {domain}, {spread}", fontsize=10, color="0.3")
-        part = to.with_name(f".{to.name}.part")
-        figure.savefig(part, format="png")
-        part.replace(to)
+        with atomic(to) as file:
+            figure.savefig(file, format="png")
     return True
 
 

@@ -1,6 +1,7 @@
 """What a sweep found: means over its seeds, with their spread, as a table, CSV and JSON."""
 
 import csv
+import io
 import json
 import statistics
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.train.load import digest
+from semiseg.train.records import write_text
 from semiseg.train.sweep import Planned, Sweep
 from semiseg.train.sweep_run import results_of
 
@@ -89,13 +91,12 @@ def print_table(sweep: Sweep, rows: Sequence[Row]) -> None:
 
 def write_table(sweep: Sweep, runs: Sequence[Planned], rows: Sequence[Row], folder: Path) -> None:
     """table.csv, a line for each row, and table.json, which also has every run; each whole or not at all."""
-    part = folder / ".table.csv.part"
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*(axis.name for axis in sweep.groups), "domain", "n", "mean", "sd", "half_of_95_interval"])
-        for row in rows:
-            writer.writerow([*row.at.values(), row.domain, len(row.scores), row.mean, row.sd, row.half])
-    part.replace(folder / "table.csv")
+    lines = io.StringIO()
+    writer = csv.writer(lines)
+    writer.writerow([*(axis.name for axis in sweep.groups), "domain", "n", "mean", "sd", "half_of_95_interval"])
+    for row in rows:
+        writer.writerow([*row.at.values(), row.domain, len(row.scores), row.mean, row.sd, row.half])
+    write_text(folder / "table.csv", lines.getvalue())
     told: dict[str, Any] = {
         "sweep": sweep.name,
         "rows": [
@@ -108,9 +109,7 @@ def write_table(sweep: Sweep, runs: Sequence[Planned], rows: Sequence[Row], fold
             for run in runs
         ],
     }
-    part = folder / ".table.json.part"
-    part.write_text(json.dumps(told, indent=2) + "\n")
-    part.replace(folder / "table.json")
+    write_text(folder / "table.json", json.dumps(told, indent=2) + "\n")
 
 
 def _number(value: float | None) -> str:
