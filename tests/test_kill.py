@@ -73,6 +73,27 @@ def test_a_finished_run_says_so(recipe_file: Callable[..., Path], tmp_path: Path
     assert (tmp_path / "runs" / "tiny" / "results.json").read_bytes() == before
 
 
+def test_a_finished_run_is_scored_again_where_it_is_to_be_looked_at_in_another_way(
+    recipe_file: Callable[..., Path], tmp_path: Path
+):
+    recipe, run = recipe_file(), tmp_path / "runs" / "tiny"
+    python("-m", "semiseg.train", recipe, "steps=4", "evaluate.every=1")
+    first = json.loads((run / "results.json").read_text())
+    weights = [(run / "step-00000004" / "model.safetensors").read_bytes()]
+    other = ("steps=4", "evaluate.scales=[0.5, 1]", "evaluate.flip=true")
+    python("-m", "semiseg.train", recipe, *other)
+    again = json.loads((run / "results.json").read_text())
+    weights.append((run / "step-00000004" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] and first["recipe"] == again["recipe"]
+    assert first["last"]["evaluation"] == {"weights": "student", "scales": [1.0], "flip": False}
+    assert again["last"]["evaluation"] == {"weights": "student", "scales": [0.5, 1.0], "flip": True}
+    assert again["last"] == again["best"] and again["last"]["miou"] != first["last"]["miou"]
+    python("-m", "semiseg.train", recipe, *other, "name=fresh", "evaluate.every=1")
+    fresh = json.loads((tmp_path / "runs" / "fresh" / "results.json").read_text())
+    assert fresh["last"] == again["last"] and fresh["data"] == again["data"]
+    assert "complete already" in python("-m", "semiseg.train", recipe, *other).stderr
+
+
 def test_another_recipe_in_the_same_folder_is_refused(recipe_file: Callable[..., Path]):
     recipe = recipe_file()
     python("-m", "semiseg.train", recipe, "steps=2")

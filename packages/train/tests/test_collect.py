@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,7 +137,7 @@ def test_it_may_be_repeated_and_only_adds_or_replaces(runs: Path, tmp_path: Path
     assert {run.name: run.results["hours"] == 7 for run in read_study(to).runs} == {
         "plain-labels6-seed0": True, "plain-labels6-seed1": False, "other-labels6-seed0": False,
     }  # fmt: skip
-    assert read_study(to).missing == ["other-labels6-seed1"]
+    assert list(read_study(to).missing) == ["other-labels6-seed1"]
     (moved / "plain-labels6-seed0" / "results.json").write_text('{"recipe"')
     assert collect(moved, to).left == {"plain-labels6-seed0": "its results.json is damaged, an earlier one stays"}
     (moved / "plain-labels6-seed0" / "results.json").write_text(json.dumps({**scores, "recipe": "0" * 64}))
@@ -152,6 +153,20 @@ def test_what_fails_half_way_leaves_the_earlier_run(tmp_path: Path):
         (fresh / "a").write_text("half")
         raise RuntimeError
     assert [(path.name, path.read_text()) for path in tmp_path.rglob("*") if path.is_file()] == [("a", "earlier")]
+    target.rename(tmp_path / ".run.old")  # where a kill between two renames leaves it
+    with pytest.raises(RuntimeError), replaced(target) as fresh:
+        raise RuntimeError
+    assert (target / "a").read_text() == "earlier" and [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_runs_whose_labels_were_named_in_a_file_are_at_their_number(runs: Path, tmp_path: Path):
+    for name in ("supervised-seed0", "supervised-seed1"):
+        shutil.copytree(runs / "plain-labels6-seed0", tmp_path / name)
+        recipe = (tmp_path / name / "recipe.toml").read_text()
+        assert "subset = { count = 6, seed = 0 }" in recipe
+        recipe = recipe.replace("subset = { count = 6, seed = 0 }", 'ids = "labeled.txt"')
+        (tmp_path / name / "recipe.toml").write_text(recipe.replace("seed = 0", f"seed = {name[-1]}", 1))
+    assert read_index(tmp_path).axes == {"method": ["supervised"], "labels": ["6"], "seed": ["0", "1"]}
 
 
 def test_a_sweep_says_what_it_plans_before_its_first_run_ends(scenes: Path, tmp_path: Path):

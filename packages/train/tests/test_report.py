@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from io import BytesIO, StringIO
@@ -24,7 +25,9 @@ from semiseg.train.load import digest, load
 from semiseg.train.report import report, table_csv, table_markdown
 from semiseg.train.report_claims import claims
 from semiseg.train.report_draw import DARK, LIGHT, Drawing, Line, _dashed, style
+from semiseg.train.report_facts import notes
 from semiseg.train.report_page import _DARK, _LIGHT
+from semiseg.train.report_page import page as draw_page
 from semiseg.train.report_study import Study, estimate, read_study
 from semiseg.train.resolved import to_toml
 from semiseg.train.shipped import find
@@ -40,7 +43,10 @@ METHODS = {
     "cct_structured": "camvid_cct_structured",
 }
 LABELS, SEEDS = (20, 50, 100), (0, 1, 2)
-ABSENT = {("cutmix", 50, 1), ("cct", 100, 0), ("cct", 100, 2), *(("structured", 20, seed) for seed in SEEDS)}
+ABSENT = {
+    *(("cutmix", 50, 1), ("cct", 100, 0), ("cct", 100, 2), ("supervised", 50, 2)),
+    *(("structured", 20, seed) for seed in SEEDS),
+}
 
 
 def made_up() -> dict[tuple[str, int, int], float]:
@@ -108,7 +114,8 @@ def study(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
             mask.save(to / "predictions" / run / f"{key}.png")
     index = json.loads((to / "runs.json").read_text())
     index["predictions"] = {"domain": "camvid", "taxonomy": "camvid-11", "dataset": "camvid", "splits": ["val"]}
-    index["predictions"] |= {"keys": ["a", "b"], "rule": "evenly spaced", "runs": runs}
+    scores = {run: made_up()[method, 20, 0] for method, run in runs.items()}
+    index["predictions"] |= {"keys": ["a", "b"], "rule": "evenly spaced", "runs": runs, "scores": scores}
     index["classes"] = {"camvid": {"names": CLASSES, "colours": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}}
     (to / "runs.json").write_text(json.dumps(index))
     return read_study(to)
@@ -144,8 +151,9 @@ def test_means_intervals_and_differences_are_scipys(study: Study):
         if cell.twin is None:
             assert cell.method == "supervised" and cell.gain is None
             continue
-        pairs = [(score, scores[cell.twin, int(cell.x), seed]) for seed, score in mine.items()]
-        assert cell.gain and cell.gain.n == len(pairs)
+        others = {seed: scores.get((cell.twin, int(cell.x), seed)) for seed in SEEDS}
+        pairs = [(score, other) for seed, score in mine.items() if (other := others[seed]) is not None]
+        assert cell.gain and cell.gain.n == len(pairs) > 0
         if len(pairs) > 1:
             left, right = np.array(pairs).T
             paired = stats.ttest_rel(left, right).confidence_interval(0.95)
@@ -158,6 +166,20 @@ def test_means_intervals_and_differences_are_scipys(study: Study):
 def test_each_method_has_the_twin_of_its_loss(study: Study):
     twins = {method: study.twin(method) for method in METHODS}
     assert twins == dict.fromkeys(METHODS, "supervised") | {"supervised": None, "cct_abce": "supervised_abce"}
+    for name, other in {
+        "supervised, batch 4": None,
+        "cct, batch 4": "supervised, batch 4",
+        "cct_abce, batch 4": "supervised_abce, batch 4",
+        "supervised_abce, batch 4": "supervised, batch 4",
+        "cct, batch 8": None,
+        "camvid-cct": "camvid-supervised",
+        "camvid-supervised": None,
+    }.items():
+        names = ("supervised, batch 4", "supervised_abce, batch 4", "camvid-supervised", "cct, batch 8", "camvid-cct")
+        axes = {"method": list(names), "labels": ["20"], "seed": ["0"]}
+        runs = {str(number): {"method": each, "labels": "20", "seed": "0"} for number, each in enumerate(names)}
+        known = replace(study, index=replace(study.index, axes=axes, runs=runs))
+        assert known.twin(name) == other, name
     assert estimate([]) is None and estimate([2.0]).verdict == "one pair alone"  # type: ignore[union-attr]
 
 
@@ -172,6 +194,9 @@ def test_tables_hide_no_missing_run(study: Study, sweep: Path):
     lines = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert len(lines) == 1 + len(METHODS) and {line.count("|") for line in lines} == {8}
     assert "(2 of 3)" in markdown and "0 of 3" in markdown
+    at_50 = {line.split("|")[1].strip(): line.split("|")[5] for line in lines}
+    assert at_50["cct"].endswith(" (2 pairs) ") and at_50["cutmix"].endswith(" (1 pair) ")
+    assert "pair" not in at_50["cct_abce"]
     one = next(line for line in lines if line.startswith("| cct |")).split("|")[6]
     assert "(1 of 3)" in one and "±" not in one
     bold = {cell.gain.verdict != "includes 0" for cell in study.cells("camvid") if cell.gain and cell.gain.half}
@@ -227,6 +252,94 @@ def test_the_page_says_what_is_missing_and_what_includes_zero(page: str, study: 
     assert "abcdef0123 with uncommitted changes" in text and "share the same labeled images" in text
     assert "chosen on the very images" in text and "made without the data" in text
     assert all(claim.figure in text for claim in claims(["cross_consistency", "structured_consistency"]))
+
+
+def test_class_differences_are_those_of_pairs(page: str, study: Study):
+    """CutMix at 50 labels has seeds 0 and 2, its twin 0 and 1: one pair."""
+    scores = made_up()
+    table = page[page.index("IoU in percent, 50 labels") :]
+    row = re.sub(
+        r"<[^>]+>", " ", table[table.index("Car</th>") : table.index("</tr>", table.index("Car</th>"))]
+    ).split()[1:]
+    shown = dict(zip([method for method in METHODS if method != "structured"], row[:1] + row[1::2], strict=False))
+    assert float(shown["supervised"]) == pytest.approx(
+        np.mean([scores["supervised", 50, s] + 5 for s in (0, 1)]), abs=0.06
+    )
+    cell = study.cell("50", "cutmix", "camvid")
+    assert cell.gain and cell.gain.mean == pytest.approx(scores["cutmix", 50, 0] - scores["supervised", 50, 0])
+    wanted = f"{cell.gain.mean:+.1f}".replace("-", "−")
+    mean = np.mean([scores["cutmix", 50, seed] + 5 for seed in (0, 2)])
+    assert re.search(rf"{mean:.1f} {re.escape(wanted)}", " ".join(row))
+
+
+def test_labels_of_methods_are_no_markup(study: Study):
+    bad = "lr<0.1 <img src=x onerror=alert(1)>"
+    runs = [replace(run, method=bad if run.method == "cct" else run.method) for run in study.runs]
+    at = {
+        name: {**at, "method": bad if at["method"] == "cct" else at["method"]} for name, at in study.index.runs.items()
+    }
+    axes = {**study.index.axes, "method": [bad if name == "cct" else name for name in study.index.axes["method"]]}
+    text = draw_page(replace(study, runs=runs, index=replace(study.index, runs=at, axes=axes, predictions=None)))
+    assert "<img src=x" not in text and text.count("lr&lt;0.1") > 5
+
+
+def test_a_study_without_any_labeled_pixel_is_still_a_page(study: Study):
+    none = {"miou": None, "domains": {"camvid": {"miou": None, "iou": {"Sky": None}, "images": 1}}}
+    runs = [replace(run, results={**run.results, "last": none, "best": none}, metrics=[]) for run in study.runs]
+    assert "<h1>" in draw_page(replace(study, runs=runs, index=replace(study.index, predictions=None)))
+
+
+def test_runs_that_are_not_of_the_plan_do_not_count(sweep: Path, tmp_path: Path):
+    folder, to = tmp_path / "sweep", tmp_path / "results"
+    shutil.copytree(sweep, folder)
+    collect(folder, to)
+    whole = read_study(folder)
+    assert [run.name for run in whole.runs] == [run.name for run in read_study(to).runs]
+    table = json.loads((folder / "table.json").read_text())
+    longer, looked = "cct-labels20-seed0", "cct-labels20-seed1"
+    for run in table["runs"]:
+        if run["folder"].endswith(longer):  # the recipe was edited since
+            run["recipe"] = "0" * 64
+        run["evaluation"] = {"weights": "student", "scales": [1.0], "flip": run["folder"].endswith(looked)}
+    (folder / "table.json").write_text(json.dumps(table))
+    results = json.loads((folder / looked / "results.json").read_text())
+    results["last"]["evaluation"] = {"weights": "student", "scales": [1.0], "flip": False}
+    (folder / looked / "results.json").write_text(json.dumps(results))
+    done = collect(folder, to)
+    why = "it is of another recipe than was planned"
+    assert done.left[longer] == f"{why}, an earlier one is not of this plan and counts no more"
+    assert done.left[looked].startswith("it was scored with {") and "'flip': True} as was planned" in done.left[looked]
+    for study in (read_study(folder), read_study(to)):
+        assert {run.name for run in whole.runs} - {run.name for run in study.runs} - {looked} == {longer}
+        assert study.missing[longer] == why
+    assert f"{longer} ({why})" in draw_page(read_study(to))
+    (folder / "table.json").write_text(json.dumps({**table, "sweep": "another"}))
+    with pytest.raises(
+        SemisegError, match="holds runs of made-up & small, these are of another; choose another folder"
+    ):
+        collect(folder, to)
+
+
+def test_what_is_not_alike_is_told(study: Study):
+    def told(number: int, **other: object) -> str:
+        runs = [replace(run, **other) if place == number else run for place, run in enumerate(study.runs)]  # type: ignore[arg-type]
+        return " ".join(notes(replace(study, runs=runs), "camvid", False))
+
+    first = study.runs[0]
+    assert "not all of one clean commit" in told(-1) and "Not scored" not in told(-1)
+    recipe = {**first.recipe, "evaluate": {"scales": [1.0, 2.0], "flip": True}}
+    assert "Not scored alike: over scales 1, 2 and mirrored or at scale 0.75" in told(0, recipe=recipe)
+    data = [{**run.results, "data": {"camvid/val": str(number)}} for number, run in enumerate(study.runs[:2])]
+    both = [replace(run, results=result) for run, result in zip(study.runs, data, strict=False)]
+    assert "Not scored on the same images" in " ".join(notes(replace(study, runs=both), "camvid", False))
+
+
+def test_predictions_of_weights_that_have_changed_are_left_out(study: Study):
+    told = study.index.predictions
+    assert told and "as cct sees it" in draw_page(study)
+    stale = {**told, "scores": {**told["scores"], told["runs"]["cct"]: 1.0}}
+    text = draw_page(replace(study, index=replace(study.index, predictions=stale)))
+    assert "as cct sees it" not in text and "as supervised sees it" in text and "changed since: " in text
 
 
 def test_colours_can_be_read_in_light_and_dark():
@@ -290,6 +403,7 @@ def test_damage_is_told_and_names_the_remedy(sweep: Path, tmp_path: Path):
     for file, content in (
         ("results.json", "{"),
         ("results.json", "{}"),
+        ("results.json", (run / "results.json").read_text().replace('"iou": {', '"iou": {"Tree": "much", ')),
         ("metrics.jsonl", "x"),
         ("recipe.toml", "= 1"),
     ):
@@ -298,6 +412,12 @@ def test_damage_is_told_and_names_the_remedy(sweep: Path, tmp_path: Path):
         with pytest.raises(SemisegError, match=r"cct-labels20-seed0.*(damaged|expected).*collect it again"):
             report(to, tmp_path / "out")
         (run / file).write_text(before)
+    for launches in ("null", "[3]"):
+        before = (run / "env.json").read_text()
+        (run / "env.json").write_text(f'{{"launches": {launches}}}')
+        with pytest.raises(SemisegError, match=r"cct-labels20-seed0/env\.json is damaged"):
+            report(to, tmp_path / "out")
+        (run / "env.json").write_text(before)
     assert not (tmp_path / "out").exists()
     with pytest.raises(SemisegError, match="no such folder"):
         report(tmp_path / "nothing", tmp_path / "out")

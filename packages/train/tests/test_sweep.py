@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from scipy.stats import t
@@ -19,7 +20,8 @@ from semiseg.train.load import load
 from semiseg.train.problems import RecipeError
 from semiseg.train.shipped import find_sweep
 from semiseg.train.sweep import expand, read_sweep
-from semiseg.train.sweep_plot import plot
+from semiseg.train.sweep_plot import _COLOURS, plot
+from semiseg.train.sweep_run import _reason
 from semiseg.train.sweep_table import Row, t975
 from tests.processes import environment, python
 
@@ -34,6 +36,24 @@ def test_the_paper_study_is_every_combination_once():
     assert load(run.command[0], run.command[1:]) == run.recipe
     assert str(run.folder) == "runs/camvid-perturbations/vat-K6-labels50-seed2"
     assert len(expand(read_sweep(find_sweep("street_small")))) == 8
+
+
+def test_the_protocol_compares_equals():
+    """Seven methods, three label counts, three seeds: all else of data, model and schedule is one."""
+    runs = expand(read_sweep(find_sweep("camvid_protocol")))
+    assert len(runs) == 7 * 3 * 3 == len({run.recipe.name for run in runs})
+    assert {run.recipe.evaluate.scales for run in runs} == {(0.75,)}
+    assert (
+        len({(run.recipe.steps, run.recipe.optimizer, run.recipe.schedule, run.recipe.model.encoder) for run in runs})
+        == 1
+    )
+    for count, seed in ((20, 0), (50, 1), (100, 2)):
+        at = [run.recipe for run in runs if run.at["labels"] == str(count) and run.recipe.seed == seed]
+        domains = [recipe.data.domains["camvid"] for recipe in at]
+        assert len(at) == 7 and {domain.labeled.subset.count for domain in domains if domain.labeled.subset} == {count}
+        assert len({(domain.labeled, domain.val, domain.augment) for domain in domains}) == 1
+        assert {domain.val.splits for domain in domains if domain.val} == {("val",)}
+    assert sum(any(each.kind == "cross_consistency" for each in run.recipe.objectives) for run in runs) == 3 * 9
 
 
 def test_sets_may_name_other_recipes(tmp_path: Path):
@@ -65,6 +85,17 @@ def test_every_mistake_in_a_sweep_has_its_line(tmp_path: Path):
                   ":8: plot.x", "did you mean 'seed'"):  # fmt: skip
         assert words in told, told
     file.write_text(
+        'name = "a"\nrecipe = "quickstart"\nrepeats = ["seed"]\n[axes.recipe]\nkey = "seed"\nvalues = [1]\n[plot]\nx = ["K"]\n'
+    )
+    with pytest.raises(RecipeError) as caught:
+        read_sweep(file)
+    told = "\n".join(caught.value.faults)
+    assert ':3: repeats: no axis ["seed"]' in told and ':8: plot.x: no axis ["K"]' in told, told
+    assert ":4: axes.recipe: tables have a column of that name" in told
+    file.write_text('name = "a"\nrecipe = "quickstart"\n[axes.seed]\nkey = "seed"\nvalues = [1]\n[plot]\nx = "seed"\n')
+    with pytest.raises(RecipeError, match=r":7: plot\.x: means are taken over 'seed'"):
+        read_sweep(file)
+    file.write_text(
         'name = "a"\nrecipe = "quickstart"\n[axes.lr]\nkey = "optimizer.weigth_decay"\nvalues = [0.1, 0.2]\n'
     )
     with pytest.raises(
@@ -95,6 +126,13 @@ def test_the_papers_figure_has_a_panel_for_each_label_count(tmp_path: Path):
     assert plot(sweep, rows, tmp_path / "plot.png")
     width, height = size_of(tmp_path / "plot.png")
     assert width > 2.5 * height  # three panels and a legend
+    with Image.open(tmp_path / "plot.png") as opened:
+        pixels = np.array(opened.convert("RGB"))
+    for panel in range(3):  # left of the legend
+        seen = {
+            tuple(pixel) for pixel in pixels[:, panel * width * 2 // 8 : (panel + 1) * width * 2 // 8].reshape(-1, 3)
+        }
+        assert {tuple(bytes.fromhex(colour[1:])) for colour in _COLOURS} <= seen
     assert not plot(
         sweep, [Row(at=row.at, domain="camvid", scores=(), planned=3) for row in rows], tmp_path / "none.png"
     )
@@ -179,6 +217,17 @@ def test_a_run_that_fails_does_not_end_the_sweep(scenes: Path, tmp_path: Path):
     )
     assert "1/2 lr1e_30: FAILED" in told.stderr and "2/2 lr0.01: done" in told.stderr
     assert [row["n"] for row in json.loads((tmp_path / "lr" / "table.json").read_text())["rows"]] == [0, 1]
+
+
+def test_a_failed_run_gives_the_reason_of_its_own_start(tmp_path: Path):
+    run = expand(read_sweep(find_sweep("street_small")), [f"runs={tmp_path}"])[0]
+    run.folder.mkdir(parents=True)
+    (run.folder / "output.log").write_text("error: no space left on device\nstep 1\n")
+    assert _reason(run, 1, 0).startswith("exit code 1: no space left on device (all of it: ")
+    assert _reason(run, 1, 31).startswith("exit code 1: step 1 (all of it: ")
+    assert _reason(run, -9, 0).startswith(
+        "killed by SIGKILL, which is also what the system sends where memory runs out ("
+    )
 
 
 def size_of(picture: Path) -> tuple[int, int]:

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from semiseg.data.errors import SemisegError, unwritable
-from semiseg.train.collect_index import INDEX, TABLE, Index, merged, read_index, read_json
+from semiseg.train.collect_index import INDEX, Index, merged, read_index, read_json
 from semiseg.train.load import digest, load
-from semiseg.train.records import write_text
+from semiseg.train.records import differs, read_launches, write_text
 
 LINES = 60  # of training that are kept of a run's metrics; every evaluation is
 
@@ -43,13 +43,13 @@ def collect(runs: Path, to: Path) -> Collected:
         raise SemisegError(
             f"{to} holds {other}, which `semiseg collect` did not write; choose another folder with --to"
         )
-    planned = _digests(runs)
     done = Collected(index)
     try:
         to.mkdir(parents=True, exist_ok=True)
         write_index(index, to)  # first: whatever stops this, the same command goes on
         for name in read_index(runs).runs:
-            reason = why_incomplete(runs / name, planned.get(name))
+            planned = index.plan.get(name, {})
+            reason = why_incomplete(runs / name, planned)
             try:
                 if not reason:
                     with replaced(to / name) as fresh:
@@ -57,7 +57,7 @@ def collect(runs: Path, to: Path) -> Collected:
             except SemisegError as error:
                 reason = str(error)
             if reason:
-                done.left[name] = reason + (", an earlier one stays" if (to / name).is_dir() else "")
+                done.left[name] = reason + _earlier(to / name, planned)
             else:
                 done.taken.append(name)
     except OSError as error:
@@ -70,8 +70,8 @@ def write_index(index: Index, to: Path) -> None:
     write_text(to / INDEX, index.to_json())
 
 
-def why_incomplete(run: Path, recipe: str | None = None) -> str:
-    """Why a run can't be collected; nothing where it can. recipe: digest of the recipe that the sweep planned for it."""
+def why_incomplete(run: Path, planned: dict[str, Any]) -> str:
+    """Why a run can't be collected; nothing where it can. planned: what its results must say, see `records.plan`."""
     if not run.is_dir():
         return "not begun"
     missing = [name for name in ("recipe.toml", "env.json", "metrics.jsonl") if not (run / name).is_file()]
@@ -84,6 +84,7 @@ def why_incomplete(run: Path, recipe: str | None = None) -> str:
         known = found["recipe"]
         if not all(found[when]["domains"] for when in ("last", "best")):
             return "was never evaluated"
+        other = differs(found, planned)
     except (OSError, ValueError, KeyError, TypeError):
         return "its results.json is damaged"
     try:
@@ -92,15 +93,15 @@ def why_incomplete(run: Path, recipe: str | None = None) -> str:
         return str(error)
     if known != own:
         return "its results.json is of another recipe than its recipe.toml"
-    if recipe not in (None, known):
-        return f"it is of another recipe than {TABLE} says"
-    return ""
+    return other
 
 
 @contextmanager
 def replaced(target: Path) -> Iterator[Path]:
     """A folder to write into, which takes the place of `target` when all is written."""
     part, old = (target.with_name(f".{target.name}.{what}") for what in ("part", "old"))
+    if old.is_dir() and not target.is_dir():  # killed between the two renames below
+        old.rename(target)
     for each in (part, old):
         shutil.rmtree(each, ignore_errors=True)
     part.mkdir(parents=True)
@@ -135,14 +136,14 @@ def portable(value: Any, root: Path) -> Any:
 
 
 def _copy(run: Path, to: Path) -> None:
-    root = Path.cwd()
-    for name in ("results.json", "env.json"):
-        remedy = f"the run {run.name} has to be trained again"
-        told = portable(read_json(run / name, remedy=remedy), root)
-        for launch in told.get("launches", ()):
-            if launch.get("command", [""])[0].endswith("__main__.py"):
-                launch["command"][0] = "semiseg.train"
-        (to / name).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    root, launches = Path.cwd(), read_launches(run)
+    for launch in launches:
+        match launch.get("command"):
+            case [str(started), *words] if started.endswith("__main__.py"):
+                launch["command"] = ["semiseg.train", *words]
+    results = read_json(run / "results.json", remedy=f"the run {run.name} has to be trained again")
+    for name, told in (("results.json", results), ("env.json", {"launches": launches})):
+        (to / name).write_text(json.dumps(portable(told, root), indent=1) + "\n", encoding="utf-8")
     recipe = (run / "recipe.toml").read_text(encoding="utf-8")
     strings = re.compile(r'"(?:[^"\\\n]|\\.)*"')
     recipe = strings.sub(
@@ -170,12 +171,16 @@ def _place(path: str, root: Path) -> str:
     return str(place.relative_to(root)) if inside else place.name or "."
 
 
-def _digests(runs: Path) -> dict[str, str]:
-    """Run -> digest of the recipe that its sweep planned; nothing for runs without a sweep."""
-    if not (runs / TABLE).is_file():
-        return {}
-    table = read_json(runs / TABLE, remedy="run the same `semiseg sweep` again, which writes it")
-    return {Path(run["folder"]).name: run["recipe"] for run in table["runs"]}
+def _earlier(run: Path, planned: dict[str, Any]) -> str:
+    """What becomes of a run that was collected before."""
+    if not run.is_dir():
+        return ""
+    found = read_json(run / "results.json", remedy=f"remove {run}")
+    return (
+        ", an earlier one is not of this plan and counts no more"
+        if differs(found, planned)
+        else ", an earlier one stays"
+    )
 
 
 def with_predictions(index: Index, predictions: dict[str, Any], to: Path) -> Index:

@@ -12,16 +12,18 @@ from typing import Any
 
 from semiseg.data.errors import SemisegError
 from semiseg.train.load import load
+from semiseg.train.recipe import Recipe
 
 INDEX, TABLE = "runs.json", "table.json"
-_PREDICTIONS = {"domain", "taxonomy", "dataset", "splits", "keys", "rule", "runs"}
-_TABLE_RUN = ("folder", "recipe", "complete")  # what table.json says of a run beside its place on the axes
+_PREDICTIONS = {"domain", "taxonomy", "dataset", "splits", "keys", "rule", "runs", "scores"}
+TABLE_RUN = ("folder", "recipe", "evaluation", "complete")  # what table.json says of a run beside its place on the axes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
     """A study. axes: name -> labels, in order; repeats: the axis that means are taken over; runs: name -> axis -> label.
 
+    plan: run -> what its results must say, see `records.plan`; empty for runs without a sweep.
     classes: domain -> {"name", "names", "colours"}; predictions: which masks lie in predictions/, see `collect_masks`.
     """
 
@@ -29,6 +31,7 @@ class Index:
     axes: dict[str, list[str]]
     repeats: str
     runs: dict[str, dict[str, str]]
+    plan: dict[str, dict[str, Any]] = field(default_factory=dict)
     classes: dict[str, dict[str, Any]] = field(default_factory=dict)
     predictions: dict[str, Any] | None = None
 
@@ -72,6 +75,7 @@ def read_index(folder: Path) -> Index:
         index = Index(**raw)
         whole = all(at[axis] in labels for at in index.runs.values() for axis, labels in index.axes.items())
         whole &= index.predictions is None or index.predictions.keys() >= _PREDICTIONS
+        whole &= all(isinstance(each, dict) for each in index.plan.values())
     except (TypeError, KeyError, AttributeError):
         whole = False
     if index is None or not whole:
@@ -82,10 +86,14 @@ def read_index(folder: Path) -> Index:
 
 
 def merged(old: Index, new: Index, folder: Path) -> Index:
-    """Both studies as one, whose axes must be the same. Raises SemisegError where they are not."""
+    """Two parts of one study as one: its name and axes must be the same. Raises SemisegError where they are not."""
     if list(old.axes) != list(new.axes) or old.repeats != new.repeats:
         was, now = (f"{', '.join(each.axes)} (repeated over {each.repeats or 'nothing'})" for each in (old, new))
         raise SemisegError(f"{folder} holds runs along {was}, these are along {now}; choose another folder with --to")
+    if old.study != new.study:
+        raise SemisegError(
+            f"{folder} holds runs of {old.study}, these are of {new.study}; choose another folder with --to"
+        )
     axes = {axis: _ordered([*old.axes[axis], *new.axes[axis]]) for axis in new.axes}
     runs = {**old.runs, **new.runs}
     _check_apart(runs, folder)
@@ -94,6 +102,7 @@ def merged(old: Index, new: Index, folder: Path) -> Index:
         axes=axes,
         repeats=new.repeats,
         runs=runs,
+        plan={**old.plan, **new.plan},
         classes={**old.classes, **new.classes},
         predictions=old.predictions,
     )
@@ -129,13 +138,17 @@ def _of_table(folder: Path) -> Index:
     table = read_json(path, remedy=remedy)
     try:
         placed = {
-            Path(run["folder"]).name: {axis: str(label) for axis, label in run.items() if axis not in _TABLE_RUN}
+            Path(run["folder"]).name: {axis: str(label) for axis, label in run.items() if axis not in TABLE_RUN}
+            for run in table["runs"]
+        }
+        plan = {
+            Path(run["folder"]).name: {name: run[name] for name in ("recipe", "evaluation") if name in run}
             for run in table["runs"]
         }
         axes = {axis: _ordered(at[axis] for at in placed.values()) for axis in next(iter(placed.values()))}
         told = {axis for row in table["rows"] for axis in row}
         repeats = next((axis for axis in axes if axis not in told), "")
-        return Index(study=str(table["sweep"]), axes=axes, repeats=repeats, runs=placed)
+        return Index(study=str(table["sweep"]), axes=axes, repeats=repeats, runs=placed, plan=plan)
     except (KeyError, TypeError, AttributeError, StopIteration):
         raise SemisegError(f"{path}: not a sweep's table; {remedy}") from None
 
@@ -147,7 +160,7 @@ def _of_recipes(folder: Path) -> Index:
         recipe = load(path)
         subset = next(iter(recipe.data.domains.values())).labeled.subset
         method = _method(path.parent.name)
-        labels = "all" if subset is None else str(subset.count)
+        labels = _labels_of(path.parent, recipe) if subset is None else str(subset.count)
         runs[path.parent.name] = {"method": method, "labels": labels, "seed": str(recipe.seed)}
     if not runs:
         raise SemisegError(
@@ -157,6 +170,15 @@ def _of_recipes(folder: Path) -> Index:
     supervised = sorted(runs.values(), key=lambda at: (not at["method"].startswith("supervised"), at["method"]))
     axes = {axis: _ordered(at[axis] for at in supervised) for axis in ("method", "labels", "seed")}
     return Index(study=folder.resolve().name, axes=axes, repeats="seed", runs=runs)
+
+
+def _labels_of(run: Path, recipe: Recipe) -> str:
+    """How many images a file of keys chose: the run keeps them."""
+    domain, data = next(iter(recipe.data.domains.items()))
+    if data.labeled.ids is None:
+        return "all"
+    kept = run / "subsets" / f"{domain}.labeled.txt"
+    return str(len(kept.read_text(encoding="utf-8").split())) if kept.is_file() else Path(data.labeled.ids).stem
 
 
 def _method(name: str) -> str:

@@ -1,5 +1,6 @@
 """Predictions for a report: a few validation images, by one run of each method. Ours alone: no image, no label is kept."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from semiseg.train.collect import replaced, why_incomplete
 from semiseg.train.collect_index import Index
 from semiseg.train.load import load
 from semiseg.train.predict import Picture, write_masks
+from semiseg.train.records import read_results
 from semiseg.train.saved import open_model, views_of
 
 FOLDER = "predictions"
@@ -23,7 +25,8 @@ def predict(
 ) -> dict[str, Any]:
     """Write `to/predictions/<run>/<key>.png` (class ids with a palette); returns what the index says of them.
 
-    Of each method the first repeat at the first label count, by its last weights. `keys`: which validation images; or
+    Of each method the first repeat at the first label count, by its last weights; "scores" tell which weights those were.
+    Earlier predictions of the same images by methods that are not in `runs` stay. `keys`: which validation images; or
     `count` of them, evenly spread over the split. `shards`: where they lie, by default where the run had them.
     Raises SemisegError where no run is complete with its weights, or a key is not in the split.
     """
@@ -45,7 +48,14 @@ def predict(
         keys, rule = tuple(names[i] for i in places), f"evenly spaced in the split's order of {len(names)}"
     rows = {key: row for row, key in enumerate(pool.keys())}
     pictures = [Picture(f"{pool.url}: sample {key}", Path(key), partial(_image, pool, rows[key])) for key in keys]
+    earlier = index.predictions or {}
+    if earlier.get("keys") != list(keys) or earlier.get("domain") != domain:
+        earlier = {}
+    results = {run: read_results(runs / run) or {} for run in chosen.values()}
     with replaced(to / FOLDER) as fresh:
+        for method, run in earlier.get("runs", {}).items():  # of another machine, which has those methods' weights
+            if method not in chosen and (to / FOLDER / run).is_dir():
+                shutil.copytree(to / FOLDER / run, fresh / run)
         for run in chosen.values():
             model, taxonomies = open_model(str(runs / run))
             views = views_of(load(runs / run / "recipe.toml"), None, None, None, None)
@@ -58,7 +68,8 @@ def predict(
         "splits": list(source.splits),
         "keys": list(keys),
         "rule": rule,
-        "runs": chosen,
+        "runs": earlier.get("runs", {}) | chosen,
+        "scores": earlier.get("scores", {}) | {run: found["last"]["miou"] for run, found in results.items()},
     }
 
 
@@ -69,7 +80,9 @@ def chosen_runs(index: Index, runs: Path) -> dict[str, str]:
     order = index.axes.get(index.repeats, [""])
     there = [name for name, at in index.runs.items() if not index.across or at[index.across] == first]
     for name in sorted(there, key=lambda name: order.index(index.runs[name].get(index.repeats, order[0]))):
-        if not why_incomplete(runs / name) and any((runs / name).glob("step-*/model.safetensors")):
+        if not why_incomplete(runs / name, index.plan.get(name, {})) and any(
+            (runs / name).glob("step-*/model.safetensors")
+        ):
             chosen.setdefault(index.method(name), name)
     return {method: chosen[method] for method in index.methods if method in chosen}
 

@@ -26,9 +26,11 @@ from semiseg.train.class_shares import ClassShares
 from semiseg.train.console import Console, Metrics
 from semiseg.train.continuation import Topology
 from semiseg.train.evaluate import Scores, evaluate
+from semiseg.train.learner import Learner
 from semiseg.train.precision import arrange, choose, compile_encoder, uncompiled
 from semiseg.train.recipe import Recipe
-from semiseg.train.records import read_results
+from semiseg.train.records import is_scored, read_results
+from semiseg.train.resolved import evaluation
 from semiseg.train.update import update
 
 
@@ -81,7 +83,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
         learner.to(accelerator.device)
         checkpoint.restore(newest, learner, optimizer, accelerator.scaler)
         start, spent, last, best = state.step, state.seconds, state.last, state.best
-        if start >= recipe.steps and (results := read_results(folder)):
+        if start >= recipe.steps and (results := read_results(folder)) and is_scored(results, recipe):
             console.say(f"{folder} is complete already: {recipe.steps} steps")
             return Run(folder, results)
         console.say(f"continuing {folder} from step {start}" + "".join(f"\n  changed: {each}" for each in changed))
@@ -101,6 +103,26 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     batches = steps_from(data, start, recipe.steps, workers=recipe.data.workers, pin=accelerator.device.type == "cuda")
     shares = ClassShares(sources.streams, sources.taxonomies)
     began = time.monotonic() - spent
+
+    def save(step: int) -> None:
+        share_buffers(bare, world)
+        if accelerator.is_main_process:
+            state = checkpoint.State(
+                step=step,
+                seconds=time.monotonic() - began,
+                digests=sources.identity(),
+                last=last,
+                best=best,
+                topology=asdict(topology),
+            )
+            checkpoint.save(
+                *(folder, state, bare, optimizer, accelerator.scaler),
+                keep=recipe.checkpoint.keep,
+                metadata=about,
+                teacher_first=recipe.evaluate.weights == "teacher",
+            )
+        accelerator.wait_for_everyone()
+
     learner.train()
     with console.training(start, recipe.steps):
         for step in range(start, recipe.steps):
@@ -129,48 +151,28 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
                     console.losses(done, row, losses.terms)
             if evaluates:
                 share_buffers(bare, world)
-                # in float32: what `semiseg eval` finds for these weights, on any machine
-                weights = recipe.evaluate.weights
-                judged = bare.average() if weights == "teacher" else bare.model
-                scores = evaluate_all(judged, sources.validation, workers=recipe.data.workers)
-                domains = {name: each.to_json() for name, each in scores.items()}
-                last = {"step": done, "miou": mean_miou(domains), "domains": domains}
-                told = domains
-                if weights == "both":
-                    scores = evaluate_all(bare.average(), sources.validation, workers=recipe.data.workers)
-                    beside = {name: each.to_json() for name, each in scores.items()}
-                    last["teacher"] = {"miou": mean_miou(beside), "domains": beside}
-                    told = domains | {f"{name}/teacher": each for name, each in beside.items()}
-                is_best = last["miou"] is not None and (not best or last["miou"] > best["miou"])
+                last, told = judge(recipe, bare, sources.validation, step=done)
+                # scores that were taken in another way, before a continuation, are no rivals
+                alike = best.get("evaluation") == last["evaluation"]
+                is_best = last["miou"] is not None and (not alike or last["miou"] > best["miou"])
                 best = last if is_best else best
                 if metrics:
                     metrics.write({"step": done, **{f"{name}/miou": each["miou"] for name, each in told.items()}})
                     console.scores(done, told, best=is_best)
                     if is_best:
-                        checkpoint.save_best(folder, done, judged, metadata=about)
+                        checkpoint.save_best(folder, done, judged_of(recipe, bare), metadata=about)
             if saves:
-                share_buffers(bare, world)
-                if accelerator.is_main_process:
-                    spent, keep = time.monotonic() - began, recipe.checkpoint.keep
-                    state = checkpoint.State(
-                        step=done,
-                        seconds=spent,
-                        digests=sources.identity(),
-                        last=last,
-                        best=best,
-                        topology=asdict(topology),
-                    )
-                    checkpoint.save(
-                        *(folder, state, bare, optimizer, accelerator.scaler),
-                        keep=keep,
-                        metadata=about,
-                        teacher_first=recipe.evaluate.weights == "teacher",
-                    )
-                accelerator.wait_for_everyone()
+                save(done)
 
-    results = run_folder.results(
-        folder, recipe, last, best, sources.digest_of_subsets(), seconds=time.monotonic() - began
-    )
+    if start >= recipe.steps and not is_scored({"last": last}, recipe):  # complete, and to be looked at in another way
+        last, told = judge(recipe, bare, sources.validation, step=start)
+        best = last
+        if metrics:
+            metrics.write({"step": start, **{f"{name}/miou": each["miou"] for name, each in told.items()}})
+            console.scores(start, told, best=True)
+            checkpoint.save_best(folder, start, judged_of(recipe, bare), metadata=about)
+        save(start)
+    results = run_folder.results(folder, recipe, last, best, sources, seconds=time.monotonic() - began)
     if accelerator.is_main_process:
         run_folder.write_results(folder, results)
     accelerator.wait_for_everyone()
@@ -213,6 +215,31 @@ def share_buffers(module: torch.nn.Module, world: int) -> None:
     if world > 1:
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, 0)
+
+
+def judge(
+    recipe: Recipe, learner: Learner, validation: Mapping[str, Validation], *, step: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Score what the recipe says, student, teacher or both. All ranks call this.
+
+    In float32: what `semiseg eval` finds for these weights, on any machine. Returns what results.json holds of it, and
+    domain -> scores, the teacher's as "<domain>/teacher".
+    """
+    workers = recipe.data.workers
+    scores = evaluate_all(judged_of(recipe, learner), validation, workers=workers)
+    domains = {name: each.to_json() for name, each in scores.items()}
+    last = {"step": step, "miou": mean_miou(domains), "domains": domains, "evaluation": evaluation(recipe)}
+    if recipe.evaluate.weights != "both":
+        return last, domains
+    scores = evaluate_all(learner.average(), validation, workers=workers)
+    beside = {name: each.to_json() for name, each in scores.items()}
+    last["teacher"] = {"miou": mean_miou(beside), "domains": beside}
+    return last, domains | {f"{name}/teacher": each for name, each in beside.items()}
+
+
+def judged_of(recipe: Recipe, learner: Learner) -> Segmenter:
+    """Whose scores a run's are."""
+    return learner.average() if recipe.evaluate.weights == "teacher" else learner.model
 
 
 def evaluate_all(model: Segmenter, validation: Mapping[str, Validation], *, workers: int) -> dict[str, Scores]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from semiseg.data.errors import SemisegError
 from semiseg.data.storage import atomic
+from semiseg.train.recipe import Recipe
+from semiseg.train.resolved import digest, evaluation
 
 
 class RecordError(SemisegError):
@@ -45,6 +47,26 @@ def read_results(folder: Path) -> dict[str, Any] | None:
         case {"recipe": str(), "steps": int(), "hours": int() | float(), "last": dict(), "best": dict()}:
             return found
     return None
+
+
+def is_scored(results: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether a run's scores were taken as the recipe says; true of runs that are never evaluated."""
+    return not results["last"] or results["last"].get("evaluation") == evaluation(recipe)
+
+
+def plan(recipe: Recipe) -> dict[str, Any]:
+    """What a run's results must say to be those of this recipe: {"recipe": digest, "evaluation": how it is scored}."""
+    return {"recipe": digest(recipe), "evaluation": evaluation(recipe)}
+
+
+def differs(results: dict[str, Any], planned: dict[str, Any]) -> str:
+    """Why results are not those that were planned; "" where they are, also where one side says nothing."""
+    if planned.get("recipe", results["recipe"]) != results["recipe"]:
+        return "it is of another recipe than was planned"
+    wanted, done = planned.get("evaluation"), results["last"].get("evaluation")
+    if wanted is None or done is None or wanted == done:
+        return ""
+    return f"it was scored with {done}, not with {wanted} as was planned"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,7 +21,7 @@ def report(folder: Path, out: Path, *, shards: str | None = None) -> list[Path]:
     Returns the files. Raises SemisegError for a damaged or foreign folder, and for a page of more than 5 MB.
     """
     study = read_study(folder)
-    html = page(study, out, shards=shards)
+    html = page(study, shards=shards)
     if len(html.encode()) > LARGEST:
         raise SemisegError(
             f"the page would have {len(html.encode()) / 1e6:.1f} MB, more than {LARGEST / 1e6:g}; collect fewer predictions"
@@ -72,16 +72,17 @@ def table_markdown(study: Study) -> str:
             told = (f"{_score(cell)} | {_gain(cell)}" if study.compares else _score(cell) for cell in cells)
             lines.append(f"| {method} | {' | '.join(told)} |")
         lines.append("")
+    repeats = study.index.repeats or "run"
     counts = sorted({cell.planned for domain in study.domains for cell in study.cells(domain)})
     n = " or ".join(map(str, counts))
     lines.append(
-        f"mIoU in percent after the last update: mean over seeds (n = {n}) ± half of its 95 % interval (Student's t); "
+        f"mIoU in percent after the last update: mean over {repeats}s (n = {n}) ± half of its 95 % interval (Student's t); "
         "where there are fewer it says so."
     )
     if study.compares:
         lines[-1] += (
             " To its twin: difference to supervised training with the same loss where that is there, else to `supervised`, "
-            "paired by seed; bold where its interval leaves out 0."
+            f"paired by {repeats}; bold where its interval leaves out 0."
         )
     return "\n".join(lines) + "\n"
 
@@ -101,4 +102,6 @@ def _gain(cell: Cell) -> str:
     if cell.gain is None:
         return ""
     text = f"{cell.gain.mean:+.1f}" + ("" if cell.gain.half is None else f" ± {cell.gain.half:.1f}")
-    return f"**{text}**" if cell.gain.verdict in ("above 0", "below 0") else text
+    text = f"**{text}**" if cell.gain.verdict in ("above 0", "below 0") else text
+    few = cell.last is not None and cell.gain.n < cell.last.n
+    return text + (f" ({cell.gain.n} {'pair' if cell.gain.n == 1 else 'pairs'})" if few else "")

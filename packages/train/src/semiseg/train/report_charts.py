@@ -114,7 +114,7 @@ def training(study: Study, method: str, domain: str) -> Drawing:
     ends: dict[str, float] = {}
     twin = study.twin(method)
     for x in study.xs:
-        if twin and (mean := _mean([run for run in study.runs if run.method == twin and run.x == x], domain)):
+        if twin and (mean := _mean([other for _, other in study.pairs(x, method)], domain)):
             drawing.shapes.append(Line([at(point) for point in mean], "faint", 1.2, (2, 3)))
         for run in (run for run in runs if run.x == x and run.curve(domain)):
             drawing.shapes.append(Line([at(point) for point in run.curve(domain)], look.colour, 1, opacity=0.45))
@@ -149,6 +149,8 @@ def _cell(drawing: Drawing, cell: Cell, domain: str, x: float, up: Axis, ends: P
 def _range(cells: Sequence[Cell], domain: str) -> tuple[float, float, float]:
     """Of the axis: all scores, and intervals unless they are far wider than the scores' own range."""
     scores = [score for cell in cells for run in cell.runs if (score := run.miou(domain)) is not None]
+    if not scores:
+        return 0.0, 100.0, 20.0
     room = 0.35 * (max(scores) - min(scores)) + 1
     ends = [cell.last.mean + sign * (cell.last.half or 0) for cell in cells if cell.last for sign in (-1, 1)]
     lowest, highest = max(min(scores) - room, min(ends + scores)), min(max(scores) + room, max(ends + scores))

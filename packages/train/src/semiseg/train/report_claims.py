@@ -20,7 +20,7 @@ _SCL = ("Structured consistency, ICLR 2020 submission", "https://arxiv.org/abs/2
 _CLAIMS = {
     "cross_consistency": [
         Claim(*_CCT, "CamVid, 20 labels, test split, ResNet-50: gain over the labels alone (a plot)", "up to 21 points"),
-        Claim(*_CCT, "the same study: further gain by annealed bootstrapped cross entropy (ab-CE)", "up to 8 points"),
+        Claim(*_CCT, "the same study: further gain by annealed bootstrapped cross entropy (ab-CE)", "up to 8 %"),
         Claim(*_CCT, "PASCAL VOC val, 1,000 labels: gain over the labels alone (a plot)", "10 to 15 points"),
         Claim(*_CCT, "PASCAL VOC val, 1,500 labels, 30 auxiliary decoders; no supervised figure beside it", "69.4"),
         Claim(*_CCT, "Cityscapes and CamVid together, 50 labels each, CamVid test; labels alone 40.0", "53.7"),

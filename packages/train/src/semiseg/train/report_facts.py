@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from semiseg.data.errors import SemisegError
-from semiseg.train.load import digest
+from semiseg.train.records import differs, plan
 from semiseg.train.report_study import Run, Study
 from semiseg.train.shipped import find_sweep
 from semiseg.train.sweep import expand, read_sweep
@@ -21,18 +22,33 @@ def lead(study: Study) -> str:
     domains = [each for recipe in recipes for each in recipe.get("data", {}).get("domains", {}).values()]
     trained = _list(_source(each.get("labeled")) for each in domains)
     scored = _list(_source(each.get("val")) for each in domains)
+    looked = " or ".join(dict.fromkeys(_looks(recipe) for recipe in recipes))
     images = _range(each.get("images", 0) for run in study.runs for each in run.results["last"]["domains"].values())
     return (
         f"{counts}: {len(study.runs)} of {len(index.runs)} runs, {steps} updates each. Encoder {encoders}; trained on "
-        f"{trained}; scored on {scored} ({images} images), after the last update unless said otherwise."
+        f"{trained}; scored on {scored} ({images} images), {looked}, after the last update unless said otherwise."
     )
+
+
+def _looks(recipe: dict[str, Any]) -> str:
+    """How images were looked at when they were scored."""
+    evaluate = recipe.get("evaluate", {})
+    scales = evaluate.get("scales", [1.0])
+    words = (
+        f"at scale {scales[0]:g}" if len(scales) == 1 else f"over scales {', '.join(f'{each:g}' for each in scales)}"
+    )
+    return words + (" and mirrored" if evaluate.get("flip") else "") + (", in tiles" if evaluate.get("tile") else "")
 
 
 def finding(study: Study) -> list[str]:
     """What the intervals of the differences say, counted."""
     told = []
     if not study.compares:
-        return ["None of the methods is supervised training alone, so nothing is said of what a method adds to it."]
+        return [
+            "No method is another one's supervised twin by its name (as supervised is cct's), so nothing is said of what a "
+            "method adds to supervised training."
+        ]
+    repeats = study.index.repeats or "run"
     for domain in study.domains:
         cells = [cell for cell in study.cells(domain) if cell.gain and cell.gain.half is not None]
         if not cells:
@@ -44,7 +60,7 @@ def finding(study: Study) -> list[str]:
         on = f"On {domain}: of" if len(study.domains) > 1 else "Of"
         counts = f"{len(by['above 0'])} lie above zero, {len(by['below 0'])} below, {len(by['includes 0'])} include it"
         told.append(
-            f"{on} {len(cells)} differences to a supervised twin, paired by seed, the 95 % intervals of {counts}."
+            f"{on} {len(cells)} differences to a supervised twin, paired by {repeats}, the 95 % intervals of {counts}."
         )
         for words, verdict in (("Above", "above 0"), ("Below", "below 0")):
             for x in study.xs:
@@ -53,7 +69,7 @@ def finding(study: Study) -> list[str]:
                     told.append(f"{words}{at}: {', '.join(named)}.")
     if not told:
         return [
-            "No method has two runs beside runs of its supervised twin at equal seed: no difference has an interval yet."
+            f"No method has two runs beside runs of its supervised twin at equal {repeats}: no difference has an interval yet."
         ]
     return [
         *told,
@@ -90,7 +106,7 @@ def notes(study: Study, domain: str, taught: bool) -> list[str]:
     """What a reader of the scores has to know."""
     twins = (
         "A twin is supervised training with the same loss where that was run (cct_abce: supervised_abce), else supervised; "
-        "the difference is taken run by run at equal seed. "
+        f"the difference is taken run by run at equal {study.index.repeats or 'place'}. "
     )
     told = [
         f"± is half of a 95 % interval by Student's t; one run has none. {twins if study.compares else ''}"
@@ -109,6 +125,7 @@ def notes(study: Study, domain: str, taught: bool) -> list[str]:
     ]
     if judged:
         told.append(f"For {', '.join(judged)} all scores are those of the moving average: their recipes say so.")
+    told += _unlike(study, domain)
     short = [cell for cell in study.cells(domain) if len(cell.runs) < cell.planned]
     if short:
         names = (
@@ -120,6 +137,23 @@ def notes(study: Study, domain: str, taught: bool) -> list[str]:
             "All runs at one place share the same labeled images, so the intervals tell of chance in training alone, not of "
             "which images were labeled."
         )
+    return told
+
+
+def _unlike(study: Study, domain: str) -> list[str]:
+    """What keeps runs from being compared as equals: other code, other looks, other validation images."""
+    told = []
+    commits = list(dict.fromkeys(_commit(launch) for run in study.runs for launch in run.launches))
+    if len(commits) > 1 or any("uncommitted" in commit for commit in commits):
+        told.append(
+            f"The runs are not all of one clean commit: {', '.join(commits)}; the list of runs says which is which."
+        )
+    looks = list(dict.fromkeys(_looks(run.recipe) for run in study.runs))
+    if len(looks) > 1:
+        told.append(f"Not scored alike: {' or '.join(looks)}.")
+    data = {digest for run in study.runs if (digest := run.results.get("data", {}).get(f"{domain}/val"))}
+    if len(data) > 1:
+        told.append("Not scored on the same images: the validation shards differ between runs.")
     return told
 
 
@@ -167,13 +201,24 @@ def _same_labels(study: Study, domain: str) -> bool:
 
 
 def _sweep_command(study: Study) -> str:
-    """The command of the shipped sweep that these runs are of; "" where they are of another one, or differ from it."""
-    file, run = study.index.study.replace("-", "_"), study.runs[0]
+    """The command of the shipped sweep that these runs are of; "" where they are of another one, or one differs from it."""
+    file = study.index.study.replace("-", "_")
     try:
-        planned = {each.recipe.name: digest(each.recipe) for each in expand(read_sweep(find_sweep(file)))}
+        planned = {each.recipe.name: plan(each.recipe) for each in expand(read_sweep(find_sweep(file)))}
     except SemisegError:
         return ""
-    return f"semiseg sweep {file}" if planned.get(run.name) == run.results["recipe"] else ""
+    alike = all(run.name in planned and not differs(run.results, planned[run.name]) for run in study.runs)
+    return f"semiseg sweep {file}" if alike else ""
+
+
+def again(study: Study) -> str:
+    """The command that trains the first run again. A path below the working folder, else from the results' own parent."""
+    run, here = study.runs[0], Path.cwd()
+    folder = study.folder.resolve()
+    place = folder.relative_to(here) if folder.is_relative_to(here) else Path(folder.name)
+    threads = {launch.get("threads") for launch in run.launches}
+    first = f"OMP_NUM_THREADS={threads.pop()} " if len(threads) == 1 and None not in threads else ""
+    return f"{first}semiseg train {place / run.name / 'recipe.toml'} data.shards=shards/ runs=again/"
 
 
 def _source(source: dict[str, Any] | None) -> str:

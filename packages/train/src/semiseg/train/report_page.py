@@ -5,20 +5,19 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from semiseg.train.collect import portable
 from semiseg.train.report_charts import difference, label_efficiency, training
 from semiseg.train.report_claims import claims
 from semiseg.train.report_draw import DARK, LIGHT
-from semiseg.train.report_facts import facts, finding, lead, listing, notes
+from semiseg.train.report_facts import again, facts, finding, lead, listing, notes
 from semiseg.train.report_pictures import pictures, swatch
-from semiseg.train.report_study import Cell, Estimate, Study
+from semiseg.train.report_study import Cell, Estimate, Study, estimate
 
 _LIGHT = LIGHT | {"link": "#0b5fb0", "more": "#6aaede", "less": "#f0a868"}
 _DARK = DARK | {"link": "#7cbcf5", "more": "#1d5f94", "less": "#8f4d12"}
 
 
-def page(study: Study, out: Path, *, shards: str | None = None) -> str:
-    """The whole page. `out` is where it will lie; `shards` as in `report`."""
+def page(study: Study, *, shards: str | None = None) -> str:
+    """The whole page; `shards` as in `report`."""
     many = len(study.domains) > 1
     parts = [_head(study)]
     for domain in study.domains:
@@ -69,7 +68,7 @@ def _scores(study: Study, domain: str, of: str) -> str:
     limit = math.ceil(
         max([1.0, *sorted(spans)[: len(spans) * 9 // 10 + 1][-1:]])
     )  # one far wider interval than all others is cut
-    scale = f"<span>−{limit}</span><span>0</span><span>+{limit}</span>"
+    scale = f"−{limit} 0 +{limit}"
     compared = ["to its twin", "±", scale, "95 % interval"] if study.compares else []
     columns = ["method", "mIoU %", "±", *compared, "n", "best %", *["teacher %"] * taught]
     body = ""
@@ -81,7 +80,7 @@ def _scores(study: Study, domain: str, of: str) -> str:
     notes_ = "".join(f"<p class='note'>{escape(each)}</p>" for each in notes(study, domain, taught))
     return (
         f"<h2>Scores{of}{', and what a method adds to its supervised twin' if compared else ''}</h2>\n"
-        + _table(f"Scores{of}", "Validation mIoU after the last update", columns, body)
+        + _table(f"Scores{of}", "Validation mIoU after the last update", columns, body, scale=scale)
         + notes_
     )
 
@@ -100,8 +99,10 @@ def _score_row(cell: Cell, limit: float | None, taught: bool) -> str:
 
 def _compared(cell: Cell, limit: float) -> str:
     sure = " class='sure'" if cell.gain and cell.gain.verdict in ("above 0", "below 0") else ""
-    verdict = cell.gain.verdict if cell.gain else "the baseline" if cell.method == "supervised" else "no pair of runs"
+    verdict = cell.gain.verdict if cell.gain else "no pair of runs" if cell.twin else "a baseline"
     against = f" <small>to {escape(cell.twin)}</small>" if cell.gain and cell.twin and cell.twin != "supervised" else ""
+    if cell.gain and cell.last and 1 < cell.gain.n < cell.last.n:
+        against += f" <small>({cell.gain.n} pairs)</small>"
     gain = f"{cell.gain.mean:+.2f}".replace("-", "−") if cell.gain else "–"
     forest = difference(cell, limit).svg("") if cell.gain else ""
     return (
@@ -123,41 +124,38 @@ def _classes(study: Study, domain: str, of: str) -> str:
         cells = [cell for cell in study.cells(domain) if cell.x == x and cell.last]
         if not cells:
             continue
-        iou = {cell.method: {name: _class_mean(cell, domain, name) for name in names} for cell in cells}
         rows = ""
         for name in names:
             square = swatch(colours[name]) if name in colours else ""
-            values = "".join(
-                _class_cell(iou[cell.method][name], iou.get(cell.twin or "", {}).get(name)) for cell in cells
-            )
+            values = "".join(_class_cell(*_class_means(study, cell, domain, name)) for cell in cells)
             rows += f"<tr><th scope='row'>{square}{escape(name)}</th>{values}</tr>"
         named = study.place(x) or "all runs"
         table = _table(f"IoU by class, {named}", f"IoU in percent, {named}", ["class", *(cell.method for cell in cells)],
                        f"<tbody>{rows}</tbody>", css="heat")  # fmt: skip
         tables += f"<details{' open' if number == 0 else ''}><summary>{escape(named)}</summary>{table}</details>"
+    by = f" over runs of equal {escape(study.index.repeats)}" if study.index.repeats else ""
     return (
-        f"<h2>IoU of every class{of}</h2>\n<p class='note'>After the last update, means over runs; below each the "
-        "difference to the method's twin, and shading: blue for more, orange for less, full at 10 points.</p>\n"
+        f"<h2>IoU of every class{of}</h2>\n<p class='note'>After the last update, means over runs; below each the mean "
+        f"difference to the method's twin{by}, and shading: blue for more, orange for less, full at 10 points.</p>\n"
         + tables
     )
 
 
-def _class_cell(value: float | None, twin: float | None) -> str:
+def _class_cell(value: Estimate | None, gain: Estimate | None) -> str:
     if value is None:
         return "<td>–</td>"
-    if twin is None:
-        return f"<td>{value:.1f}</td>"
-    much = round(min(1.0, abs(value - twin) / 10) * 100)
-    shift = f"{value - twin:+.1f}".replace("-", "−")
-    return (
-        f"<td class='{'up' if value > twin else 'down'}' style='--much:{much}%'>{value:.1f}<small>{shift}</small></td>"
-    )
+    if gain is None:
+        return f"<td>{value.mean:.1f}</td>"
+    much = round(min(1.0, abs(gain.mean) / 10) * 100)
+    shift = f"{gain.mean:+.1f}".replace("-", "−")
+    return f"<td class='{'up' if gain.mean > 0 else 'down'}' style='--much:{much}%'>{value.mean:.1f}<small>{shift}</small></td>"
 
 
-def _class_mean(cell: Cell, domain: str, name: str) -> float | None:
-    found = [run.results["last"]["domains"].get(domain, {}).get("iou", {}).get(name) for run in cell.runs]
-    known = [value for value in found if value is not None]
-    return sum(known) / len(known) if known else None
+def _class_means(study: Study, cell: Cell, domain: str, name: str) -> tuple[Estimate | None, Estimate | None]:
+    """A class's IoU over a method's runs, and its difference to the twin's over pairs of runs."""
+    own = [iou for run in cell.runs if (iou := run.iou(domain, name)) is not None]
+    pairs = ((run.iou(domain, name), other.iou(domain, name)) for run, other in study.pairs(cell.x, cell.method))
+    return estimate(own), estimate([a - b for a, b in pairs if a is not None and b is not None])
 
 
 def _claims(study: Study) -> str:
@@ -202,26 +200,25 @@ def _training(study: Study, domain: str, of: str) -> str:
 def _runs(study: Study) -> str:
     rows = "".join(f"<tr>{''.join(cells)}</tr>" for cells in listing(study))
     heads = ["run", "seed", "recipe", "last %", "best %", "hours", "commit"]
-    missing = f"<p>Planned and not here: {escape(', '.join(study.missing))}.</p>" if study.missing else ""
-    name, folder = study.runs[0].name, portable(str(study.folder), Path.cwd())
+    gone = [f"{name} ({reason})" if reason else name for name, reason in study.missing.items()]
+    missing = f"<p>Planned and not here: {escape(', '.join(gone))}.</p>" if gone else ""
     return (
         f"<h2>Every run</h2>\n{missing}<p>To train one of them again, with the same numbers on the same kind of "
-        "machine:</p>\n"
-        f"<pre>semiseg train {escape(f'{folder}/{name}/recipe.toml')} data.shards=shards/ runs=again/</pre>\n"
+        f"machine:</p>\n<pre>{escape(again(study))}</pre>\n"
         f"<details><summary>{len(study.runs)} runs</summary>"
         + _table("Every run", "Runs", heads, f"<tbody>{rows}</tbody>")
         + "</details>\n"
     )
 
 
-def _table(label: str, caption: str, heads: Iterable[str], body: str, *, css: str = "") -> str:
-    """A table that scrolls by itself where the screen is narrow."""
+def _table(label: str, caption: str, heads: Iterable[str], body: str, *, css: str = "", scale: str = "") -> str:
+    """A table that scrolls by itself where the screen is narrow. scale: the head whose words are spread over its column."""
     words = ("95 % interval", "paper", "recipe", "commit", "±")
-    columns = "".join(
-        f"<th scope='col' class='{'words' if head in words else 'scale' if '<' in head else ''}'>"
-        f"{head if '<' in head else escape(head)}</th>"
-        for head in heads
-    )
+    columns = ""
+    for head in heads:
+        kind = "words" if head in words else "scale" if scale and head == scale else ""
+        told = "".join(f"<span>{escape(word)}</span>" for word in head.split()) if kind == "scale" else escape(head)
+        columns += f"<th scope='col' class='{kind}'>{told}</th>"
     return (
         f"<div class='scroll' role='region' aria-label='{escape(label)}' tabindex='0'><table class='{css}'>"
         f"<caption>{escape(caption)}</caption><thead><tr>{columns}</tr></thead>{body}</table></div>\n"

@@ -23,10 +23,12 @@ def pictures(study: Study, shards: str | None) -> str:
     pool = _open(shards, told)
     classes = study.index.classes.get(told["domain"], {})
     names, colours = classes.get("names", []), classes.get("colours", [])
+    now = {run.name: run.results["last"].get("miou") for run in study.runs}
+    shown = {method: run for method, run in told["runs"].items() if now.get(run) == told["scores"].get(run)}
     blocks = ""
     for key in told["keys"]:
         cells = _given(pool, told, key, colours) if pool else []
-        for method, run in told["runs"].items():
+        for method, run in shown.items():
             path = study.folder / "predictions" / run / f"{key}.png"
             try:
                 with Image.open(path) as opened:
@@ -41,13 +43,13 @@ def pictures(study: Study, shards: str | None) -> str:
         blocks += f"<h3>{escape(key)}</h3><div class='masks'>{figures}</div>\n"
     legend = "".join(f"<li>{swatch(colour)}{escape(name)}</li>" for name, colour in zip(names, colours, strict=False))
     runs = list(told["runs"].values())
-    absent = [method for method in study.methods if method not in told["runs"]]
+    absent = [method for method in study.methods if method not in shown]
     notes = (
         " Grey in the truth is not labeled."
         if pool
         else " The images and their truth are not on this page: it was made without the data (<code>--shards</code>)."
     )
-    notes += f" Not collected: {escape(', '.join(absent))}." if absent else ""
+    notes += f" Not collected, or of weights that have changed since: {escape(', '.join(absent))}." if absent else ""
     at = study.place(study.index.runs[runs[0]].get(study.index.across or "", ""))
     where = f" at {escape(at)}" if at else ""
     return (

@@ -1,6 +1,7 @@
 """What a report is made of: the collected runs, and the statistics of their scores."""
 
 import json
+import re
 import statistics
 import tomllib
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data.errors import SemisegError
-from semiseg.train.collect_index import Index, read_index, read_json
+from semiseg.train.collect import why_incomplete
+from semiseg.train.collect_index import INDEX, Index, read_index, read_json
+from semiseg.train.records import differs, read_launches
 from semiseg.train.sweep_table import t975
 
 
@@ -32,10 +35,14 @@ class Run:
         scores = self.results["last"].get("teacher", {}) if when == "teacher" else self.results[when]
         return scores.get("domains", {}).get(domain, {}).get("miou")
 
+    def iou(self, domain: str, name: str) -> float | None:
+        """Of one class, in percent, at the last step."""
+        return self.results["last"]["domains"].get(domain, {}).get("iou", {}).get(name)
+
     def curve(self, domain: str) -> list[tuple[int, float]]:
-        """(step, validation mIoU) of every evaluation."""
+        """(step, validation mIoU) of every evaluation; of one step the last, where it was scored again."""
         key = f"{domain}/miou"
-        return [(row["step"], row[key]) for row in self.metrics if row.get(key) is not None]
+        return list({row["step"]: row[key] for row in self.metrics if row.get(key) is not None}.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +79,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Collected runs and where they stand. missing: planned runs that are not there."""
+    """Collected runs and where they stand. missing: planned runs that are not there -> why they don't count, if they are."""
 
     folder: Path
     index: Index
     runs: list[Run]
-    missing: list[str]
+    missing: dict[str, str]
 
     @cached_property
     def methods(self) -> list[str]:
@@ -103,8 +110,7 @@ class Study:
             if self.index.method(name) == method and (not self.index.across or at[self.index.across] == x)
         ]
         runs, twin = self._at(x, method), self.twin(method)
-        mine, others = ({run.repeat: run.miou(domain) for run in each} for each in (runs, self._at(x, twin)))
-        pairs = [(score, others.get(repeat)) for repeat, score in mine.items()]
+        pairs = [(run.miou(domain), other.miou(domain)) for run, other in self.pairs(x, method)]
         gains = [score - other for score, other in pairs if score is not None and other is not None]
         last, best, teacher = (
             estimate([score for run in runs if (score := run.miou(domain, when)) is not None])
@@ -127,15 +133,25 @@ class Study:
         found = (self.cell(x, method, domain) for x in self.xs for method in self.methods)
         return [cell for cell in found if cell.planned]
 
-    def twin(self, method: str) -> str | None:
-        """What a method is compared with: supervised_<end> where that was trained too, else supervised.
+    def pairs(self, x: str, method: str) -> list[tuple[Run, Run]]:
+        """The runs of a method at a place, each beside its twin's of the same repeat, where there is one."""
+        others = {run.repeat: run for run in self._at(x, self.twin(method))}
+        return [(run, others[run.repeat]) for run in self._at(x, method) if run.repeat in others]
 
-        cct_abce is compared with supervised_abce, and that with supervised.
+    def twin(self, method: str) -> str | None:
+        """What a method is compared with: the one of its name with "supervised" for as few of its words as possible.
+
+        cct_abce is compared with supervised_abce where that was trained too, else with supervised, and so is supervised_abce;
+        "cct, K 4" with "supervised, K 4"; camvid-cct with camvid-supervised.
         """
-        words = method.split("_")
-        ends = ["_".join(["supervised", *words[cut:]]) for cut in range(1, len(words))]
-        known = (name for name in [*ends, "supervised"] if name in self.methods and name != method)
-        return None if method == "supervised" else next(known, None)
+        words = re.split(r"([^A-Za-z0-9]+)", method)  # words at even places, what is between them at odd ones
+        spans = sorted(
+            (end - start, start, end)
+            for start in range(0, len(words), 2)
+            for end in range(start + 1, len(words) + 1, 2)
+        )
+        names = ("".join([*words[:start], "supervised", *words[end:]]) for _, start, end in spans)
+        return next((name for name in names if name in self.methods and name != method), None)
 
     @property
     def compares(self) -> bool:
@@ -149,14 +165,28 @@ class Study:
 def read_study(folder: Path) -> Study:
     """Read what `semiseg collect` wrote, or a sweep's folder. Raises SemisegError for damage, and for no run at all."""
     index = read_index(folder)
-    there = [name for name in index.runs if (folder / name / "results.json").is_file()]
+    collected = (folder / INDEX).is_file()
+    there, unlike = [], {}
+    for name in index.runs:
+        planned = index.plan.get(name, {})
+        if not (folder / name / "results.json").is_file():
+            continue
+        if collected:
+            found = read_json(folder / name / "results.json", remedy="collect it again, or remove its folder")
+            reason = differs(found, planned) if found.keys() >= {"recipe", "last"} else ""
+        else:
+            reason = why_incomplete(folder / name, planned)
+        if reason:
+            unlike[name] = reason
+        else:
+            there.append(name)
     if not there:
         raise SemisegError(
             f"{folder}: none of its {len(index.runs)} planned runs is complete; train, then collect again"
         )
-    order = {name: place for place, name in enumerate(index.runs)}
-    runs = sorted((_read(folder, name, index) for name in there), key=lambda run: order[run.name])
-    return Study(folder=folder, index=index, runs=runs, missing=[name for name in index.runs if name not in there])
+    runs = [_read(folder, name, index) for name in there]
+    missing = {name: unlike.get(name, "") for name in index.runs if name not in there}
+    return Study(folder=folder, index=index, runs=runs, missing=missing)
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
@@ -172,12 +202,12 @@ def _read(folder: Path, name: str, index: Index) -> Run:
     run, at = folder / name, index.runs[name]
     remedy = "collect it again, or remove its folder"
     results = read_json(run / "results.json", remedy=remedy)
-    launches = read_json(run / "env.json", remedy=remedy).get("launches", [])
+    launches = read_launches(run)
     try:
         recipe = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))
         metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         for scores in (results[when]["domains"].values() for when in ("last", "best")):
-            _ = [float(each["miou"] or 0) + len(each["iou"].keys()) for each in scores]
+            _ = [float(each["miou"] or 0) + sum(float(iou or 0) for iou in each["iou"].values()) for each in scores]
         _ = [int(row["step"]) for row in metrics]
         float(results["hours"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

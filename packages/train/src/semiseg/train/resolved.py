@@ -44,6 +44,12 @@ def digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(kept, separators=(",", ":")).encode()).hexdigest()
 
 
+def evaluation(recipe: Recipe) -> dict[str, Any]:
+    """How scores are taken: all of `[evaluate]` but how often. JSON; scores compare where it is equal."""
+    told: dict[str, Any] = json.loads(json.dumps({**asdict(recipe.evaluate), "every": None}))
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def changes(before: Recipe, after: Recipe, *, incidental: bool = False) -> list[str]:
     """What differs, `optimizer.lr: 0.01 -> 0.1`, in the schema's order: of what `digest` covers, or of everything."""
     old, new = (dict(_leaves(asdict(recipe))) for recipe in (before, after))

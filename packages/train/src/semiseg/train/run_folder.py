@@ -14,7 +14,7 @@ import torch
 
 from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter
-from semiseg.train.build_sources import open_source
+from semiseg.train.build_sources import Sources, open_source
 from semiseg.train.checkpoint import State, latest
 from semiseg.train.continuation import Topology, data_changes, form_changes, recipe_changes, topology_changes
 from semiseg.train.load import load
@@ -149,9 +149,12 @@ def describe(
 
 
 def results(
-    folder: Path, recipe: Recipe, last: dict[str, Any], best: dict[str, Any], subsets: dict[str, str], *, seconds: float
+    folder: Path, recipe: Recipe, last: dict[str, Any], best: dict[str, Any], sources: Sources, *, seconds: float
 ) -> dict[str, Any]:
-    """What results.json holds. `subsets`: stream -> hash of the keys it took. `launches`: every start and its changes."""
+    """What results.json holds.
+
+    data: stream -> digest of its shards; subsets: stream -> hash of the keys it took; launches: every start and its changes.
+    """
     told = ("start", "processes", "accumulate", "precision", "changes", "commit", "dirty")
     cuda = torch.cuda.is_available()
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -163,7 +166,8 @@ def results(
         "expect": recipe.expect,
         "last": last,
         "best": best,
-        "subsets": subsets,
+        "data": sources.digests,
+        "subsets": sources.digest_of_subsets(),
         "launches": [{name: launch.get(name) for name in told} for launch in read_launches(folder)],
         "hours": seconds / 3600,
         "peak_memory_bytes": peak,

@@ -38,6 +38,10 @@ from semiseg.train.shipped import find
 
 KNOWN = ("name", "recipe", "repeats", "axes", "plot")
 PLOT = ("x", "lines", "panels")
+RESERVED = (  # columns of the tables that a sweep writes
+    *("folder", "recipe", "evaluation", "complete"),
+    *("domain", "n", "planned", "mean", "sd", "half_of_95_interval", "scores"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +101,17 @@ def read_sweep(path: str | Path) -> Sweep:
         reader.fault(("name",), f"'{name}' cannot name a folder; use letters, digits, '.', '_' and '-'")
     axes = reader.table(("axes",), raw.get("axes"))
     found = tuple(reader.axis(each, value) for each, value in axes.items())
+    repeats = raw.get("repeats", "seed")
     plot = reader.table(("plot",), raw.get("plot", {}))
     reader.known(("plot",), plot, PLOT)
     for role, axis in plot.items():
-        if axis not in axes:
+        if not isinstance(axis, str) or axis not in axes:
             reader.fault(("plot", role), f"no axis {show(axis)}; axes: {', '.join(axes)}", nearest(str(axis), axes))
+        elif axis == repeats:
+            reader.fault(("plot", role), f"means are taken over '{axis}', so it can't be drawn; name another axis")
     if plot and not plot.keys() >= {"x"}:
         reader.fault(("plot",), 'missing x; name an axis, such as x = "K"')
-    repeats = raw.get("repeats", "seed")
-    if "repeats" in raw and repeats not in axes:
+    if "repeats" in raw and (not isinstance(repeats, str) or repeats not in axes):
         reader.fault(("repeats",), f"no axis {show(repeats)}; axes: {', '.join(axes)}")
     if reader.faults:
         raise RecipeError([fault for _, fault in sorted(reader.faults, key=lambda each: each[0])])
@@ -197,6 +203,8 @@ class _Reader:
 
     def axis(self, name: str, value: Any) -> Axis:
         key = ("axes", name)
+        if name in RESERVED:
+            self.fault(key, f"tables have a column of that name; call the axis something else, such as '{name}s'")
         table = self.table(key, value)
         self.known(key, table, ("key", "values", "sets"))
         points: dict[str, tuple[str, ...]] = {}

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from semiseg.data import SemisegError
 from semiseg.data.writing import cores
 from semiseg.train.load import digest
-from semiseg.train.records import read_results
+from semiseg.train.records import is_scored, read_results
 from semiseg.train.sweep import Planned
 
 LOG = "output.log"
@@ -31,9 +31,9 @@ _END_S = 10.0  # for a run to end when it is told to
 
 
 def results_of(run: Planned) -> dict[str, Any] | None:
-    """What a complete run of this very recipe found; None where it has yet to be run, or run to its end."""
+    """What a complete run of this very recipe found, scored as it says; None where it has yet to be run to its end."""
     found = read_results(run.folder)
-    return found if found and found["recipe"] == digest(run.recipe) else None
+    return found if found and found["recipe"] == digest(run.recipe) and is_scored(found, run.recipe) else None
 
 
 def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str, str]:
@@ -50,14 +50,14 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
         waiting = deque(run for run in runs if results_of(run) is None)
         if len(waiting) < len(runs):
             say.print(f"{len(runs) - len(waiting)} of {len(runs)} runs are complete already")
-        going: dict[str, tuple[Planned, subprocess.Popen[bytes]]] = {}
+        going: dict[str, _Going] = {}
         with _Progress(say, runs, jobs) as progress, _told_to_stop() as stopped, _ended(going):
             while waiting or going:
                 while waiting and len(going) < jobs:
                     run = waiting.popleft()
                     progress.begin(run)
                     try:
-                        going[run.recipe.name] = run, _start(run, lock, jobs)
+                        going[run.recipe.name] = _start(run, lock, jobs)
                     except OSError as error:
                         failed[run.recipe.name] = f"{error.filename or run.folder}: {error.strerror or error}"
                         progress.end(run, failed[run.recipe.name])
@@ -65,23 +65,32 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
                 time.sleep(_LOOK_S)
                 if stopped:
                     raise KeyboardInterrupt
-                for run, process in list(going.values()):
+                for run, process, said in list(going.values()):
                     if process.poll() is None:
                         continue
                     del going[run.recipe.name]
-                    reason = _reason(run, process.returncode)
+                    reason = _reason(run, process.returncode, said)
                     progress.end(run, reason)
                     if reason:
                         failed[run.recipe.name] = reason
     return failed
 
 
-def _start(run: Planned, lock: IO[str], jobs: int) -> "subprocess.Popen[bytes]":
+class _Going(NamedTuple):
+    """A run at work. said: how much of its log is of earlier starts, in bytes."""
+
+    run: Planned
+    process: "subprocess.Popen[bytes]"
+    said: int
+
+
+def _start(run: Planned, lock: IO[str], jobs: int) -> _Going:
     """Start one run as a process of its own, which holds the sweep's lock as long as it lives."""
     threads = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
     run.folder.mkdir(parents=True, exist_ok=True)
-    with (run.folder / LOG).open("a") as log:
-        return subprocess.Popen(
+    with (run.folder / LOG).open("ab") as log:
+        said = log.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
             [sys.executable, "-m", "semiseg.train", *run.command],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -89,17 +98,24 @@ def _start(run: Planned, lock: IO[str], jobs: int) -> "subprocess.Popen[bytes]":
             pass_fds=(lock.fileno(),),
             env=threads | os.environ,
         )
+        return _Going(run, process, said)
 
 
-def _reason(run: Planned, code: int) -> str:
-    """Why a run that ended failed, or nothing."""
+def _reason(run: Planned, code: int, earlier: int) -> str:
+    """Why a run that ended failed, or nothing. earlier: bytes of its log that other starts wrote."""
     if code == 0 and results_of(run) is not None:
         return ""
-    said = (run.folder / LOG).read_text(errors="replace").strip().splitlines()
+    said = (run.folder / LOG).read_bytes()[earlier:].decode(errors="replace").strip().splitlines()
     errors = [line for line in said if line.startswith("error")]
     last = (errors or said or [""])[-1].removeprefix("error: ")
-    how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-    return f"{how}: {last} (all of it: {run.folder / LOG})"
+    why = f"exit code {code}: {last}" if code >= 0 else f"killed by {_signal(-code)}"
+    return f"{why} (all of it: {run.folder / LOG})"
+
+
+def _signal(number: int) -> str:
+    """A signal's name; of the one that the system sends where memory ran out, that as well."""
+    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    return f"{name}, which is also what the system sends where memory runs out" if name == "SIGKILL" else name
 
 
 @contextmanager
@@ -121,14 +137,14 @@ def _told_to_stop() -> Iterator[list[int]]:
 
 
 @contextmanager
-def _ended(going: "dict[str, tuple[Planned, subprocess.Popen[bytes]]]") -> Iterator[None]:
+def _ended(going: dict[str, _Going]) -> Iterator[None]:
     """No run outlives this: those that still go are told to end, and killed if they don't."""
     try:
         yield
     finally:
-        for _, process in going.values():
+        for _, process, _ in going.values():
             process.terminate()
-        for _, process in going.values():
+        for _, process, _ in going.values():
             try:
                 process.wait(_END_S)
             except subprocess.TimeoutExpired:

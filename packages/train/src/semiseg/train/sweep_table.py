@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.train.load import digest
-from semiseg.train.records import write_text
+from semiseg.train.records import plan, write_text
 from semiseg.train.sweep import Planned, Sweep
 from semiseg.train.sweep_run import results_of
 
@@ -105,7 +104,7 @@ def write_table(sweep: Sweep, runs: Sequence[Planned], rows: Sequence[Row], fold
             for row in rows
         ],
         "runs": [
-            {"folder": str(run.folder), **run.at, "recipe": digest(run.recipe), "complete": results_of(run) is not None}
+            {"folder": str(run.folder), **run.at, **plan(run.recipe), "complete": results_of(run) is not None}
             for run in runs
         ],
     }
