@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distributions, entry_points, version
@@ -54,11 +55,17 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON ob
 def examine() -> dict:
     """Everything that `semiseg doctor` shows, JSON-able; "problems" lists what needs a remedy, with it."""
     problems: list[str] = []
-    own = {
-        name: distribution.version
-        for distribution in distributions()
-        if (name := distribution.metadata["Name"]) == "semiseg" or name.startswith("semiseg-")
-    }
+    own: dict[str, str] = {}
+    for distribution in distributions():
+        metadata = distribution.metadata
+        if not metadata or "Name" not in metadata:  # nothing but a folder's name is left of it
+            place = getattr(distribution, "_path", distribution.locate_file(""))
+            problems.append(
+                f"{place} names no package: an install or uninstall was interrupted; remove it, then install what it is "
+                "named after once more"
+            )
+        elif (name := metadata["Name"]) == "semiseg" or name.startswith("semiseg-"):
+            own[name] = distribution.version
     if len(set(own.values())) > 1:
         wanted = own.get("semiseg", max(own.values()))
         odd = ", ".join(f"{name} {has}" for name, has in sorted(own.items()) if has != wanted)
@@ -80,23 +87,21 @@ def examine() -> dict:
         "datasets": sorted(entry.name for entry in entry_points(group="semiseg.datasets")),
         "data_root": os.environ.get("SEMISEG_DATA"),
         "free_bytes": free,
-        "problems": problems,
+        "problems": list(dict.fromkeys(problems)),  # a folder may be on the path twice
     }
 
 
 def _version(name: str) -> str | None:
     try:
         return version(name)
-    except PackageNotFoundError:
+    except (PackageNotFoundError, KeyError):  # KeyError: its metadata is empty, in later Pythons
         return None
 
 
 def _probe_torch(problems: list[str]) -> dict | None:
     run = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     if run.returncode:
-        problems.append(
-            f"torch does not import ({run.stderr.strip().splitlines()[-1]}); pip install -U torch torchvision"
-        )
+        problems.append(f"torch does not import ({_last_words(run)}); pip install -U torch torchvision")
         return None
     found = json.loads(run.stdout)
     if found["torchvision"] != "ok":
@@ -105,6 +110,14 @@ def _probe_torch(problems: list[str]) -> dict | None:
             "install both in one command: pip install -U torch torchvision"
         )
     return found
+
+
+def _last_words(run: "subprocess.CompletedProcess[str]") -> str:
+    """Why a process failed: by the last line that it wrote, or by how it ended where it wrote none."""
+    told = run.stderr.strip().splitlines()[-1:]
+    if run.returncode < 0:
+        told.insert(0, f"killed by signal {-run.returncode}, {signal.strsignal(-run.returncode)}")
+    return "; ".join(told) or f"exit code {run.returncode}"
 
 
 def _print(report: dict) -> None:
