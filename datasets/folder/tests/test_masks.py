@@ -222,3 +222,19 @@ def test_another_colour_table_is_another_version_of_the_shards(put: Put, ids: Ca
     )
     with pytest.raises(DataError, match=r"another configuration:\s+version: colours-"):
         shard(Folder(root, val=0), "train", tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_corrected_mask_of_the_same_size_is_another_source(
+    put: Put, ids: Callable, tmp_path: Path, suffix: str
+) -> None:
+    options = {"compress_level": 0} if suffix == "png" else {}
+    put("images/x.jpg")
+    root = put(f"masks/x.{suffix}", ids(0), **options)
+    before = (root / f"masks/x.{suffix}").stat().st_size
+    manifest = shard(Folder(root, val=0), "train", tmp_path)
+    assert shard(Folder(root, val=0), "train", tmp_path) == manifest
+    put(f"masks/x.{suffix}", np.array([0, 2, 1], np.uint8)[ids(0)], **options)
+    assert (root / f"masks/x.{suffix}").stat().st_size == before
+    with pytest.raises(DataError, match=r"another configuration[\s\S]*source's samples[\s\S]*delete"):
+        shard(Folder(root, val=0), "train", tmp_path)

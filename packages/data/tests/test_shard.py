@@ -20,6 +20,7 @@ from PIL import Image
 from semiseg.data import DataError, Manifest, RawSample, RawSpace, ShardSet, shard, verify
 from semiseg.data.layout import parse_size
 from semiseg.data.lock import only_writer
+from semiseg.data.manifest import canonical
 
 OTHER = RawSpace(name="other", names=dict.fromkeys(range(256), ""))
 
@@ -225,6 +226,20 @@ def test_tags_and_meta_of_a_source_are_a_part_of_its_listing(adapt, draw, tmp_pa
     for change in ({"tags": ("other",)}, {"meta": {**samples[0].meta, "weight": 9.0}}):
         with pytest.raises(DataError, match="keys, sizes, tags and meta of the source"):
             shard(adapt([replace(samples[0], **change), *samples[1:]]), "train", tmp_path)
+
+
+def test_a_stamp_tells_of_a_change_that_keeps_the_size_and_is_no_content(adapt, draw, tmp_path):
+    samples = draw(3)
+    stamped = [replace(sample, stamp="1") for sample in samples]
+    plain = shard(adapt(samples), "train", tmp_path / "plain")
+    found = shard(adapt(stamped), "train", tmp_path)
+    assert found.digest == plain.digest and found.listing != plain.listing
+    assert [entry.sha256 for entry in found.shards] == [entry.sha256 for entry in plain.shards]
+    rows = [[each.key, each.size, list(each.tags), dict(each.meta)] for each in samples]  # as sets were listed before
+    assert plain.listing == hashlib.sha256(canonical(rows)).hexdigest()
+    assert shard(adapt(stamped), "train", tmp_path) == found
+    with pytest.raises(DataError, match="keys, sizes, tags and meta of the source"):
+        shard(adapt([replace(stamped[0], stamp="2"), *stamped[1:]]), "train", tmp_path)
 
 
 def test_of_a_raw_space_that_changed_only_the_changes_are_told(adapt, draw, tmp_path):

@@ -38,6 +38,7 @@ class RawSample:
     size   estimated bytes of all members: shards are planned by it, before anything is read
     tags   image-level labels
     meta   anything JSON; meta["source"] is the publisher's name of the sample
+    stamp  changes with the source's files where size alone might not; shards don't hold it, only the listing counts it
     """
 
     key: str
@@ -46,6 +47,7 @@ class RawSample:
     size: int
     tags: tuple[str, ...] = ()
     meta: Mapping[str, JSON] = field(default_factory=dict)
+    stamp: str | None = None
 
     def __post_init__(self) -> None:
         if not KEY.fullmatch(self.key):

@@ -160,7 +160,10 @@ def parse_size(size: int | str) -> int:
 
 def _listing(samples: list[RawSample]) -> str:
     """Names all that an adapter lists; tells whether the source has changed since."""
-    rows = [[sample.key, sample.size, list(sample.tags), dict(sample.meta)] for sample in samples]
+    rows = [
+        [each.key, each.size, list(each.tags), dict(each.meta), *([] if each.stamp is None else [each.stamp])]
+        for each in samples
+    ]
     return sha256(canonical(rows))
 
 

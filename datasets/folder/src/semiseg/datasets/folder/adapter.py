@@ -159,14 +159,15 @@ class Folder:
         if convert and sample.picture.kind != "png":
             read = functools.partial(as_png, read, self._bits)
             size = 2 * sample.picture.size[0] * sample.picture.size[1]  # of a photograph, about
-        label, meta = None, {"source": plain(sample.image.name)}
+        label, stamp, meta = None, None, {"source": plain(sample.image.name)}
         if sample.mask is not None:
             label = self._tree.member(sample.mask.name)
             if not sample.mask.stored or sample.turn != 1:
                 label = functools.partial(read_ids, label, self._rules, sample.turn)
             size += self._tree.size(sample.mask.name)
             meta["mask"] = plain(sample.mask.name)
-        return RawSample(key=sample.key, image=read, label=label, size=size, tags=sample.tags, meta=meta)
+            stamp = f"{sample.mask.crc32:08x}"  # a mask that is drawn anew may keep its size
+        return RawSample(key=sample.key, image=read, label=label, size=size, tags=sample.tags, meta=meta, stamp=stamp)
 
     def _kind(self, samples: list[_Sample]) -> str | None:
         """The kind of all images of a split, or None where they become PNGs."""

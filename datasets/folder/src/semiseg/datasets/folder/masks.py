@@ -6,6 +6,7 @@ decided over all of them, and written down as `Rules`.
 """
 
 import io
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ class Seen:
     """What one mask holds.
 
     size     (width, height), as stored
+    crc32    of the file's bytes
     form     "ids", "palette", "colours", or "grey" for RGB whose three bands are equal everywhere
     ids      id (or place in the palette, or grey value) -> pixels; empty for colours
     colours  colour -> pixels, for all forms but ids
@@ -34,6 +36,7 @@ class Seen:
     name: str
     size: tuple[int, int]
     orientation: int
+    crc32: int
     form: str
     ids: dict[int, int] = field(default_factory=dict)
     colours: dict[Colour, int] = field(default_factory=dict)
@@ -56,26 +59,27 @@ class Rules:
 def look(tree: Tree, name: str) -> Seen:
     """Count the values of a mask; DataError without a place where it holds none, or none that are certain."""
     with stream(tree, name) as file:
-        head = file.read(64)
-        file.seek(0)
-        with opened(file, bool(head)) as picture:
-            _refuse_lossy(picture, head)
-            orientation = picture.getexif().get(ORIENTATION, 1)
-            form, values, palette = _values(picture, head)
-            stored = picture.format == "PNG" and form == "ids" and picture.mode != "1" and head[24] >= 8
-            size = picture.size
+        data = file.read()
+    head = data[:64]
+    with opened(io.BytesIO(data), bool(data)) as picture:
+        _refuse_lossy(picture, head)
+        orientation = picture.getexif().get(ORIENTATION, 1)
+        form, values, palette = _values(picture, head)
+        stored = picture.format == "PNG" and form == "ids" and picture.mode != "1" and head[24] >= 8
+        size = picture.size
+    crc32 = zlib.crc32(data)
     if form == "colours":
         packed, counts = np.unique(_pack(values), return_counts=True)
         colours = {_unpack(int(each)): int(count) for each, count in zip(packed, counts, strict=True)}
         if all(red == green == blue for red, green, blue in colours):
-            return Seen(name, size, orientation, "grey", {c[0]: n for c, n in colours.items()}, colours)
-        return Seen(name, size, orientation, form, colours=colours)
+            return Seen(name, size, orientation, crc32, "grey", {c[0]: n for c, n in colours.items()}, colours)
+        return Seen(name, size, orientation, crc32, form, colours=colours)
     counts = np.bincount(values.ravel())
     ids = {int(number): int(counts[number]) for number in np.flatnonzero(counts)}
     if form == "ids":
-        return Seen(name, size, orientation, form, ids, stored=stored and orientation == 1)
+        return Seen(name, size, orientation, crc32, form, ids, stored=stored and orientation == 1)
     used = {number: palette[number] for number in ids}
-    return Seen(name, size, orientation, form, ids, {used[i]: n for i, n in ids.items()}, used)
+    return Seen(name, size, orientation, crc32, form, ids, {used[i]: n for i, n in ids.items()}, used)
 
 
 def read_ids(read: Callable[[], bytes], rules: Rules, orientation: int = 1) -> np.ndarray:
