@@ -238,3 +238,24 @@ def test_a_corrected_mask_of_the_same_size_is_another_source(
     assert (root / f"masks/x.{suffix}").stat().st_size == before
     with pytest.raises(DataError, match=r"another configuration[\s\S]*source's samples[\s\S]*delete"):
         shard(Folder(root, val=0), "train", tmp_path)
+
+
+def test_white_that_the_class_file_does_not_name_is_never_left_out_silently(
+    put: Put, ids: Callable, tmp_path: Path
+) -> None:
+    put("images/x.png")
+    put("masks/x.png", ids(0, count=2) * np.uint8(255))
+    for name, text in (("classes.txt", "roof\n"), ("classes.toml", 'classes = ["ground", "roof", "tree"]')):
+        with pytest.raises(
+            DataError, match=rf"class file +{name} +masks are black and white.*id = 255.*ignore = \[255\]"
+        ):
+            Folder(put(name, text))
+    named = 'classes = [{ name = "roof", id = 255 }, { name = "ground", id = 0 }]'
+    _, found = read(put("classes.toml", named), tmp_path)
+    assert np.array_equal(found["x"], 1 - ids(0, count=2))
+    _, found = read(put("classes.toml", 'ignore = [255]\nclasses = ["roof"]'), tmp_path / "ignored")
+    assert np.array_equal(found["x"], ids(0, count=2) * np.uint8(255))
+    swapped = 'classes = [{ name = "roof", id = 1 }, { name = "ground", id = 0 }]'
+    folder, found = read(put("classes.toml", swapped), tmp_path / "swapped")
+    names = folder.taxonomies[0].names
+    assert names[found["x"][0, 0]] == ("ground", "roof")[ids(0, count=2)[0, 0]]

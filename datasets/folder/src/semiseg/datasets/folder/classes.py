@@ -47,14 +47,14 @@ class Class:
 
 @dataclass(frozen=True)
 class ClassFile:
-    """What the user says of the classes; `numbered` where ids are written out rather than places in the list."""
+    """What the user says of the classes; `ignore_said` where that includes what is ignored."""
 
     name: str
     classes: tuple[Class, ...]
     ignore_ids: tuple[int, ...] = (VOID,)
     ignore_colours: tuple[Colour, ...] = ()
     foreground: tuple[str, ...] | None = None
-    numbered: bool = False
+    ignore_said: bool = False
 
     def default_foreground(self) -> frozenset[int]:
         """Places of the classes that are objects: as said, or all but the background if a class is named so."""
@@ -127,7 +127,7 @@ def _toml(name: str, text: str, problems: Problems) -> ClassFile | None:
     if not isinstance(listed, list) or not listed:
         problems.add(_KIND, name, 'lists no classes; write classes = ["background", ...] or [[classes]] tables')
         return None
-    classes, numbered = [], False
+    classes = []
     for place, each in enumerate(listed):
         entry: Any = {"name": each} if isinstance(each, str) else each
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
@@ -142,7 +142,6 @@ def _toml(name: str, text: str, problems: Problems) -> ClassFile | None:
         if not _is_id(number):
             problems.add(_KIND, name, f"{entry['name']}: id {number!r} is no number 0..65535")
             number = place
-        numbered = numbered or "id" in entry
         colour = entry.get("colour", entry.get("color"))
         if colour is not None and (colour := _colour(colour)) is None:
             problems.add(_KIND, name, f'{entry["name"]}: a colour is three numbers 0..255 or "#rrggbb"')
@@ -156,7 +155,8 @@ def _toml(name: str, text: str, problems: Problems) -> ClassFile | None:
             problems.add(_KIND, name, f"foreground: {unknown('class', str(each), names)}")
     unsaid = [] if any(each.id == VOID for each in classes) else [VOID]
     ids, colours = _ignored(name, raw.get("ignore", unsaid), problems)
-    return ClassFile(name, tuple(classes), ids, colours, None if foreground is None else tuple(foreground), numbered)
+    objects = None if foreground is None else tuple(foreground)
+    return ClassFile(name, tuple(classes), ids, colours, objects, ignore_said="ignore" in raw)
 
 
 def _ignored(name: str, ignore: Any, problems: Problems) -> tuple[tuple[int, ...], tuple[Colour, ...]]:

@@ -138,14 +138,21 @@ def _numbered_classes(
         found.update(each.ids)
     binary = bool(found) and set(found) <= {0, 255} and 255 in found
     if binary and (given is None or (len(given.classes) == 2 and {each.id for each in given.classes} == {0, 1})):
-        names = [each.name for each in given.classes] if given else ["background", "foreground"]
-        colours = [each.colour for each in given.classes] if given else [(0, 0, 0), (255, 255, 255)]
+        listed = sorted(given.classes, key=lambda each: each.id) if given else ()
+        names = [each.name for each in listed] or ["background", "foreground"]
+        colours = [each.colour for each in listed] or [(0, 0, 0), (255, 255, 255)]
         share = found[255] / found.total()
         notes.append(
             f"masks are black and white: 0 is {names[0]}, 255 is {names[1]} ({share:.1%} of all pixels); nothing is ignored"
         )
         return [Class(names[0], 0, colours[0]), Class(names[1], 255, colours[1])], [], "binary"
     if given is not None:
+        if binary and not given.ignore_said and all(each.id != VOID for each in given.classes):
+            what = (
+                "masks are black and white, and 255 is no class of it: in a classes.toml give what is white the id = 255, "
+                "or write ignore = [255] if white is to be left out"
+            )
+            problems.add("class file", given.name, what)
         return list(given.classes), list(given.ignore_ids), "ids"
     ids = sorted(set(found) - {VOID})
     if len(ids) > MOST_IDS:
