@@ -259,3 +259,35 @@ def test_white_that_the_class_file_does_not_name_is_never_left_out_silently(
     folder, found = read(put("classes.toml", swapped), tmp_path / "swapped")
     names = folder.taxonomies[0].names
     assert names[found["x"][0, 0]] == ("ground", "roof")[ids(0, count=2)[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "numbers"),
+    [
+        ("__ignore__\n_background_\nroof\ntree\n", ("_background_", "roof", "tree"), (0, 1, 2)),
+        ("1 roof\n0 ground\n2 old tree\n", ("roof", "ground", "old tree"), (1, 0, 2)),
+        ("0: ground\n1: roof\n\n# seen once\n2: tree\n", ("ground", "roof", "tree"), (0, 1, 2)),
+        ("0, ground\n1,roof\n2,tree\n255,void\n", ("ground", "roof", "tree"), (0, 1, 2)),
+        ("ground\n2 storeys\nroof\n", ("ground", "2 storeys", "roof"), (0, 1, 2)),  # no id on every line
+        ("0 0 0 ground\n9 0 0 roof\n8 0 0 tree\n", ("ground", "roof", "tree"), (0, 1, 2)),
+    ],
+)
+def test_text_lists_with_ids_colours_or_labelme_s_first_line(
+    pairs: Callable[..., Path], put: Put, text: str, names: tuple[str, ...], numbers: tuple[int, ...]
+) -> None:
+    pairs(1)
+    (taxonomy,) = Folder(put("labels.txt", text), val=0).taxonomies
+    assert taxonomy.names == names
+    assert dict(taxonomy.ids) == {number: place for place, number in enumerate(numbers)}
+    if "_background_" in names:
+        assert taxonomy.foreground == {1, 2}
+
+
+def test_labelme_s_class_names_come_before_its_labels(pairs: Callable[..., Path], put: Put) -> None:
+    pairs(1)
+    put("labels.txt", "roof\nground\ntree\n")
+    assert Folder(put("class_names.txt", "_background_\nroof\ntree\n"), val=0).taxonomies[0].names[1] == "roof"
+    put("class_names.txt", "0 ground\n0 roof\n70000 tree\n")
+    with pytest.raises(DataError, match=r"class_names.txt") as raised:
+        Folder(put("read me", ""))
+    assert "id 0 is given to 2 classes" in str(raised.value) and "tree: id 70000 is no number" in str(raised.value)

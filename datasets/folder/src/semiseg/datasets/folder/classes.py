@@ -26,15 +26,18 @@ from semiseg.datasets.folder.problems import Problems
 FILES = (
     "classes.toml",
     "classes.txt",
+    "class_names.txt",  # before labels.txt: labelme writes both, and this one has the ids of its masks
     "labels.txt",
     "names.txt",
-    "class_names.txt",
     "label_colors.txt",
     "classes.names",
 )
 VOID = 255
-BACKGROUND = ("background", "bg", "hintergrund", "fond", "fondo", "void", "other", "rest")
+BACKGROUND = ("background", "bg", "hintergrund", "fond", "fondo", "void", "other", "rest", "_background_")
 _COLOURED = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)")
+_NUMBERED = re.compile(r"(\d{1,5})[\s:,]+(\S.*)")
+_IGNORED = "__ignore__"  # labelme's first line, which stands for its id -1, stored as 255
+_NO_CLASS = ("ignore", "ignored", "void", "unlabeled", "unlabelled")  # names of 255 in lists of ids
 _KIND = "class file"
 
 
@@ -172,18 +175,25 @@ def _ignored(name: str, ignore: Any, problems: Problems) -> tuple[tuple[int, ...
 
 
 def _lines(name: str, text: str, problems: Problems) -> ClassFile | None:
-    """One class a line, in the order of ids: "roof", or "128 0 0 roof" with its colour."""
+    """One class a line: "roof" in the order of ids, "128 0 0 roof" with its colour, or "1: roof" with its id on every line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    lines = lines[1:] if lines[:1] == [_IGNORED] else lines
+    if not lines:
+        problems.add(_KIND, name, "holds no names; write one a line, in the order of the ids")
+        return None
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    if all(numbered) and not any(_COLOURED.fullmatch(line) for line in lines):
+        classes = [Class(match[2], int(match[1])) for match in numbered if match]
+        classes = [each for each in classes if each.id != VOID or each.name.strip("_").lower() not in _NO_CLASS]
+        for each in classes:
+            if not _is_id(each.id):
+                problems.add(_KIND, name, f"{each.name}: id {each.id} is no number 0..65535")
+        return ClassFile(name, tuple(classes), () if any(each.id == VOID for each in classes) else (VOID,))
     classes = []
-    for line in text.splitlines():
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
+    for line in lines:
         match = _COLOURED.fullmatch(line)
         colour = _colour([int(match[i]) for i in (1, 2, 3)]) if match else None
         classes.append(Class(match[4].strip() if match else line, len(classes), colour))
-    if not classes:
-        problems.add(_KIND, name, "holds no names; write one a line, in the order of the ids")
-        return None
     return ClassFile(name, tuple(classes))
 
 
