@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from semiseg.data.encode import TAGS
 from semiseg.data.errors import DataError
 from semiseg.data.shards import ShardSet
+from semiseg.datasets.hub.upright import as_stored
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -27,6 +28,7 @@ def to_hf(
     """A written split as a `datasets.Dataset` with the columns image, label, key, tags, meta.
 
     `image` holds the publisher's file, `label` a PNG of raw ids (None in an unlabeled set), `tags` a list of text, `meta` JSON.
+    A file that EXIF would turn is told to be upright, since the library turns it and pairs agree as they are stored.
     What the ids mean is in `dataset.info.description`, as JSON of ids and names. Samples are copied once into the library's
     cache (`cache_dir`); with `streaming` nothing is copied, and the shards are spread over a DataLoader's workers.
     `Dataset.push_to_hub` and `save_to_disk` are then yours.
@@ -74,8 +76,8 @@ def _row(stored: ShardSet, number: int) -> dict[str, Any]:
     meta = json.loads(members.meta)
     label = members.label
     return {
-        "image": {"bytes": members.image, "path": f"{members.key}.{stored.manifest.image}"},
-        "label": None if label is None else {"bytes": label, "path": f"{members.key}.png"},
+        "image": {"bytes": as_stored(members.image), "path": f"{members.key}.{stored.manifest.image}"},
+        "label": None if label is None else {"bytes": as_stored(label), "path": f"{members.key}.png"},
         "key": members.key,
         "tags": [tag for tag in meta["tags"].split(TAGS) if tag],
         "meta": members.meta.decode(),

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from semiseg.data.errors import DataError
 from semiseg.datasets.hub.rows import Rows, file_bytes
+from semiseg.datasets.hub.upright import orientation
 
 Colours = Mapping[tuple[int, int, int], int]
 """(red, green, blue) -> id"""
@@ -19,7 +20,8 @@ _ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}  # of Pillow: one band of inte
 def read_label(rows: Rows, number: int, column: str, colours: Colours | None) -> bytes | np.ndarray:
     """The mask of a row: a one-band PNG's bytes untouched, or integer ids [h, w].
 
-    With a table of colours, the mask is read as colours. DataError for masks that hold no ids: several bands, lossy.
+    With a table of colours, the mask is read as colours. A mask that EXIF turns comes upright, as its image does.
+    DataError for masks that hold no ids: several bands, lossy.
     """
     value = rows.value(number, column)
     if not isinstance(value, bytes | Mapping):
@@ -27,15 +29,16 @@ def read_label(rows: Rows, number: int, column: str, colours: Colours | None) ->
     data = file_bytes(value)
     if colours is None and data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25:
         depth, kind = data[24], data[25]
-        if kind == 3 or (kind == 0 and depth in (8, 16)):
+        if (kind == 3 or (kind == 0 and depth in (8, 16))) and orientation(data) == 1:
             return data
     try:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
+            form, picture = picture.format, ImageOps.exif_transpose(picture)
     except Exception as error:  # decoders fail in many ways
         raise DataError(f"the mask is truncated or broken ({error}); replace it, or leave the row out") from error
-    if picture.format in _LOSSY:
-        raise DataError(f"the mask is a {picture.format}, whose pixels are not those that were drawn; give PNGs")
+    if form in _LOSSY:
+        raise DataError(f"the mask is a {form}, whose pixels are not those that were drawn; give PNGs")
     if colours is not None:
         return _by_colour(np.asarray(picture.convert("RGB")), colours)
     if picture.mode not in _ID_MODES:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from semiseg.data.errors import DataError
+from semiseg.datasets.hub.upright import upright
 
 _BATCH = 1000  # rows looked at together: no bytes are touched, only their offsets
 
@@ -113,8 +114,8 @@ _cursors: dict[str, _Cursor] = {}
 
 
 def read_image(rows: Rows, number: int, column: str) -> bytes:
-    """The publisher's file, from a row."""
-    return file_bytes(rows.value(number, column))
+    """The publisher's file, from a row; one that EXIF turns as the upright picture that the library shows."""
+    return upright(file_bytes(rows.value(number, column)))
 
 
 def file_bytes(value: Any) -> bytes:
