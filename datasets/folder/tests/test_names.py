@@ -42,6 +42,9 @@ def masks_of(folder: Folder) -> dict[str, str]:
         ("x.jpg", "x.png"),
         ("x.jpg", "masks/x.png"),
         ("images/x.jpg", "images/x_mask.png"),
+        ("images/x.jpg", "images/masks/x.png"),
+        ("images/train/x.jpg", "images/train/masks/x.png"),
+        ("images/site 1/x.jpg", "images/site 1/masks/x.png"),
     ],
 )
 def test_people_name_masks_like_this(put: Put, ids: Callable, image: str, mask: str) -> None:
@@ -57,6 +60,38 @@ def test_folders_of_any_name_can_be_told(put: Put, ids: Callable) -> None:
     root = put("Etiketten/alt/x.png", ids(0))
     folder = open_dataset("folder", root, images="Fotos", masks="Etiketten/alt", val=0)
     assert [sample.meta["mask"] for sample in folder.samples("train")] == ["Etiketten/alt/x.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"images": "Fotos", "masks": "Etiketen"},
+            "masks=Etiketen +no picture in a folder of this name; nearest: Etiketten",
+        ),
+        ({"images": "fotos"}, "images=fotos +no picture in a folder of this name; nearest: Fotos"),
+        ({"unlabeled": "/mnt/z"}, "unlabeled=/mnt/z +no picture in a folder of this name; folders: Etiketten, Fotos$"),
+    ],
+)
+def test_a_folder_that_is_told_and_not_there_is_named(put: Put, ids: Callable, options: dict, told: str) -> None:
+    put("Fotos/x.jpg")
+    root = put("Etiketten/x.png", ids(0))
+    with pytest.raises(DataError, match=rf"(?m)1 problem: option[\s\S]*{told}"):
+        Folder(root, **options)
+
+
+def test_masks_told_below_the_images_are_no_images(put: Put, ids: Callable) -> None:
+    for number in "12":
+        put(f"Fotos/{number}.png")
+        put(f"Fotos/Etiketten/{number}.png", ids(0))
+    root = put("notes.txt", "")
+    found = masks_of(Folder(root, images="Fotos", masks="Fotos/Etiketten", val=0))
+    assert found == {f"Fotos/{number}.png": f"Fotos/Etiketten/{number}.png" for number in "12"}
+    (root / "Fotos/Etiketten").rename(root / "Fotos/masks")
+    folder = Folder(root, images="Fotos", val=0)
+    assert masks_of(folder) == {f"Fotos/{number}.png": f"Fotos/masks/{number}.png" for number in "12"}
+    assert not any("by the file's name alone" in note for note in folder.notes())
+    assert masks_of(Folder(root, images=".", masks="Fotos/masks", val=0)) == masks_of(folder)
 
 
 def test_junk_is_ignored_and_other_pictures_are_told(pairs: Callable[..., Path], put: Put) -> None:

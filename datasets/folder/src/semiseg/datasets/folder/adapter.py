@@ -15,7 +15,7 @@ from semiseg.data.errors import DataError, unknown
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 from semiseg.data.tree import Tree
 from semiseg.datasets.folder.classes import read_class_file
-from semiseg.datasets.folder.files import SPLITS, File, list_files, pair
+from semiseg.datasets.folder.files import SPLITS, File, check_told, list_files, pair
 from semiseg.datasets.folder.labels import interpret
 from semiseg.datasets.folder.masks import Seen, look, read_ids
 from semiseg.datasets.folder.pictures import Picture, as_png, highest, inspect
@@ -74,9 +74,10 @@ class Folder:
         self._tree = tree = inside(Tree.open(self.root))
         self._notes: list[str] = []
         problems = Problems()
-        listing = list_files(
-            tree.names(), {"unlabeled": _text(unlabeled), "mask": _text(masks), "image": _text(images)}
-        )
+        told = {"unlabeled": _text(unlabeled), "mask": _text(masks), "image": _text(images)}
+        check_told(tree.names(), told, problems)
+        problems.raise_any(self._where)  # all else would follow from it
+        listing = list_files(tree.names(), told)
         if not listing.images:
             raise DataError(f"{self._where}: no image in it; expected:{TREE}")
         found, afar = pair(listing, problems)

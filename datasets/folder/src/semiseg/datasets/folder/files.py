@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import PurePosixPath
@@ -57,6 +57,21 @@ class Listing:
     images: list[File]
     masks: list[File]
     ignored: Counter[str]
+
+
+def check_told(names: Iterable[str], told: Mapping[str, str | None], problems: Problems) -> None:
+    """Folders that the user names and that hold no picture: a slip that would make images of masks."""
+    pictures = (PurePosixPath(plain(name)) for name in names)
+    parents = {parent for each in pictures if each.suffix.lower() in SUFFIXES | CAMERA for parent in each.parents}
+    there = {str(parent).lower(): str(parent) for parent in parents if parent.name}
+    for role, place in told.items():
+        if place and PurePosixPath(*_parts(place)) not in parents:
+            near = difflib.get_close_matches("/".join(_parts(place)).lower(), there, n=1, cutoff=0.5)
+            some = (
+                f"nearest: {there[near[0]]}" if near else f"folders: {', '.join(sorted(there.values())[:8]) or 'none'}"
+            )
+            option = role if role == "unlabeled" else f"{role}s"
+            problems.add("option", f"{option}={place}", f"no picture in a folder of this name; {some}")
 
 
 def list_files(names: Iterable[str], told: Mapping[str, str | None]) -> Listing:
@@ -113,9 +128,8 @@ def pair(listing: Listing, problems: Problems) -> tuple[dict[str, File], int]:
 
 def _file(name: str, parts: tuple[str, ...], told: Mapping[str, str | None]) -> File:
     folders = [plain(part) for part in parts[:-1]]
-    role, first, last = _role(folders, told)
+    role, before, after = _role(folders, told)
     split = None
-    before, after = folders[:first], folders[last:]
     if after and (split := _split(after[0])):
         after = after[1:]
     elif before and (split := _split(before[-1])):
@@ -123,17 +137,38 @@ def _file(name: str, parts: tuple[str, ...], told: Mapping[str, str | None]) -> 
     return File(name, role, split, (*before, *after), plain(PurePosixPath(name).stem))
 
 
-def _role(folders: list[str], told: Mapping[str, str | None]) -> tuple[str, int, int]:
-    """The role that a file's folders give it ("" for none), and which of the folders say so."""
-    for role, place in told.items():
-        wanted = [plain(part) for part in PurePosixPath(place).parts] if place else []
-        if wanted and folders[: len(wanted)] == wanted:
-            return role, 0, len(wanted)
-    for position, folder in enumerate(folders):
+def _role(folders: list[str], told: Mapping[str, str | None]) -> tuple[str, list[str], list[str]]:
+    """The role that a file's folders give it ("" for none), and the folders above and below those that say so.
+
+    A folder of masks below the images' holds masks: "images/tiles/masks/x.png" lies like "images/tiles/x.png".
+    """
+    said = list(_said(folders, told))
+    if not said:
+        return "", [], folders
+    role, first, last = said[0]
+    inner = next((each for each in said[1:] if each[0] == "mask"), None) if role != "mask" else None
+    if inner:
+        return "mask", [*folders[:first], *folders[last : inner[1]]], folders[inner[2] :]
+    return role, folders[:first], folders[last:]
+
+
+def _said(folders: list[str], told: Mapping[str, str | None]) -> Iterator[tuple[str, int, int]]:
+    """(role, first, last) of the folders that say one: the deepest of those that were told, then words, from the top."""
+    roots = {role: _parts(place) for role, place in told.items() if place}
+    roots = {role: root for role, root in roots.items() if root and folders[: len(root)] == root}
+    start = 0
+    if roots:
+        role = max(roots, key=lambda role: len(roots[role]))
+        start = len(roots[role])
+        yield role, 0, start
+    for position, folder in enumerate(folders[start:], start=start):
         for role, words in FOLDERS.items():
             if not told.get(role) and folder.lower().replace(" ", "_").replace("-", "_") in words.split():
-                return role, position, position + 1
-    return "", 0, 0
+                yield role, position, position + 1
+
+
+def _parts(place: str) -> list[str]:
+    return [plain(part) for part in PurePosixPath(place).parts]
 
 
 def _split(folder: str) -> str | None:
