@@ -27,10 +27,10 @@ def read_label(rows: Rows, number: int, column: str, colours: Colours | None) ->
     if not isinstance(value, bytes | Mapping):
         return _array(value)
     data = file_bytes(value)
-    if colours is None and data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25:
-        depth, kind = data[24], data[25]
-        if (kind == 3 or (kind == 0 and depth in (8, 16))) and orientation(data) == 1:
-            return data
+    png = data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25
+    depth, kind = (data[24], data[25]) if png else (8, None)
+    if colours is None and (kind == 3 or (kind == 0 and depth in (8, 16))) and orientation(data) == 1:
+        return data
     try:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
@@ -46,7 +46,10 @@ def read_label(rows: Rows, number: int, column: str, colours: Colours | None) ->
             f"the mask has pixels of type {picture.mode}, not ids in one band; if its colours stand for classes, give their "
             "table: --option names=FILE with lines 'R G B name'"
         )
-    return _array(np.array(picture))
+    ids = np.array(picture)
+    if kind == 0 and depth in (2, 4):  # Pillow spreads them over 0..255
+        ids //= 255 // (2**depth - 1)
+    return _array(ids)
 
 
 def ids_of(label: bytes | np.ndarray) -> set[int]:
