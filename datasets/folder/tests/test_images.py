@@ -186,3 +186,31 @@ def bomb(width: int, height: int, grey: bool = False) -> bytes:
     rows = b"".join(packer.compress(row) for _ in range(min(height, 50))) + packer.flush()  # as much as a header needs
     head = struct.pack(">IIBBBBB", width, height, 8, 0 if grey else 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("kinds", ["tif png", "png tif", "tif tif"])
+def test_tiffs_with_an_orientation_are_turned_once(
+    put: Put, photo: Callable, ids: Callable, orientation: int, kinds: str
+) -> None:
+    """A TIFF is stored turned; a PNG beside it, and what comes out, are upright."""
+    for what, upright, kind in zip(("images", "masks"), (photo(0), ids(0)), kinds.split(), strict=True):
+        back = {6: 8, 8: 6}.get(orientation, orientation)
+        root = (
+            put(f"{what}/x.tif", turn(upright, back), tiffinfo={0x0112: orientation})
+            if kind == "tif"
+            else put(f"{what}/x.png", upright)
+        )
+    folder = Folder(root, val=0)
+    (sample,) = folder.samples("train")
+    assert np.array_equal(pixels(data(sample)), photo(0))
+    assert callable(sample.label)
+    label = sample.label()
+    assert np.array_equal(pixels(label) if isinstance(label, bytes) else label, ids(0))
+
+
+def test_a_mask_drawn_over_a_tiff_as_it_is_stored_is_turned_with_it(put: Put, photo: Callable, ids: Callable) -> None:
+    put("images/x.tif", photo(0), tiffinfo={0x0112: 6})
+    (sample,) = Folder(put("masks/x.png", ids(0)), val=0).samples("train")
+    assert callable(sample.label) and np.array_equal(sample.label(), turn(ids(0), 6))
+    assert np.array_equal(pixels(data(sample)), turn(photo(0), 6))

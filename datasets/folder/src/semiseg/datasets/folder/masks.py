@@ -63,6 +63,8 @@ def look(tree: Tree, name: str) -> Seen:
     head = data[:64]
     with opened(io.BytesIO(data), bool(data)) as picture:
         _refuse_lossy(picture, head)
+        if picture.format == "TIFF":
+            picture.load()  # turns it as its tag says, and drops the tag
         orientation = picture.getexif().get(ORIENTATION, 1)
         form, values, palette = _values(picture, head)
         stored = picture.format == "PNG" and form == "ids" and picture.mode != "1" and head[24] >= 8

@@ -55,6 +55,10 @@ def inspect(tree: Tree, name: str) -> Picture:
             exif = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}
             orientation = exif.get(ORIENTATION, 1)
             orientation = orientation if orientation in range(2, 9) else 1
+            size = picture.size
+            if picture.format == "TIFF" and orientation != 1:
+                picture.load()  # Pillow turns these itself
+                size = picture.size[::-1] if orientation in _TURNED else picture.size
             why = ""
             if picture.format not in ("JPEG", "PNG", "MPO"):
                 why = f"{picture.format}{' of several pages, the first taken' * (getattr(picture, 'n_frames', 1) > 1)}"
@@ -63,7 +67,7 @@ def inspect(tree: Tree, name: str) -> Picture:
             elif orientation != 1:
                 why = "turned by EXIF"
             kind = None if why else "png" if picture.format == "PNG" else "jpg"
-            return Picture(picture.size, orientation, kind, why, picture.mode.startswith("I"))
+            return Picture(size, orientation, kind, why, picture.mode.startswith("I"))
 
 
 def highest(tree: Tree, name: str) -> int:
