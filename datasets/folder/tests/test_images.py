@@ -196,12 +196,9 @@ def test_tiffs_with_an_orientation_are_turned_once(
     """A TIFF is stored turned; a PNG beside it, and what comes out, are upright."""
     for what, upright, kind in zip(("images", "masks"), (photo(0), ids(0)), kinds.split(), strict=True):
         back = {6: 8, 8: 6}.get(orientation, orientation)
-        root = (
-            put(f"{what}/x.tif", turn(upright, back), tiffinfo={0x0112: orientation})
-            if kind == "tif"
-            else put(f"{what}/x.png", upright)
-        )
-    folder = Folder(root, val=0)
+        options = {"tiffinfo": {0x0112: orientation}} if kind == "tif" else {}
+        put(f"{what}/x.{kind}", turn(upright, back) if kind == "tif" else upright, **options)
+    folder = Folder(put("read me", ""), val=0)
     (sample,) = folder.samples("train")
     assert np.array_equal(pixels(data(sample)), photo(0))
     assert callable(sample.label)

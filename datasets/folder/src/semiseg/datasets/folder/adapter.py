@@ -22,6 +22,7 @@ from semiseg.datasets.folder.pictures import Picture, as_png, highest, inspect
 from semiseg.datasets.folder.problems import Problems, plain
 from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside
 from semiseg.datasets.folder.splits import Assigned, assign, keys_of, read_tags
+from semiseg.datasets.folder.turned import masks_to_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Folder:
         found, afar = pair(listing, problems)
         pictures = dict(self._look("images", [each.name for each in listing.images], inspect, problems))
         seen = dict(self._look("masks", [each.name for each in listing.masks], look, problems))
-        turns = self._turns(found, pictures, seen, problems)
+        turns = masks_to_turn(found, pictures, seen, problems, self._notes)
         given = read_class_file(tree, _text(classes), problems)
         labels = None
         if given is not None or not any(kind == "class file" for kind, _, _ in problems.rows):
@@ -184,43 +185,6 @@ class Folder:
                 except DataError as error:
                     problems.add(f"{what[:-1]} that can't be used", name, str(error))
                 tell(number, len(names))
-
-    def _turns(
-        self, found: dict[str, File], pictures: dict[str, Picture], seen: dict[str, Seen], problems: Problems
-    ) -> dict[str, int]:
-        """image name -> EXIF orientation by which its mask is to be turned: masks are drawn over what a program shows.
-
-        Most programs show images upright, some as they are stored; sizes tell which, where width and height differ.
-        """
-        turns, unsure = {}, []
-        for name, file in found.items():
-            picture, mask = pictures.get(name), seen.get(file.name)
-            if picture is None or mask is None:
-                continue
-            if mask.orientation not in (0, 1):
-                turns[name] = mask.orientation
-            elif picture.orientation != 1 and mask.size == picture.size == picture.upright:
-                unsure.append(name)
-            elif picture.orientation != 1 and mask.size == picture.size:
-                turns[name] = picture.orientation
-            else:
-                turns[name] = 1
-            swapped = turns.get(name, 1) in (5, 6, 7, 8)
-            size = mask.size[::-1] if swapped else mask.size
-            if size != picture.upright:
-                shown = "x".join(map(str, picture.upright))
-                what = f"{'x'.join(map(str, size))} pixels, its image {name} {shown}; draw or export it at the image's size"
-                problems.add("size of a mask", file.name, what)
-        as_stored = Counter(turns[name] == 1 for name in turns if pictures[name].orientation != 1)
-        for name in unsure:
-            turns[name] = pictures[name].orientation if as_stored[False] > as_stored[True] else 1
-        if unsure:
-            how = "as their images are stored" if as_stored[False] > as_stored[True] else "upright"
-            self._notes.append(
-                f"{_count(len(unsure), 'image')} turned by EXIF (first {unsure[0]}) with masks that could lie either way: "
-                f"taken as drawn {how}; look at them"
-            )
-        return turns
 
     def _depth(self, names: list[str]) -> int:
         """How many bits of the pictures of more than 8 bits are in use: one number for all, so that they stay comparable."""
