@@ -23,8 +23,10 @@ import datasets
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the library's own for each test."""
+    """A cache of the library's own for each test, and no network: the library may have been imported before this file."""
     folder = tmp_path / "cache"
+    for constant in ("huggingface_hub.constants.HF_HUB_OFFLINE", "datasets.config.HF_HUB_OFFLINE"):
+        monkeypatch.setattr(constant, True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
     return folder
 
