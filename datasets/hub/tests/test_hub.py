@@ -114,6 +114,28 @@ def test_masks_may_be_arrays(make, tmp_path):
         assert sample.label is not None and np.array_equal(sample.label, mask)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", [Array2D((8, 12), "uint8"), List(List(Value("int32")))])
+def test_corrected_masks_of_numbers_are_another_source(make, tmp_path, kind, streaming):
+    masks = np.random.default_rng(0).integers(0, 5, (3, 8, 12), np.uint8)
+    files = make(3).with_format("arrow")["image"].to_pylist()
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
+
+    def write(masks: np.ndarray) -> None:
+        kinds = Features({"image": ImageFeature(), "mask": kind})
+        table = Dataset.from_dict({"image": files, "mask": [each.tolist() for each in masks]}, kinds)
+        rows = table.to_iterable_dataset() if streaming else table
+        shard(Hub(dataset=rows, names=tmp_path / "names.txt"), "train", tmp_path)
+
+    write(masks)
+    write(masks.copy())  # complete already, since nothing differs
+    for sample, mask in zip(ShardSet(tmp_path / "hub" / "train"), masks, strict=True):
+        assert sample.label is not None and np.array_equal(sample.label, mask)
+    masks[2, 7, 11] = (masks[2, 7, 11] + 1) % 5
+    with pytest.raises(DataError, match="shards of another configuration"):
+        write(masks)
+
+
 def test_masks_of_0_and_255_need_a_word(make, tmp_path):
     table = make(2, masks=lambda i: np.eye(8, 12, dtype=np.uint8) * 255)
     with pytest.raises(DataError, match=r"hold 0 and 255 alone; is 255 a class, or ignored\? --option void=255"):

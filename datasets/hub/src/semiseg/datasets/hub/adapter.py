@@ -140,6 +140,7 @@ class Hub:
                     size=row.size,
                     tags=row.tags,
                     meta={"source": row.source, "row": row.number},
+                    stamp=row.stamp,
                 )
 
     def _listing(self, name: str) -> Listing:

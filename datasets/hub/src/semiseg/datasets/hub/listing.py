@@ -17,7 +17,7 @@ from semiseg.datasets.hub.rows import Rows
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What planning needs of one row; `size` counts the bytes of image and mask."""
+    """What planning needs of one row; `size` counts the bytes of image and mask, `stamp` tells masks without bytes apart."""
 
     number: int
     key: str
@@ -25,6 +25,7 @@ class Row:
     size: int
     labeled: bool
     tags: tuple[str, ...]
+    stamp: str | None
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,16 @@ def list_rows(where: str, rows: Rows, columns: Columns, *, colours: Colours | No
                 ids |= ids_of(read_label(rows, number, columns.mask, colours))
             except (DataError, OSError) as error:
                 raise DataError(f"{where}, row {number}, column '{columns.mask}': {error}") from error
-    paths = [fact[columns.image][1] for fact in facts]
+    paths = [fact[columns.image].path for fact in facts]
     keys = _keys(where, facts, paths, columns)
     names = class_names(rows.features[columns.tags]) if columns.tags else None
     listed = []
     for number, (key, path, fact) in enumerate(zip(keys, paths, facts, strict=True)):
         mask = fact[columns.mask] if columns.mask is not None else None
-        size = fact[columns.image][0] + (mask[0] if mask else 0)
+        size = fact[columns.image].size + (mask.size if mask else 0)
         tags = _tags(fact[columns.tags], names) if columns.tags else ()
         source = PurePosixPath(path).name if path else f"row {number}"
-        listed.append(Row(number, key, source, size, mask is not None, tags))
+        listed.append(Row(number, key, source, size, mask is not None, tags, mask and mask.stamp))
     return Listing(tuple(listed), frozenset(ids))
 
 
