@@ -1,7 +1,9 @@
 """Which mask is whose, what keys are made of names, and which split an image goes to."""
 
+import io
 import itertools
 import re
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -293,3 +295,34 @@ def test_images_alone(put: Put) -> None:
     assert [(s.key, s.meta["source"]) for s in folder.samples("unlabeled")] == [("2019/a", "2019/a.png")]
     assert "no masks" in folder.notes()[-1]
     assert folder.next_steps(["unlabeled"], "shards/") == []
+
+
+def test_links_that_are_not_read_are_told(pairs: Callable[..., Path], tmp_path: Path) -> None:
+    root = pairs(5)
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+        for path in sorted(root.rglob("*.png")):
+            link = path.parent.name == "masks" and path.stem in ("a1", "a2", "a3")
+            member = tarfile.TarInfo(f"roofs/{path.relative_to(root)}")
+            member.type, member.linkname = (tarfile.SYMTYPE, "../all/x.png") if link else (tarfile.REGTYPE, "")
+            member.size = 0 if link else path.stat().st_size
+            archive.addfile(member, None if link else io.BytesIO(path.read_bytes()))
+    (note,) = [note for note in Folder(tmp_path / "links.tar").notes() if "never read" in note]
+    assert "never read: 3 (roofs/masks/a1.png (a symbolic link to ../all/x.png), roofs/masks/a2.png" in note
+    for number in range(1, 5):
+        (root / f"masks/a{number}.png").unlink()
+        (root / f"masks/a{number}.png").symlink_to(tmp_path / "gone.png")
+    (root / "loop").symlink_to(root)
+    (root / ".cache").mkdir()
+    (root / ".cache/x.png").symlink_to(tmp_path / "gone.png")
+    (note,) = [note for note in Folder(root).notes() if "lead nowhere" in note]
+    assert "lead nowhere: 4 (masks/a1.png, masks/a2.png, masks/a3.png, ...)" in note
+
+
+def test_a_folder_without_an_image_says_what_is_there_instead(put: Put, tmp_path: Path) -> None:
+    root = put("images/IMG_1.HEIC", b"ftypheic")
+    (root / "images/x.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match="no image in it") as raised:
+        Folder(root)
+    told = str(raised.value).splitlines()
+    assert "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG): 1" in told
+    assert told[-1].startswith("left out: links that lead nowhere: 1 (images/x.jpg)")

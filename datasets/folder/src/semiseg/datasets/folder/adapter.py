@@ -20,7 +20,7 @@ from semiseg.datasets.folder.labels import interpret
 from semiseg.datasets.folder.masks import Seen, look, read_ids
 from semiseg.datasets.folder.pictures import Picture, as_png, highest, inspect
 from semiseg.datasets.folder.problems import Problems, plain
-from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside
+from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside, left_out
 from semiseg.datasets.folder.splits import Assigned, assign, keys_of, read_tags
 from semiseg.datasets.folder.turned import masks_to_turn
 
@@ -73,14 +73,14 @@ class Folder:
         own = dataset_name(_text(name), self.root)
         self._where = f"{own} at {self.root}"
         self._tree = tree = inside(Tree.open(self.root))
-        self._notes: list[str] = []
         problems = Problems()
         told = {"unlabeled": _text(unlabeled), "mask": _text(masks), "image": _text(images)}
         check_told(tree.names(), told, problems)
         problems.raise_any(self._where)  # all else would follow from it
         listing = list_files(tree.names(), told)
+        self._notes = left_out(tree, listing.ignored)
         if not listing.images:
-            raise DataError(f"{self._where}: no image in it; expected:{TREE}")
+            raise DataError("\n".join([f"{self._where}: no image in it; expected:{TREE.rstrip()}", *self._notes]))
         found, afar = pair(listing, problems)
         pictures = dict(self._look("images", [each.name for each in listing.images], inspect, problems))
         seen = dict(self._look("masks", [each.name for each in listing.masks], look, problems))
@@ -113,7 +113,7 @@ class Folder:
         self.version = labels.version + (f"-{self._bits}bit" if self._bits > 8 else "")
         # Of every other data set these belong to the class; of a folder they are known when it has been looked at.
         vars(self).update(name=own, taxonomies=(labels.taxonomy,))
-        self._tell(listing.ignored, afar, met, assigned, labels.taxonomy, tags)
+        self._tell(afar, met, assigned, labels.taxonomy, tags)
         self._notes += labels.notes
 
     version: str
@@ -197,13 +197,10 @@ class Folder:
         )
         return bits
 
-    def _tell(
-        self, ignored: Counter[str], afar: int, met: int, assigned: Assigned, taxonomy: Taxonomy, tags: dict
-    ) -> None:
+    def _tell(self, afar: int, met: int, assigned: Assigned, taxonomy: Taxonomy, tags: dict) -> None:
         """Notes on what was decided."""
         if any(not name.startswith("unlabeled") for name in self._splits):
             self._notes.append(f"splits: {assigned.how}")
-        self._notes += [f"left out: {why}: {count}" for why, count in sorted(ignored.items())]
         if afar:
             self._notes.append(
                 f"{_count(afar, 'mask')} found by the file's name alone, in another folder than the image's"
