@@ -183,6 +183,39 @@ def test_even_two_masks_give_one_to_each_side(pairs: Callable[..., Path]) -> Non
         }
 
 
+def test_of_few_masks_the_choice_may_change_and_a_list_keeps_it(pairs: Callable[..., Path], put: Put) -> None:
+    root = pairs(5)
+    choices: dict[bool, list[int]] = {True: [], False: []}
+    for seed in range(24):
+        (note,) = [note for note in Folder(root, seed=seed).notes() if note.startswith("splits: ")]
+        choices["val.txt" in note].append(seed)
+        (val,) = sources(Folder(root, seed=seed))["val"] if "val.txt" in note else [""]
+        assert f"what is in val now ({val})" in note or not val
+    before = {seed: sources(Folder(root, seed=seed)) for seed in range(24)}
+    pairs(30)
+    moved = {seed for seed in range(24) if not before[seed]["val"] <= sources(Folder(root, seed=seed))["val"]}
+    assert moved and moved <= set(choices[True]), "what is told as certain stays"
+    seed = min(moved)
+    put("val.txt", "\n".join(before[seed]["val"]))
+    assert sources(Folder(root, seed=seed))["val"] == before[seed]["val"]
+
+
+def test_the_word_on_a_choice_that_may_change_names_the_side_and_a_remedy_that_fits(put: Put, ids: Callable) -> None:
+    for name in ("train/1", "train/2", "test/3"):
+        put(f"images/{name}.png")
+        put(f"masks/{name}.png", ids(0))
+    root = put("notes.txt", "")
+    found = {}
+    for seed in range(12):
+        (note,) = [note for note in Folder(root, seed=seed, val=0.5).notes() if note.startswith("splits: ")]
+        (held,) = sources(Folder(root, seed=seed, val=0.5))["val"]
+        side = re.search(r"left none for (\w+)", note)
+        found[side[1] if side else None] = (note, held)
+    assert set(found) == {None, "train", "val"}
+    for side in ("train", "val"):  # a val.txt would put the test images into train
+        assert found[side][0].endswith(f"a folder val/ for what is in val now ({found[side][1]}) keeps it")
+
+
 def test_frames_of_one_film_stay_together(put: Put, ids: Callable) -> None:
     root = put("notes.txt", "")
     for film, frame in itertools.product(range(6), range(6)):

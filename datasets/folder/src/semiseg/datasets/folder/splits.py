@@ -60,10 +60,11 @@ def assign(
     train = sorted(name for name in masked if splits[name] == "train")
     if "val" not in splits.values() and val != 0 and len({groups[name] for name in train}) > 1:
         share = 0.2 if val is None else val
-        held = _share({groups[name] for name in train}, share, seed)
-        splits |= {name: "val" for name in train if groups[name] in held}
-        others = f", the others {how}" if how else ""
-        how = f"{share:.0%} of the masks{' by group' if group else ''} for val{others}"
+        held, empty = _share({groups[name] for name in train}, share, seed)
+        chosen = [name for name in train if groups[name] in held]
+        splits |= dict.fromkeys(chosen, "val")
+        unsure = _unsure(empty, chosen, "a folder val/ for" if how == "by sub-folders" else "a list val.txt of")
+        how = f"{share:.0%} of the masks{' by group' if group else ''} for val{f', the others {how}' if how else ''}{unsure}"
     _check_groups(splits, groups, masked, group, problems)
     of_group = {groups[name]: splits[name] for name in masked}
     for image in images:
@@ -183,11 +184,25 @@ def _group(image: File, pattern: re.Pattern[str] | None) -> str:
     return "group " + "/".join(match.groups(default="") or (match[0],))
 
 
-def _share(groups: set[str], share: float, seed: int) -> set[str]:
-    """The groups that are held out: each decided by its own name, so that new images move no old one; at least one."""
+def _share(groups: set[str], share: float, seed: int) -> tuple[set[str], str | None]:
+    """The groups that are held out, each decided by its own name, so that new ones move no old one.
+
+    Where that leaves a side empty, it is named, and the nearest group goes there, until one comes that belongs there.
+    """
     drawn = sorted((key64("folder", "val", seed, group) / 2**63, group) for group in groups)
-    count = sum(number < share for number, _ in drawn)
-    return {group for _, group in drawn[: min(max(count, 1), len(drawn) - 1)]}
+    below = sum(number < share for number, _ in drawn)
+    empty = "val" if below == 0 else "train" if below == len(drawn) else None
+    return {group for _, group in drawn[: min(max(below, 1), len(drawn) - 1)]}, empty
+
+
+def _unsure(empty: str | None, chosen: list[str], remedy: str) -> str:
+    if empty is None:
+        return ""
+    some = f"{', '.join(map(plain, chosen[:3]))}{', ...' * (len(chosen) > 3)}"
+    return (
+        f"; of so few masks the draw left none for {empty}, so the nearest went there, which more masks may change: "
+        f"{remedy} what is in val now ({some}) keeps it"
+    )
 
 
 def _check_groups(
