@@ -269,6 +269,17 @@ def test_lists_split_whatever_they_hold_of_names(pairs: Callable[..., Path], put
         Folder(root)
 
 
+def test_a_line_for_one_folder_is_not_taken_for_a_file_of_another(put: Put, ids: Callable) -> None:
+    for name in ("cam1/1", "cam1/2", "cam3/1", "3"):
+        put(f"images/{name}.jpg")
+        put(f"masks/{name}.png", ids(0))
+    root = put("val.txt", "cam2/2.jpg\n")
+    with pytest.raises(DataError, match=r"name of no image +val.txt:1 +cam2/2.jpg.*; of this name: images/cam1/2.jpg"):
+        Folder(root)
+    put("val.txt", "/home/x/Roofs/CAM1/frames/1.jpg /home/x/masks/cam1/1.png\nd:\\roofs\\3.jpg\n2\n")
+    assert sources(Folder(root))["val"] == {"images/cam1/1.jpg", "images/cam1/2.jpg", "images/3.jpg"}
+
+
 def test_tags(pairs: Callable[..., Path], put: Put) -> None:
     pairs(2)
     put("unlabeled/u 1.png")

@@ -137,6 +137,7 @@ class _Finder:
 
     def __init__(self, images: list[File]) -> None:
         self.places: dict[str, set[str]] = defaultdict(set)
+        self.folders = {image.name: {folder.lower() for folder in image.folders} for image in images}
         for image in images:
             parts = [part.lower() for part in PurePosixPath(plain(image.name)).parts]
             for start in range(len(parts)):
@@ -145,20 +146,27 @@ class _Finder:
                 self.places[str(PurePosixPath(tail).with_suffix(""))].add(image.name)
 
     def find(self, text: str, place: str, problems: Problems) -> str | None:
-        """The one image that is meant; what keeps it from being found goes to `problems`."""
+        """The one image that is meant; what keeps it from being found goes to `problems`.
+
+        Lists hold paths of other machines, so less and less of them counts, as long as an image's own folders are there.
+        """
+        elsewhere = set[str]()
         for candidate in (text, *re.split(r"[\t,]|\s+(?=\S*/)", text)[:1], *text.split()[:1]):
             parts = PurePosixPath(plain(candidate).replace("\\", "/").lower()).parts
-            for start in range(len(parts)):  # lists hold paths of other machines: less and less of them counts
+            for start in range(len(parts)):
                 tail = "/".join(parts[start:])
-                found = self.places.get(tail) or self.places.get(_without_suffix(tail))
-                if found and len(found) == 1:
+                there = self.places.get(tail) or self.places.get(_without_suffix(tail)) or set()
+                found = {name for name in there if not start or self.folders[name] <= set(parts)}
+                elsewhere |= there - found
+                if len(found) == 1:
                     return next(iter(found))
                 if found:
                     problems.add(
                         "name of several images", place, f"{text}: {', '.join(sorted(found)[:3])}; write the path"
                     )
                     return None
-        problems.add("name of no image", place, f"{text}: take the line out, or correct it")
+        hint = f"; of this name: {', '.join(sorted(elsewhere)[:3])}" if elsewhere else ""
+        problems.add("name of no image", place, f"{text}: take the line out, or correct it{hint}")
         return None
 
 
