@@ -41,8 +41,9 @@ SNAPS = """
             Taxonomy(name="snaps-1", raw=RAW, names=("thing",), colours=((1, 2, 3),), ids={1: 0}, foreground=frozenset()),
         )
 
-        def __init__(self, root=None, *, delay=0.0):
+        def __init__(self, root=None, *, delay=0.0, turned=False, by=None):
             self.root, self.delay = root, delay
+            self.version = "v1" if by is None else f"turned {turned!r} by {by!r}"
             if root is None or not root.is_dir():
                 raise DataError(f"found no snaps at {root}")
 
@@ -174,6 +175,21 @@ def test_mistakes_have_one_error_each(files, written, tmp_path):
     run("shard", "snaps", files, "--workers", 0, fails=2)
     run("shard", "snaps", files, "--nope", fails=2)
     run("shard", fails=2)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("False", False), ("false", False), ("FALSE", False), ('"false"', False), ("True", True), ("true", True)],
+)
+def test_an_option_that_is_true_or_false_is_read_in_any_case(files, word, value):
+    told = run("shard", "snaps", files, "--option", f"turned={word}", "--option", "by=False").stdout
+    assert f"snaps (turned {value!r} by 'False')" in told, "an option that is text stays text"
+
+
+@pytest.mark.parametrize("word", ["no", "0", "1", "", "Flase"])
+def test_an_option_that_is_neither_true_nor_false_is_refused(files, word):
+    with pytest.raises(DataError, match=f"data set 'snaps': option turned={word}: expected true or false$"):
+        run("shard", "snaps", files, "--option", f"turned={word}")
 
 
 def test_a_disk_without_room_is_refused_before_writing(files, small_disk):

@@ -82,7 +82,7 @@ def shard(
         raise typer.BadParameter("it names no folder", param_hint="--to")
     chosen = parse_part(part) if part else None
     try:
-        adapter = open_dataset(name, root, **_options(option or []))
+        adapter = open_dataset(name, root, **_options(option or [], name))
         typer.echo(f"{adapter.name} ({adapter.version})" + (f" at {adapter.root}" if adapter.root else ""))
         present = _say_splits(adapter)
         for note in adapter.notes() if isinstance(adapter, Guide) else ():
@@ -202,9 +202,12 @@ def stats(
     return None
 
 
-def _options(words: list[str]) -> dict[str, Any]:
-    """`key=value` words, values read as TOML or else as text."""
+def _options(words: list[str], name: str) -> dict[str, Any]:
+    """`key=value` words, values read as TOML or else as text; "False" as false where the data set wants that."""
+    import inspect
     import tomllib
+
+    from semiseg.data.adapter import installed
 
     found: dict[str, Any] = {}
     for word in words:
@@ -215,6 +218,13 @@ def _options(words: list[str]) -> dict[str, Any]:
             found[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             found[key] = value
+    parameters = inspect.signature(installed()[name]).parameters if found and name in installed() else {}
+    for key, value in found.items():
+        if key in parameters and isinstance(parameters[key].default, bool) and not isinstance(value, bool):
+            told = str(value).strip().lower()
+            if told not in ("true", "false"):
+                raise DataError(f"data set '{name}': option {key}={value}: expected true or false")
+            found[key] = told == "true"
     return found
 
 
