@@ -143,6 +143,43 @@ def test_predict_names_what_it_cannot_read(trained: Path, tmp_path: Path):
     assert "broken.jpg" in twice and "broken.png" in twice and "apart" in twice
 
 
+def test_predictions_never_take_the_place_of_images(trained: Path, tmp_path: Path):
+    photos = tmp_path / "photos"
+    (photos / "more").mkdir(parents=True)
+    Image.new("RGB", (40, 30), "red").save(photos / "x.png")
+    before = (photos / "x.png").read_bytes()
+    street = ("--domain", "street")
+    assert "is the folder of the images" in semiseg("predict", trained, photos, *street, "--out", photos, expect=1)
+    one = semiseg("predict", trained, photos / "x.png", *street, "--out", photos, expect=1)
+    assert "its mask would take its place" in one
+    assert (photos / "x.png").read_bytes() == before and {path.name for path in photos.iterdir()} == {"more", "x.png"}
+    for _ in range(2):  # what lies there from the first time is no image
+        said = semiseg("predict", trained, photos, *street, "--out", photos / "masks", "--overlay")
+        assert said.startswith("1 masks of") or "\n1 masks of" in said
+    assert {path.name for path in (photos / "masks").iterdir()} == {"x.png", "x.overlay.jpg"}
+
+
+def test_a_saved_model_looks_at_images_as_its_run_did(recipe_file: Callable[..., Path], scenes: Path, tmp_path: Path):
+    semiseg(
+        "train",
+        recipe_file(),
+        "steps=40",
+        "evaluate.scales=[0.5]",
+        "evaluate.flip=true",
+        "evaluate.tile={size=[32, 32]}",
+    )
+    run = tmp_path / "runs" / "tiny"
+    score = json.loads((run / "results.json").read_text())["last"]["domains"]["street"]["miou"]
+    evaluate = ("-m", "semiseg.cli", "eval")
+    semiseg("export", run, "--to", tmp_path / "exported")
+    for place in (run / "step-00000040", tmp_path / "exported"):
+        told = json.loads(python(*evaluate, place, "--dataset", "street", "--shards", scenes, "--json").stdout)
+        assert told["street"]["miou"] == score
+    plain = ("--scale", "1", "--no-flip", "--tile", "0", "0")
+    told = json.loads(python(*evaluate, run, *plain, "--json").stdout)
+    assert told["street"]["miou"] != score
+
+
 def test_a_folder_that_is_no_model(tmp_path: Path):
     assert "model.safetensors" in semiseg("eval", tmp_path, expect=1)
 

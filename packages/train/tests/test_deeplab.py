@@ -66,7 +66,7 @@ def test_the_context_and_the_encoder_of_a_run_go_into_another_label_space(
     other.write_text(text)
     for setting, parts in ((f"model.encoder.weights={run}", 1), (f"model.start={run}", 2)):
         recipe = load(other, [*DEEPLAB, setting])
-        taken = build_model(recipe.model, {"town": 7}).state_dict()
+        taken = build_model(recipe.model, {"town": tuple("abcdefg")}).state_dict()
         assert all(torch.equal(taken[name], t) for name, t in source.items() if name.startswith("encoder."))
         same = torch.equal(taken["context.fuse.weight"], source["context.fuse.weight"])
         assert same == (parts == 2)
@@ -76,7 +76,7 @@ def test_the_context_and_the_encoder_of_a_run_go_into_another_label_space(
     ):
         recipe = load(other, [*DEEPLAB, f"model.start={run}", change])
         with pytest.raises(ModelError, match=message):
-            build_model(recipe.model, {"town": 7})
+            build_model(recipe.model, {"town": tuple("abcdefg")})
 
 
 def test_what_does_not_go_together_is_said_at_once(tiny: Callable[..., Recipe]):

@@ -180,6 +180,15 @@ def test_images_must_stack(problems: Callable[..., list[str]]) -> None:
     assert problems(*mixed, "model.context.kind=none", world=3) == []  # one image a process
 
 
+def test_pixels_are_ranked_within_one_micro_step(problems: Callable[..., list[str]]) -> None:
+    """A mean over the batch can be shared out; ranks can't."""
+    for world, accumulate in ((2, 1), (1, 2)):
+        more = ("model.norm=frozen", "model.context.kind=none", f"accumulate={accumulate}")
+        assert problems("objectives.0.loss={kind='cross_entropy', pool='batch'}", *more, world=world) == []
+        (fault,) = problems("objectives.0.loss={kind='bootstrapped', pool='batch'}", *more, world=world)
+        assert '"batch" ranks the pixels of one process\'s micro-step, and there are 2 parts of a batch' in fault
+
+
 def test_batches_reach_every_process(problems: Callable[..., list[str]]) -> None:
     none = ["model.context.kind=none"]
     assert problems(*none, world=3) == []

@@ -113,9 +113,10 @@ def test_the_command_line_goes_before_the_recipe(recipe_file: Callable[..., Path
     planned = Views(scales=(0.5, 1.0), flip=True, tile=(30, 40), overlap=0.25)
     assert build_views(recipe.evaluate) == planned
     assert build_sources(recipe, fill=(0, 0, 0)).validation["street"].views == planned
-    assert views_of(recipe, None, None, None, None) == planned
-    assert views_of(recipe, [2.0], False, (0, 0), 0.5) == Views(scales=(2.0,), flip=False, tile=None, overlap=0.5)
-    assert views_of(None, None, None, (8, 9), None) == Views(tile=(8, 9))
+    assert views_of(recipe, {}) == planned
+    given = views_of(recipe, {}, scale=[2.0], flip=False, tile=(0, 0), overlap=0.5)
+    assert given == Views(scales=(2.0,), flip=False, tile=None, overlap=0.5)
+    assert views_of(None, {}, tile=(8, 9)) == Views(tile=(8, 9))
     assert build_views(load(recipe_file()).evaluate) == Views()
 
 

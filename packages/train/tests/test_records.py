@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from semiseg.data import DataError, SemisegError
+from semiseg.train import checkpoint
 from semiseg.train.loop import Run, train
 from semiseg.train.recipe import Recipe
 from semiseg.train.records import read_launches, read_results, write_text
@@ -101,3 +102,15 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path):
     write_text(tmp_path / "file", "größe")
     assert {path.name for path in tmp_path.iterdir()} == {"there", "file"}
     assert (tmp_path / "file").read_bytes() == "größe".encode()
+
+
+def test_a_checkpoint_whose_replacement_was_killed_comes_back(tmp_path: Path):
+    (tmp_path / ".step-00000004.old").mkdir()
+    (tmp_path / ".step-00000004.old" / "state.json").write_text("{}")
+    (tmp_path / ".step-00000004.part").mkdir()
+    checkpoint.recover(tmp_path)
+    assert [path.name for path in checkpoint.all_steps(tmp_path)] == ["step-00000004"]
+    (tmp_path / ".step-00000004.old").mkdir()  # killed after both renames
+    checkpoint.recover(tmp_path)
+    checkpoint.sweep(tmp_path, after=4)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]

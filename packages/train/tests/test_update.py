@@ -90,6 +90,29 @@ def test_a_step_never_synchronises_with_a_gpu(tiny: "Callable[..., Recipe]"):
         torch.cuda.set_sync_debug_mode("default")
 
 
+def test_a_gpu_that_is_full_is_one_clear_error():
+    from semiseg.train.update import in_memory
+
+    with (
+        pytest.raises(
+            SemisegError, match=r"does not fit into the memory of .*; lower batch_size .*\(CUDA out of memory\.\)"
+        ),
+        in_memory(),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+
+def test_statistics_that_are_no_numbers_end_a_run():
+    from semiseg.train.loop import TrainingError, check_finite
+
+    norm = torch.nn.BatchNorm2d(2)
+    check_finite({"step": 7}, norm)
+    assert norm.running_mean is not None
+    norm.running_mean[1] = float("nan")
+    with pytest.raises(TrainingError, match="at step 7 the weights of running_mean are no numbers"):
+        check_finite({"step": 7}, norm)
+
+
 def test_a_precision_that_was_asked_for_or_kept_is_not_chosen_again():
     from semiseg.train.precision import PrecisionError, choose
 

@@ -17,6 +17,7 @@ from semiseg.train import weak
 from semiseg.train.weak import FILE, Fitting, WeakError, build, fit, read, tagged
 from semiseg.train.weak_commands import app
 from semiseg.train.weak_labels import Labeler, Labeling, Quality, compare
+from tests.processes import torchrun
 
 FITTING = Fitting(masks=True, encoder="test_resnet", weights="none", steps=6, batch_size=4, crop=48)
 
@@ -67,6 +68,12 @@ def test_cut_off_it_continues_to_the_same_weights(
     assert straight["step"] == continued["step"] == 6
     for name, value in straight["model"].items():
         assert torch.equal(value, continued["model"][name]), name
+
+
+def test_processes_without_an_image_are_one_clear_error(scenes: Path, tmp_path: Path):
+    command = ("-m", "semiseg.cli", "weak", "fit", scenes / "street" / "train", "--to", tmp_path, "--tags-from-masks")
+    said = torchrun(3, *command, "--weights", "none", "--encoder", "test_resnet", "--batch-size", "2", expect=1).stderr
+    assert "3 processes cannot share out 2 images a step; raise --batch-size" in said
 
 
 def test_other_settings_are_refused(fitted: Path, scenes: Path):

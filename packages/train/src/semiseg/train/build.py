@@ -11,15 +11,19 @@ from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter, create_segmenter, from_pretrained
 from semiseg.train import recipe as r
 from semiseg.train.build_objectives import build_objective, build_teacher, copy_main, objectives_of
+from semiseg.train.continuation import class_conflict
 from semiseg.train.learner import Learner
+from semiseg.train.saved import classes_in
 
 
 class ModelError(SemisegError):
     """The network that a recipe describes cannot be built."""
 
 
-def build_model(model: r.Model, classes: Mapping[str, int], *, download: bool = True) -> Segmenter:
+def build_model(model: r.Model, classes: Mapping[str, Sequence[str]], *, download: bool = True) -> Segmenter:
     """The network of a recipe, in training mode; without `download`, published encoder weights stay random.
+
+    classes: domain -> names.
 
     Raises SemisegError where the encoder, its weights or the model to start from are not what the recipe says.
     """
@@ -29,7 +33,7 @@ def build_model(model: r.Model, classes: Mapping[str, int], *, download: bool = 
         weights = model.encoder.weights if download or model.encoder.weights != "timm" else "none"
         return create_segmenter(
             encoder=model.encoder.name,
-            classes=dict(classes),
+            classes={domain: len(names) for domain, names in classes.items()},
             output_stride=model.encoder.output_stride,
             weights=weights,
             context=model.context.kind,
@@ -44,7 +48,7 @@ def build_model(model: r.Model, classes: Mapping[str, int], *, download: bool = 
         raise ModelError(f"model: {error}") from error
 
 
-def _started(model: r.Model, classes: Mapping[str, int]) -> Segmenter:
+def _started(model: r.Model, classes: Mapping[str, Sequence[str]]) -> Segmenter:
     """A saved model with the recipe's domains added; what contradicts the recipe is a ValueError."""
     assert model.start is not None
     segmenter = from_pretrained(model.start, norm=model.norm).train()
@@ -69,14 +73,16 @@ def _started(model: r.Model, classes: Mapping[str, int]) -> Segmenter:
         raise ValueError(f"{model.start} has rates {saved['context_rates']} in its context; say the same under [model]")
     if isinstance(model.decoder, r.DeepLabV3Plus) and model.decoder.low_stride != saved["low_stride"]:
         raise ValueError(f"{model.start} has decoders of low_stride {saved['low_stride']}; say the same under [model]")
-    for domain, count in classes.items():
+    for domain, names in classes.items():
         if domain not in segmenter.classes:
-            segmenter.add_domain(domain, count)
-        elif segmenter.classes[domain] != count:
+            segmenter.add_domain(domain, len(names))
+        elif segmenter.classes[domain] != len(names):
             raise ValueError(
-                f"{model.start} has {segmenter.classes[domain]} classes in domain {domain}, the recipe's taxonomy {count}; "
-                "give the domain another name to add it"
+                f"{model.start} has {segmenter.classes[domain]} classes in domain {domain}, the recipe's taxonomy "
+                f"{len(names)}; give the domain another name to add it"
             )
+        elif conflict := class_conflict(classes_in(segmenter, domain), names):
+            raise ValueError(f"{model.start}, domain {domain}: {conflict}; give the domain another name to add it")
     return segmenter
 
 
@@ -94,7 +100,10 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
     weights = {name: domain.weight for name, domain in recipe.data.domains.items()}
     kept = [model.decoders[domain] for domain in model.classes if domain not in recipe.data.domains]
     frozen = [model.encoder, model.context] if recipe.model.freeze == "encoder" else []
-    model.encoder.checkpointing = recipe.model.encoder.checkpointing  # here, since saved models do not know it
+    try:
+        model.encoder.checkpointing = recipe.model.encoder.checkpointing  # here, since saved models do not know it
+    except ValueError as error:  # an encoder without blocks
+        raise ModelError(f"model.encoder.checkpointing: {error}") from error
     for part in (*kept, *frozen):
         part.requires_grad_(False)
     return Learner(

@@ -1,5 +1,7 @@
 """Recipe -> data: the sources of every domain, opened, chosen and put in order."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,7 @@ from semiseg.data.subset import by_keys, digest_of, stratified
 from semiseg.train import recipe as r
 from semiseg.train.augment import Augmentation
 from semiseg.train.batches import Stream
+from semiseg.train.continuation import CLASSES
 from semiseg.train.facts import mixes, read_keys
 from semiseg.train.views import Views
 
@@ -41,9 +44,16 @@ class Sources:
         return {name: digest_of(keys) for name, keys in self.selected.items()}
 
     def identity(self) -> dict[str, str]:
-        """What must be the same for a run to continue: every shard set, every selection."""
+        """What must be the same for a run to continue: every shard set, every selection, what raw ids mean."""
         chosen = {f"{name} (selection)": digest for name, digest in self.digest_of_subsets().items()}
-        return self.digests | chosen
+        meaning = {f"{name}{CLASSES}": _meaning(taxonomy) for name, taxonomy in self.taxonomies.items()}
+        return self.digests | chosen | meaning
+
+
+def _meaning(taxonomy: Taxonomy) -> str:
+    """A digest of which raw ids make which class, and which classes are objects; classes may be called something else."""
+    told = [sorted(taxonomy.ids.items()), len(taxonomy.names), sorted(taxonomy.foreground)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:

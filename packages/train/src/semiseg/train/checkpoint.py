@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -79,10 +79,19 @@ def save_best(run: Path, step: int, model: Segmenter, *, metadata: Mapping[str, 
         save_pretrained(model, part, metadata=metadata)
 
 
+def recover(run: Path) -> None:
+    """Put back a checkpoint that a kill left under another name while a new one was to take its place. All ranks call this."""
+    for old in run.glob(".*.old"):
+        target = old.with_name(old.name[1:].removesuffix(".old"))
+        if not target.exists():
+            with suppress(FileNotFoundError):  # another rank was faster
+                old.rename(target)
+
+
 def sweep(run: Path, *, after: int) -> None:
     """Remove what a kill left: unfinished folders, and whatever belongs to steps later than the checkpoint at `after`."""
     late = [folder for folder in all_best(run) if int(folder.name.removeprefix("best-")) > after]
-    for left in [*run.glob(".*.part"), *run.glob(".*.tmp"), *run.glob("subsets/.*.tmp"), *late]:
+    for left in [*run.glob(".*.part"), *run.glob(".*.old"), *run.glob(".*.tmp"), *run.glob("subsets/.*.tmp"), *late]:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -99,15 +108,18 @@ def all_best(run: Path) -> list[Path]:
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
     """A folder to write into that appears as `target` when all is flushed to disk; CheckpointError where that fails."""
-    part = target.with_name(f".{target.name}.part")
+    part, old = (target.with_name(f".{target.name}.{what}") for what in ("part", "old"))
     try:
         shutil.rmtree(part, ignore_errors=True)
         yield part
         for file in part.rglob("*"):
             _flush(file)
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
         part.rename(target)
         _flush(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         shutil.rmtree(part, ignore_errors=True)
         raise CheckpointError(

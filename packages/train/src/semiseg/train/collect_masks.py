@@ -15,7 +15,7 @@ from semiseg.train.collect_index import Index
 from semiseg.train.load import load
 from semiseg.train.predict import Picture, write_masks
 from semiseg.train.records import read_results
-from semiseg.train.saved import open_model, views_of
+from semiseg.train.saved import open_model, to_work, views_of
 
 FOLDER = "predictions"
 
@@ -58,7 +58,8 @@ def predict(
                 shutil.copytree(to / FOLDER / run, fresh / run)
         for run in chosen.values():
             model, taxonomies = open_model(str(runs / run))
-            views = views_of(load(runs / run / "recipe.toml"), None, None, None, None)
+            to_work(model)
+            views = views_of(load(runs / run / "recipe.toml"), model.metadata)
             size = model.metadata.get("resize", {}).get(domain)
             write_masks(model, taxonomies[domain], pictures, fresh / run, domain=domain, resize=size, views=views)
     return {

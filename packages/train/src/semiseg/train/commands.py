@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from semiseg.data.errors import DataError, SemisegError
-from semiseg.train.saved import choose_domain, open_model, recipe_of, views_of
+from semiseg.train.saved import choose_domain, open_model, recipe_of, to_work, views_of
 
 if TYPE_CHECKING:
     from semiseg.train.evaluate import Scores
@@ -87,13 +87,15 @@ def evaluate(
 ) -> None:
     """Score a model: IoU of every class and their mean.
 
-    Scales, flip and tiles are those of the run's recipe where they are not given; probabilities are averaged.
+    Scales, flip and tiles are those of the model's run where they are not given; probabilities are averaged. A GPU is
+    used where there is one, unless ACCELERATE_USE_CPU=true.
     """
     from dataclasses import replace
 
     from semiseg.data import ShardSet
     from semiseg.data.progress import Bar
     from semiseg.train.build_sources import open_source, select
+    from semiseg.train.continuation import class_conflict
     from semiseg.train.evaluate import evaluate as score
 
     segmenter, taxonomies = open_model(model, best=best)
@@ -101,11 +103,12 @@ def evaluate(
     recipe = recipe_of(Path(model))
     domains = {} if recipe is None else recipe.data.domains
     validated = {name: each.val for name, each in domains.items() if each.val is not None}
-    views = views_of(recipe, scale, flip, tile, overlap)
+    views = views_of(recipe, segmenter.metadata, scale=scale, flip=flip, tile=tile, overlap=overlap)
     if dataset is None and not validated:
         raise DataError(f"{model} is no run with a val source; name the data with --dataset, --split and --shards")
     wanted = [choose_domain(segmenter, domain)] if domain or dataset else list(validated)
     found: dict[str, Scores] = {}
+    where = to_work(segmenter)
     for name in wanted:
         if dataset is not None:
             pool, subset = ShardSet(f"{(shards or 'shards').rstrip('/')}/{dataset}/{split or 'val'}"), None
@@ -118,7 +121,9 @@ def evaluate(
         else:
             raise DataError(f"the recipe of {model} has no val source for domain {name}; name the data with --dataset")
         taxonomy, resize = pool.taxonomy(taxonomies[name].name), sizes.get(name)
-        with Bar(f"evaluating {name}") as tick:
+        if conflict := class_conflict(taxonomies[name].names, taxonomy.names):
+            raise DataError(f"{pool.url}: {conflict}; score on shards whose classes are those that it was trained on")
+        with Bar(f"evaluating {name}{where}") as tick:
             found[name] = score(
                 segmenter,
                 pool,
@@ -157,7 +162,8 @@ def predict(
 
     For Cityscapes' server: semiseg predict MODEL shards/cityscapes/test --format raw --out labelIds/
 
-    Scales, flip and tiles are those of the run's recipe where they are not given; probabilities are averaged.
+    Scales, flip and tiles are those of the model's run where they are not given; probabilities are averaged. A GPU is
+    used where there is one, unless ACCELERATE_USE_CPU=true.
     """
     from semiseg.data import ShardSet
     from semiseg.data.progress import Bar
@@ -168,7 +174,7 @@ def predict(
     taxonomy, own = taxonomies[name], ()
     sharded = [place for place in images if "://" in place or (Path(place) / "manifest.json").is_file()]
     if not sharded:
-        found = find_images([Path(place) for place in images])
+        found = find_images([Path(place) for place in images], out)
     elif len(images) == 1:
         shards = ShardSet(sharded[0])
         found, own = images_of(shards), shards.taxonomies
@@ -179,8 +185,9 @@ def predict(
     if form == Format.raw:
         taxonomy = with_raw_ids(taxonomy, own)
     size = segmenter.metadata.get("resize", {}).get(name)
-    views = views_of(recipe_of(Path(model)), scale, flip, tile, overlap)
-    with Bar("predicting") as tick:
+    views = views_of(recipe_of(Path(model)), segmenter.metadata, scale=scale, flip=flip, tile=tile, overlap=overlap)
+    where = to_work(segmenter)
+    with Bar(f"predicting{where}") as tick:
         write_masks(
             segmenter,
             taxonomy,

@@ -5,7 +5,7 @@ share them out may change at every start, as long as normalisation sees the same
 refused with the difference named, or allowed by the user and kept in the run's record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from semiseg.train.recipe import Recipe
@@ -13,6 +13,9 @@ from semiseg.train.resolved import changes
 
 _FORM = ("model.", "optimizer.kind:")  # of a recipe: what decides which tensors a checkpoint holds,
 _FORMLESS = ("model.norm:", "model.batches:", "model.start:", "model.encoder.weights:")  # and what does not
+
+
+CLASSES = " (classes)"  # ends the name of what says which raw ids make which class of a domain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,12 @@ def form_changes(changed: list[str]) -> list[str]:
 
 
 def data_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Streams that were added, that went, or whose shards or selection of samples have another digest."""
-    names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+    """Streams that were added, that went, or whose shards, selection of samples or classes have another digest.
+
+    `before` says nothing of classes where it was written before they were kept.
+    """
+    untold = {name for name in now if name.endswith(CLASSES) and not any(each.endswith(CLASSES) for each in before)}
+    names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name) and name not in untold)
     return [f"data of {name}: {_short(before.get(name))} -> {_short(now.get(name))}" for name in names]
 
 
@@ -59,6 +66,18 @@ def topology_changes(before: Mapping[str, object], now: Topology, norm: str) -> 
         return changed
     seen = "one process's share of a micro-step" if norm == "batch" else "one micro-step"
     return [*changed, f'{", ".join(spread)}, while model.norm = "{norm}" normalises over {seen}']
+
+
+def class_conflict(model: Sequence[str], data: Sequence[str]) -> str:
+    """Why a model's decoder is not one for these classes; "" where it is. Classes may have been given other names."""
+    moved = [name for number, name in enumerate(model) if name in data and list(data).index(name) != number]
+    if len(model) == len(data) and not moved and (set(model) & set(data)):
+        return ""
+    return f"the model's classes are {_listed(model)}, those of the data {_listed(data)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _short(digest: str | None) -> str:

@@ -11,6 +11,7 @@ from semiseg.train.problems import Origin, Problem, RecipeError, nearest
 from semiseg.train.recipe import (
     ASPP,
     PSP,
+    Bootstrapped,
     CrossConsistency,
     Data,
     Domain,
@@ -42,7 +43,8 @@ def check_facts(recipe: Recipe, *, world: int = 1) -> None:
         problems.append(Problem(("model", "encoder", "weights"), what))
     for index, objective in enumerate(recipe.objectives):
         parts = world * recipe.accumulate
-        if isinstance(objective, Supervised) and getattr(objective.loss, "pool", "") == "batch" and parts > 1:
+        loss = objective.loss if isinstance(objective, Supervised) else None
+        if isinstance(loss, Bootstrapped) and loss.pool == "batch" and parts > 1:
             what = f'"batch" ranks the pixels of one process\'s micro-step, and there are {parts} parts of a batch'
             at = ("objectives", index, "loss", "pool")
             problems.append(Problem(at, f'{what}; use pool = "image", or one process without accumulate'))

@@ -31,7 +31,7 @@ from semiseg.train.precision import arrange, choose, compile_encoder, uncompiled
 from semiseg.train.recipe import Recipe
 from semiseg.train.records import is_scored, read_results
 from semiseg.train.resolved import evaluation
-from semiseg.train.update import update
+from semiseg.train.update import in_memory, update
 
 
 class TrainingError(SemisegError):
@@ -55,6 +55,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     Raises SemisegError for whatever a user can mend: data that changed, another recipe in the folder, losses that overflow.
     """
     folder, changed = run_folder.claim(recipe, allow_changes=allow_changes)
+    checkpoint.recover(folder)
     newest = checkpoint.latest(folder)
     torch.manual_seed(key64(recipe.seed, "initialisation"))
     if newest is None:
@@ -131,7 +132,8 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
             waited = time.monotonic() - asked
             shares.add(batch)
             set_learning_rate(optimizer.param_groups, factor(step))
-            losses = update(recipe, accelerator, learner, optimizer, batch, step=step)
+            with in_memory():
+                losses = update(recipe, accelerator, learner, optimizer, batch, step=step)
             bare.after_step(step)  # moving averages
 
             done = step + 1
@@ -184,9 +186,9 @@ def build_accelerator(recipe: Recipe, model: Segmenter, *, kept: str | None = No
 
     Lays out the model's weights as that precision wants them. kept: the precision of the run so far. All ranks call this.
     """
+    torch.use_deterministic_algorithms(recipe.deterministic)
     if recipe.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     # True also where no domain is idle: DDP then keeps its buckets, which it would otherwise rebuild after a process's
     # first step, so that a continued run of 3 processes or more would add gradients up in another order for one step
@@ -268,7 +270,8 @@ def check_finite(row: dict[str, float], learner: torch.nn.Module | None) -> None
     """Stop before a value or a weight that is no number is logged or saved. All ranks meet the same."""
     broken = [f"{name} is {value}" for name, value in row.items() if not isfinite(value)]
     if learner is not None and not broken:
-        weights = [name for name, weight in learner.named_parameters() if not bool(weight.isfinite().all())]
+        tensors = [*learner.named_parameters(), *learner.named_buffers()]  # running statistics overflow on their own
+        weights = [name for name, tensor in tensors if not bool(tensor.isfinite().all())]
         broken = [f"the weights of {name} are no numbers" for name in weights]
     if broken:
         raise TrainingError(

@@ -28,17 +28,25 @@ class Picture:
     read: Callable[[], Image.Image]
 
 
-def find_images(places: Sequence[Path]) -> list[Picture]:
-    """Image files, sorted; folders are searched through, and masks named as images are below them.
+def find_images(places: Sequence[Path], out: Path | None = None) -> list[Picture]:
+    """Image files, sorted; folders are searched through, but for `out`, and masks named as images are below them.
 
-    Raises DataError for a place that is not there, no image at all, or two images whose masks would have one name.
+    Raises DataError for a place that is not there, no image at all, two images whose masks would have one name, and masks
+    that would take the place of images, or be taken for some by the next search.
     """
+    to = None if out is None else out.resolve()
     found: list[tuple[Path, Path]] = []
     for place in places:
         if place.is_dir():
+            if place.resolve() == to:
+                raise DataError(
+                    f"--out {out} is the folder of the images, and masks in it would be taken for images; choose another"
+                )
             # A Mac leaves "._x.jpg" beside each x.jpg that it copies, which is no image.
             files = sorted(f for f in place.rglob("[!.]*") if f.suffix.lower() in SUFFIXES and f.is_file())
-            found += [(file, file.relative_to(place)) for file in files]
+            found += [
+                (file, file.relative_to(place)) for file in files if to is None or not file.resolve().is_relative_to(to)
+            ]
         elif place.is_file():
             found.append((place, Path(place.name)))
         else:
@@ -47,6 +55,8 @@ def find_images(places: Sequence[Path]) -> list[Picture]:
         raise DataError(f"no image in {', '.join(map(str, places))}; looked for {', '.join(sorted(SUFFIXES))}")
     taken: dict[Path, Path] = {}
     for file, name in found:
+        if out is not None and (target := out / name.with_suffix(".png")).resolve() == file.resolve():
+            raise DataError(f"{target} is an image, and its mask would take its place; choose another --out")
         other = taken.setdefault(name.with_suffix(""), file)
         if other != file:
             raise DataError(

@@ -21,7 +21,7 @@ from semiseg.train.learner import Learner
 from semiseg.train.loop import build_accelerator, evaluate_all
 from semiseg.train.precision import compile_encoder
 from semiseg.train.recipe import Recipe
-from semiseg.train.update import update
+from semiseg.train.update import in_memory, update
 
 STEPS = 3  # measured, after one to warm up
 SECONDS = 60.0  # after which no further step begins
@@ -126,13 +126,8 @@ def rehearse(recipe: Recipe, model: Segmenter, sources: Sources, learner: Learne
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
     began = time.perf_counter()
-    try:
+    with in_memory():
         done = work()
-    except torch.OutOfMemoryError as error:
-        raise SemisegError(
-            f"this recipe does not fit into the memory of {torch.cuda.get_device_name()}; lower batch_size or "
-            f"augment.crop, or raise accumulate ({str(error).splitlines()[0]})"
-        ) from error
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return done, time.perf_counter() - began

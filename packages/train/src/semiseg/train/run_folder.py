@@ -14,7 +14,7 @@ import torch
 
 from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter
-from semiseg.train.build_sources import Sources, open_source
+from semiseg.train.build_sources import Sources, build_views, open_source
 from semiseg.train.checkpoint import State, latest
 from semiseg.train.continuation import Topology, data_changes, form_changes, recipe_changes, topology_changes
 from semiseg.train.load import load
@@ -57,16 +57,18 @@ def claim(recipe: Recipe, *, allow_changes: bool = False) -> tuple[Path, list[st
     return folder, changed
 
 
-def classes_of(recipe: Recipe) -> dict[str, int]:
-    """Domain -> number of classes."""
+def classes_of(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """Domain -> names of its classes."""
     return {
-        name: len(open_source(recipe.data.shards, domain.labeled).taxonomy(domain.taxonomy).names)
+        name: open_source(recipe.data.shards, domain.labeled).taxonomy(domain.taxonomy).names
         for name, domain in recipe.data.domains.items()
     }
 
 
 def metadata(recipe: Recipe, taxonomies: Mapping[str, Taxonomy], model: Segmenter) -> dict[str, Any]:
-    """What a saved model says of itself: {"taxonomies": {domain: {name, names, colours}}, "resize": {domain: [h, w]}}.
+    """What a saved model says of itself: {"taxonomies": {domain: {name, names, colours}}, "resize": {domain: [h, w]}, "views"}.
+
+    "views" is how its run looks at images when it scores them, a `Views` as JSON.
 
     Domains that `model` brings along from an earlier run keep what was said of them.
     """
@@ -77,7 +79,8 @@ def metadata(recipe: Recipe, taxonomies: Mapping[str, Taxonomy], model: Segmente
         described[domain] = {"name": each.name, "names": list(each.names), "colours": colours}
         size = recipe.data.domains[domain].augment.resize
         sizes[domain] = None if size is None else list(size)
-    return {"taxonomies": described, "resize": sizes}
+    views = json.loads(json.dumps(asdict(build_views(recipe.evaluate))))
+    return {"taxonomies": described, "resize": sizes, "views": views}
 
 
 def check_continues(
@@ -157,7 +160,8 @@ def results(
     """
     told = ("start", "processes", "accumulate", "precision", "changes", "commit", "dirty")
     cuda = torch.cuda.is_available()
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
         "recipe": digest(recipe),
         "name": recipe.name,

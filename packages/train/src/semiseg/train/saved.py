@@ -1,7 +1,9 @@
 """Saved models as commands take them: opened, with what their classes mean, and how their run looked at images."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semiseg.data.errors import SemisegError
 
@@ -43,6 +45,22 @@ def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str,
     return segmenter, taxonomies
 
 
+def classes_in(segmenter: "Segmenter", domain: str) -> tuple[str, ...]:
+    """The names of a saved model's classes, as they were saved with it; empty where it does not say."""
+    return tuple(segmenter.metadata.get("taxonomies", {}).get(domain, {}).get("names", ()))
+
+
+def to_work(segmenter: "Segmenter") -> str:
+    """Move a model to a GPU where there is one (ACCELERATE_USE_CPU=true: never); returns " on <device>", "" for a CPU."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
+    assert device is not None
+    segmenter.to(device)
+    return "" if device.type == "cpu" else f" on {device}"
+
+
 def choose_domain(segmenter: "Segmenter", domain: str | None) -> str:
     """The domain that was asked for, or the only one."""
     known = list(segmenter.classes)
@@ -63,16 +81,23 @@ def recipe_of(run: Path) -> "Recipe | None":
 
 def views_of(
     recipe: "Recipe | None",
-    scale: list[float] | None,
-    flip: bool | None,
-    tile: tuple[int, int] | None,
-    overlap: float | None,
+    metadata: Mapping[str, Any],
+    *,
+    scale: list[float] | None = None,
+    flip: bool | None = None,
+    tile: tuple[int, int] | None = None,
+    overlap: float | None = None,
 ) -> "Views":
-    """What the command line says; what it leaves open, as the recipe has it."""
+    """What the command line says; what it leaves open, as the run's recipe has it, or else as was saved with the model."""
     from semiseg.train.build_sources import build_views
     from semiseg.train.views import ONE_LOOK, Views
 
-    planned = ONE_LOOK if recipe is None else build_views(recipe.evaluate)
+    told = metadata.get("views")
+    planned = ONE_LOOK if told is None else Views(**{**told, "scales": tuple(told["scales"])})
+    if told is not None and told["tile"] is not None:
+        planned = replace(planned, tile=tuple(told["tile"]))
+    if recipe is not None:
+        planned = build_views(recipe.evaluate)
     if tile is not None and bool(tile[0]) != bool(tile[1]):
         raise SemisegError(f"--tile {tile[0]} {tile[1]} is no size; give height and width, or 0 0 for whole images")
     return Views(

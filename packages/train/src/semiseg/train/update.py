@@ -3,12 +3,14 @@
 Nothing in it waits for a GPU, but for the structure loss, which has to know how many pixels each box has.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from semiseg.data import SemisegError
 from semiseg.data.keyed import key64
 from semiseg.methods import Losses
 from semiseg.train.batches import Batch, micro_steps
@@ -17,6 +19,19 @@ from semiseg.train.recipe import Recipe
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch.optim import Optimizer
+
+
+@contextmanager
+def in_memory() -> Iterator[None]:
+    """A GPU whose memory is full becomes one SemisegError with the remedy."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        where = torch.cuda.get_device_name() if torch.cuda.is_available() else "this device"
+        raise SemisegError(
+            f"this recipe does not fit into the memory of {where}; lower batch_size or augment.crop, or raise accumulate "
+            f"({str(error).splitlines()[0]})"
+        ) from error
 
 
 def update(

@@ -119,6 +119,8 @@ def fit(
     AcceleratorState._reset_state()  # or an earlier run of this process could have left another precision
     accelerator = Accelerator(mixed_precision="no")
     rank, world = accelerator.process_index, accelerator.num_processes
+    if world > fitting.batch_size:
+        raise SemisegError(f"{world} processes cannot share out {fitting.batch_size} images a step; raise --batch-size")
     console = Console(quiet=quiet or not accelerator.is_main_process)
     source = tagged(shards, taxonomy, masks=fitting.masks, least=fitting.least)
     settings = {**_plain(asdict(fitting)), "digest": shards.digest, "taxonomy": taxonomy.name}

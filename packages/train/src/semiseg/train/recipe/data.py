@@ -16,7 +16,8 @@ class Augment:
 
     resize  (height, width) in pixels that every image is brought to; validation images too
     scale   (lowest, highest) factor of a random rescaling
-    crop    (height, width) in pixels of a random crop; smaller images are padded, and padding is ignored by every loss
+    crop    (height, width) in pixels of a random crop; smaller images are padded. Padding is ignored by losses on masks;
+            consistency terms see it as a flat part of the image
     flip    probability of a horizontal flip
     jitter  strength of brightness, contrast and saturation jitter: each factor is drawn from 1 - jitter .. 1 + jitter
     blur    (lowest, highest) standard deviation in pixels of a Gaussian blur
