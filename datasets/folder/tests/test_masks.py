@@ -1,5 +1,6 @@
 """What masks mean: ids, palettes, colours, black and white; with a class file and without."""
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 from semiseg.data import DataError, ShardSet, shard
+from semiseg.data.tree import Tree
 from semiseg.datasets.folder import Folder
+from semiseg.datasets.folder.masks import Seen, first_pixel, look
 
 Put = Callable[..., Path]
 COLOURS = np.array([(0, 0, 0), (200, 0, 0), (0, 0, 200)], np.uint8)
@@ -291,3 +294,41 @@ def test_labelme_s_class_names_come_before_its_labels(pairs: Callable[..., Path]
     with pytest.raises(DataError, match=r"class_names.txt") as raised:
         Folder(put("read me", ""))
     assert "id 0 is given to 2 classes" in str(raised.value) and "tree: id 70000 is no number" in str(raised.value)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_of_a_photograph_as_a_mask_a_few_values_are_kept_and_their_number_told(
+    put: Put, photo: Callable, wide: bool
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 60_000, (90, 120)).astype(np.uint16) if wide else photo(0, 90, 120)
+    put("images/x.png", photo(1, 90, 120))
+    root = put("masks/x.png", picture)
+    count = len(np.unique(picture.reshape(90 * 120, -1), axis=0))
+    seen = look(Tree.open(root), "masks/x.png")
+    assert seen.values == count > 4096 and len(seen.colours) + len(seen.ids) == 256
+    assert all(n == int((picture == np.array(value)).reshape(90 * 120, -1).all(-1).sum())
+               for value, n in itertools.islice({**seen.colours, **seen.ids}.items(), 20))  # fmt: skip
+    told = rf"too many values +masks/x.png +{count} {'ids' if wide else 'colours'}"
+    with pytest.raises(DataError, match=rf"{told}, {count} in all masks"):
+        Folder(root)
+    with pytest.raises(DataError, match=rf"unknown value in a mask[\s\S]*{told}: masks are saved without smoothing"):
+        Folder(put("classes.toml", WITH_COLOURS))
+
+
+def test_only_masks_that_the_table_shows_are_looked_at_again(
+    put: Put, ids: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def counted(tree: Tree, seen: Seen, value: object) -> tuple[int, int]:
+        looked.append(seen.name)
+        return first_pixel(tree, seen, value)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("semiseg.datasets.folder.labels.first_pixel", counted)
+    for number in range(40):
+        put(f"images/{number}.png")
+        put(f"masks/{number}.png", ids(number) + np.uint8(7))
+    root = put("classes.txt", "a\nb\nc\n")
+    with pytest.raises(DataError, match=r"120 problems[\s\S]*id 7 in \d+ pixels, first at x=\d+, y=0; add it to"):
+        Folder(root)
+    assert len(looked) == 25

@@ -1,5 +1,6 @@
 """What the masks of a folder mean, decided over all of them: raw ids, classes, and the rules to read each mask by."""
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,10 +106,10 @@ def _coloured_classes(
     found = Counter[Colour]()
     for each in coloured_masks:
         found.update(each.colours)
-    worst = max(coloured_masks, key=lambda each: len(each.colours))
+    worst = max(coloured_masks, key=lambda each: each.values)
     if given is None:
         if len(found) > MOST_COLOURS:
-            what = f"{len(worst.colours)} colours, {len(found)} in all masks: {_SMOOTH}"
+            what = f"{worst.values} colours, {max(len(found), worst.values)} in all masks: {_SMOOTH}"
             problems.add("too many values", worst.name, what)
             return [], []
         colours = sorted(found, key=lambda colour: (sum(colour) > 0, colour))
@@ -156,8 +157,9 @@ def _numbered_classes(
         return list(given.classes), list(given.ignore_ids), "ids"
     ids = sorted(set(found) - {VOID})
     if len(ids) > MOST_IDS:
-        worst = max(seen, key=lambda each: len(each.ids))
-        problems.add("too many values", worst.name, f"{len(worst.ids)} ids, {len(ids)} in all masks: {_SMOOTH}")
+        worst = max(seen, key=lambda each: each.values)
+        what = f"{worst.values} ids, {max(len(ids), worst.values)} in all masks: {_SMOOTH}"
+        problems.add("too many values", worst.name, what)
         return [], [], ""
     palette = {place: colour for each in seen for place, colour in each.palette.items()}
     colours = [palette.get(number, generated_colour(number) if number < 255 else None) for number in ids]
@@ -174,14 +176,12 @@ def _check_colours(tree: Tree, seen: Sequence[Seen], rules: Rules, classes: list
         return
     for each in seen:
         for colour in (c for c in each.colours if each.form in rules.by_colour and c not in known):
-            x, y = first_pixel(tree, each, colour)
             near = min(known, key=lambda other: sum((a - b) ** 2 for a, b in zip(colour, other, strict=True)))
             nearest = next((c.name for c in classes if c.colour == near), "ignore")
-            count = each.colours[colour]
-            what = f"colour {colour} in {count} pixel{'s' * (count != 1)}, first at x={x}, y={y}; nearest: {nearest} {near}"
+            what = functools.partial(_where, tree, each, f"colour {colour}", colour, f"; nearest: {nearest} {near}")
             problems.add(_UNKNOWN, each.name, what)
-            if len(each.colours) > MOST_COLOURS:
-                problems.add("too many values", each.name, f"{len(each.colours)} colours: {_SMOOTH}")
+            if each.values > MOST_COLOURS:
+                problems.add("too many values", each.name, f"{each.values} colours: {_SMOOTH}")
                 break
 
 
@@ -204,15 +204,18 @@ def _check_ids(
             )
             continue
         for number in (i for i in each.ids if i not in known):
-            x, y = first_pixel(tree, each, number)
-            count = each.ids[number]
-            where = f"{count} pixel{'s' * (count != 1)}, first at x={x}, y={y}"
-            problems.add(
-                _UNKNOWN, each.name, f"id {number} in {where}; add it to {given.name if given else 'classes.toml'}"
-            )
-            if len(each.ids) > MOST_IDS:
-                problems.add("too many values", each.name, f"{len(each.ids)} ids: {_SMOOTH}")
+            remedy = f"; add it to {given.name if given else 'classes.toml'}"
+            problems.add(_UNKNOWN, each.name, functools.partial(_where, tree, each, f"id {number}", number, remedy))
+            if each.values > MOST_IDS:
+                problems.add("too many values", each.name, f"{each.values} ids: {_SMOOTH}")
                 break
+
+
+def _where(tree: Tree, seen: Seen, what: str, value: int | Colour, remedy: str) -> str:
+    """The words on a value that means nothing; decodes the mask again, for its place."""
+    x, y = first_pixel(tree, seen, value)
+    count = seen.colours[value] if isinstance(value, tuple) else seen.ids[value]
+    return f"{what} in {count} pixel{'s' * (count != 1)}, first at x={x}, y={y}{remedy}"
 
 
 def _proposal(tree: Tree, classes: list[Class], ignored: list[int], by_colour: frozenset[str]) -> str:

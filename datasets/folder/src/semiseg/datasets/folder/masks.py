@@ -18,6 +18,8 @@ from semiseg.data.tree import Tree
 from semiseg.datasets.folder.pictures import ORIENTATION, opened, stream, turn
 
 Colour = tuple[int, int, int]
+MOST = 4096  # values in a mask: a photograph holds millions, and no set has more than 254 classes
+_KEPT = 256  # of the values of a mask that holds more
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF")
 
 
@@ -31,6 +33,7 @@ class Seen:
     ids      id (or place in the palette, or grey value) -> pixels; empty for colours
     colours  colour -> pixels, for all forms but ids
     palette  place in the palette -> colour, of those that occur
+    values   how many ids or colours there are; above `MOST`, `ids` and `colours` hold some of them
     """
 
     name: str
@@ -41,6 +44,7 @@ class Seen:
     ids: dict[int, int] = field(default_factory=dict)
     colours: dict[Colour, int] = field(default_factory=dict)
     palette: dict[int, Colour] = field(default_factory=dict)
+    values: int = 0
     stored: bool = False  # a PNG whose bytes can be stored as they are, if its values are ids
 
 
@@ -72,16 +76,20 @@ def look(tree: Tree, name: str) -> Seen:
     crc32 = zlib.crc32(data)
     if form == "colours":
         packed, counts = np.unique(_pack(values), return_counts=True)
-        colours = {_unpack(int(each)): int(count) for each, count in zip(packed, counts, strict=True)}
-        if all(red == green == blue for red, green, blue in colours):
-            return Seen(name, size, orientation, crc32, "grey", {c[0]: n for c, n in colours.items()}, colours)
-        return Seen(name, size, orientation, crc32, form, colours=colours)
+        kept = slice(_KEPT if len(packed) > MOST else None)
+        colours = {_unpack(int(each)): int(count) for each, count in zip(packed[kept], counts[kept], strict=True)}
+        if len(packed) <= MOST and all(red == green == blue for red, green, blue in colours):
+            greys = {colour[0]: count for colour, count in colours.items()}
+            return Seen(name, size, orientation, crc32, "grey", greys, colours, values=len(greys))
+        return Seen(name, size, orientation, crc32, form, colours=colours, values=len(packed))
     counts = np.bincount(values.ravel())
-    ids = {int(number): int(counts[number]) for number in np.flatnonzero(counts)}
+    numbers = np.flatnonzero(counts)
+    kept = slice(_KEPT if len(numbers) > MOST else None)
+    ids = {int(number): int(counts[number]) for number in numbers[kept]}
     if form == "ids":
-        return Seen(name, size, orientation, crc32, form, ids, stored=stored and orientation == 1)
+        return Seen(name, size, orientation, crc32, form, ids, values=len(numbers), stored=stored and orientation == 1)
     used = {number: palette[number] for number in ids}
-    return Seen(name, size, orientation, crc32, form, ids, {used[i]: n for i, n in ids.items()}, used)
+    return Seen(name, size, orientation, crc32, form, ids, {used[i]: n for i, n in ids.items()}, used, values=len(ids))
 
 
 def read_ids(read: Callable[[], bytes], rules: Rules, orientation: int = 1) -> np.ndarray:
@@ -160,8 +168,8 @@ def _ids_of(colours: np.ndarray, rules: Rules) -> np.ndarray:
 
 
 def _pack(colours: np.ndarray) -> np.ndarray:
-    wide = colours.astype(np.int64)
-    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    red, green, blue = (colours[..., band].astype(np.uint32) for band in range(3))
+    return red << 16 | green << 8 | blue
 
 
 def _packed(colour: Colour) -> int:

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 
 from semiseg.data.errors import DataError
 
@@ -12,10 +13,13 @@ class Problems:
     """Collects what is wrong, file by file, until someone asks."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[str, str, str]] = []
+        self.rows: list[tuple[str, str, str | Callable[[], str]]] = []
 
-    def add(self, kind: str, file: str, what: str) -> None:
-        """One row: a kind of problem in a few words, the file, what was found and what to do."""
+    def add(self, kind: str, file: str, what: str | Callable[[], str]) -> None:
+        """One row: a kind of problem in a few words, the file, what was found and what to do.
+
+        `what` may be a function, where finding the words takes a while: it is called for rows that are shown.
+        """
         self.rows.append((kind, plain(file), what))
 
     def raise_any(self, where: str) -> None:
@@ -38,10 +42,10 @@ class Problems:
         share = max(1, SHOWN // kinds)
         seen: Counter[str] = Counter()
         chosen = []
-        for row in self.rows:
-            seen[row[0]] += 1
-            if seen[row[0]] <= share or len(self.rows) <= SHOWN:
-                chosen.append(row)
+        for kind, file, what in self.rows:
+            seen[kind] += 1
+            if seen[kind] <= share or len(self.rows) <= SHOWN:
+                chosen.append((kind, file, what if isinstance(what, str) else what()))
         return sorted(chosen, key=lambda row: list(seen).index(row[0]))
 
 
