@@ -161,6 +161,16 @@ def test_wide_and_narrow_ids(put: Put, ids: Callable, tmp_path: Path) -> None:
     assert np.array_equal(found["x"], ids(0))
 
 
+def test_grey_with_transparency(put: Put, ids: Callable, tmp_path: Path) -> None:
+    put("images/x.jpg")
+    seen = np.dstack([ids(0), ids(1) * np.uint8(100)])
+    _, found = read(put("masks/x.png", Image.fromarray(seen)), tmp_path)
+    assert np.array_equal(found["x"], ids(0))
+    put("masks/x.png", Image.fromarray(ids(0)), transparency=0)
+    _, found = read(put("read me", ""), tmp_path / "marked")
+    assert np.array_equal(found["x"], ids(0))
+
+
 def test_ids_that_the_class_file_does_not_list(put: Put, ids: Callable) -> None:
     mask = ids(0)
     mask[2, 4] = 9

@@ -71,7 +71,7 @@ def look(tree: Tree, name: str) -> Seen:
             picture.load()  # turns it as its tag says, and drops the tag
         orientation = picture.getexif().get(ORIENTATION, 1)
         form, values, palette = _values(picture, head)
-        stored = picture.format == "PNG" and form == "ids" and picture.mode != "1" and head[24] >= 8
+        stored = picture.format == "PNG" and form == "ids" and picture.mode not in ("1", "LA") and head[24] >= 8
         size = picture.size
     crc32 = zlib.crc32(data)
     if form == "colours":
