@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from semiseg.train.report import table_csv, table_markdown
+from semiseg.train.report_study import read_study
 from tests.processes import python
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,14 @@ def test_every_command_is_there():
         for word in words:
             if word.startswith("recipes/"):
                 assert python("-m", "semiseg.cli", "recipe", "show", ROOT / word).returncode == 0
+
+
+def test_the_table_is_what_the_results_say():
+    study = read_study(ROOT / "results" / "camvid")
+    told = table_markdown(study)
+    assert (ROOT / "results" / "camvid" / "table.md").read_text() == told
+    assert (ROOT / "results" / "camvid" / "table.csv").read_text() == table_csv(study)
+    assert told in (ROOT / "README.md").read_text()
 
 
 def test_every_link_and_room_exists():
