@@ -76,6 +76,30 @@ def test_sixteen_bits_are_scaled_by_the_bits_in_use_of_all_images(put: Put) -> N
     assert any("values up to 3999: scaled to 8 bits as of 12 bits" in note for note in folder.notes())
 
 
+@pytest.mark.parametrize("kind", ["png", "rgba png", "tif"])
+def test_sixteen_bits_in_colours_tell_their_values_and_are_refused_where_they_would_be_black(
+    put: Put, kind: str
+) -> None:
+    values = np.random.default_rng(0).integers(0, 40_000, (9, 12, 3)).astype(np.uint16)
+    values[0, 0] = 40_000
+    suffix = kind.split()[-1]
+    write = tiff16 if kind == "tif" else png16
+    if kind == "rgba png":
+        values = np.dstack([values, np.full((9, 12), 65_535, np.uint16)])
+    folder = Folder(put(f"images/x.{suffix}", write(values)))
+    assert np.array_equal(pixels(images(folder, "unlabeled")["x"]), values[..., :3] >> 8)
+    assert any(f"16 bits in colours, values up to {40_000 | 255}: the upper 8" in note for note in folder.notes())
+    values[..., :3] //= 10
+    put(f"images/y.{suffix}", write(values // np.array([2, 2, 2, 1], np.uint16)[: values.shape[2]]))
+    root = put(f"images/x.{suffix}", write(values))
+    with pytest.raises(
+        DataError, match=rf"images/x\.{suffix} +16 bits in colours, values up to {4_000 | 255} in all 2 "
+    ):
+        Folder(root)
+    put(f"images/y.{suffix}", write(values * np.uint16(5)))
+    assert any("2 images of 16 bits in colours" in note for note in Folder(root).notes())
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turning_is_what_exif_says(orientation: int, photo: Callable) -> None:
     image = Image.fromarray(photo(0))
@@ -173,6 +197,28 @@ def test_an_image_cut_off_in_its_pixels_is_named_while_sharding(
     root = put("masks/x.png", ids(0, 90, 120))
     with pytest.raises(DataError, match=rf"source images/x\.{suffix}\): .*image.*truncated"):
         shard(Folder(root, val=0), "train", tmp_path)
+
+
+def png16(values: np.ndarray) -> bytes:
+    """RGB or RGBA [h, w, 3 or 4] of 16 bits as PNG, which Pillow can't write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, bands = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2 if bands == 3 else 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff16(values: np.ndarray) -> bytes:
+    """RGB [h, w, 3] of 16 bits as a plain TIFF, which Pillow can't write."""
+    height, width, _ = values.shape
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 140),
+            (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, values.nbytes), (284, 3, 1, 1)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + struct.pack("<I", 0)
+    return head + struct.pack("<3H", 16, 16, 16) + values.astype("<u2").tobytes()
 
 
 def bomb(width: int, height: int, grey: bool = False) -> bytes:

@@ -24,6 +24,8 @@ from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside
 from semiseg.datasets.folder.splits import Assigned, assign, keys_of, read_tags
 from semiseg.datasets.folder.turned import masks_to_turn
 
+_DARK = 1 << 12  # of 16 bits: of images that use no more than 12 the upper 8 leave 4
+
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
@@ -99,9 +101,9 @@ class Folder:
             problems=problems,
         )
         tags = read_tags(tree, listing.images, problems)
+        self._bits = self._depth(pictures, problems)
         problems.raise_any(self._where)
         assert labels is not None
-        self._bits = self._depth([name for name, picture in pictures.items() if picture.deep])
         keys, met = keys_of(listing.images)
         self._splits: dict[str, list[_Sample]] = {}
         for image in sorted(listing.images, key=lambda image: keys[image.name]):
@@ -186,14 +188,32 @@ class Folder:
                     problems.add(f"{what[:-1]} that can't be used", name, str(error))
                 tell(number, len(names))
 
-    def _depth(self, names: list[str]) -> int:
-        """How many bits of the pictures of more than 8 bits are in use: one number for all, so that they stay comparable."""
-        if not names:
+    def _depth(self, pictures: dict[str, Picture], problems: Problems) -> int:
+        """How many bits of the pictures of more than 8 bits are in use: one number for all, so that they stay comparable.
+
+        In colours Pillow gives the upper 8 of 16 bits, whatever is in use.
+        """
+        names = [name for name, picture in pictures.items() if picture.deep or picture.upper]
+        tops = dict(self._look("images", names, highest, problems)) if names else {}
+        deep = {name: top for name, top in tops.items() if pictures[name].deep}
+        if upper := {name: top for name, top in tops.items() if pictures[name].upper}:
+            brightest = max(upper, key=lambda name: upper[name])
+            most = f"values up to {upper[brightest]}"
+            if upper[brightest] < _DARK:
+                what = (
+                    f"16 bits in colours, {most} in all {_count(len(upper), 'image')} of this kind: almost black, since Pillow "
+                    "reads the upper 8 of 16 bits; scale them to 8 bits"
+                )
+                problems.add("image that can't be used", brightest, what)
+            self._notes.append(
+                f"{_count(len(upper), 'image')} of 16 bits in colours, {most}: the upper 8 of 16 bits are taken"
+            )
+        if not deep:
             return 8
-        top = max(highest(self._tree, name) for name in names)
+        top = max(deep.values())
         bits = next((bits for bits in (8, 10, 12, 14, 16) if top < 1 << bits), top.bit_length())
         self._notes.append(
-            f"{_count(len(names), 'image')} of more than 8 bits, values up to {top}: scaled to 8 bits as of {bits} bits"
+            f"{_count(len(deep), 'image')} of more than 8 bits, values up to {top}: scaled to 8 bits as of {bits} bits"
         )
         return bits
 

@@ -15,6 +15,7 @@ from semiseg.data.tree import Tree
 
 PIXELS = 89_478_485  # where Pillow begins to suspect a file that is made to fill the memory
 ORIENTATION = 0x0112  # the EXIF tag
+_BITS = 258  # the TIFF tag of bits a band
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
 
@@ -26,6 +27,7 @@ class Picture:
     orientation  EXIF's, 1 where there is none
     kind         "jpg" or "png" where its bytes can be kept; else None, and `why`
     deep         has more than 8 bits a pixel, which are to be scaled
+    upper        has more than 8 bits a band of colours, of which Pillow gives the upper 8
     """
 
     size: tuple[int, int]
@@ -33,6 +35,7 @@ class Picture:
     kind: str | None
     why: str
     deep: bool
+    upper: bool
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -47,6 +50,8 @@ def inspect(tree: Tree, name: str) -> Picture:
         file.seek(0)
         with opened(file, bool(head)) as picture:
             depth = head[24] if picture.format == "PNG" else 8
+            if picture.format == "TIFF":
+                depth = max(picture.tag_v2.get(_BITS, (8,)))
             if picture.mode == "F":
                 raise DataError(
                     "pixels are floating point numbers, which have no agreed range: convert it to 8 or 16 bits"
@@ -67,13 +72,16 @@ def inspect(tree: Tree, name: str) -> Picture:
             elif orientation != 1:
                 why = "turned by EXIF"
             kind = None if why else "png" if picture.format == "PNG" else "jpg"
-            return Picture(size, orientation, kind, why, picture.mode.startswith("I"))
+            deep = picture.mode.startswith("I")
+            return Picture(size, orientation, kind, why, deep, upper=depth > 8 and not deep)
 
 
 def highest(tree: Tree, name: str) -> int:
-    """The largest value of a picture of more than 8 bits."""
+    """The largest value of a picture of more than 8 bits; of colours, the most it can have been, since 8 bits are lost."""
     with stream(tree, name) as file, opened(file) as picture:
-        return int(np.asarray(picture).max())
+        if picture.mode.startswith("I"):
+            return int(np.asarray(picture).max())
+        return (int(np.asarray(picture.convert("RGB")).max()) << 8) + 255
 
 
 def as_png(read: Callable[[], bytes], bits: int) -> bytes:
