@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -243,6 +244,38 @@ def test_a_taxonomy_of_another_raw_space_is_refused(stored, taxonomy, adapt, dra
     shard(adapt(draw(2, labeled=False), labeled=False), "train", tmp_path)
     with pytest.raises(DataError, match="has no labels"):
         ShardSet(tmp_path / "pictures" / "train").class_pixels(taxonomy)
+
+
+def test_indexes_in_memory_grow_with_the_window_not_with_the_set(adapt, draw, tmp_path):
+    drawn = draw(100)
+    shard(adapt(drawn), "train", tmp_path, size=1)
+    url = tmp_path / "pictures" / "train"
+    stored = ShardSet(url)
+    assert len(stored.shard_sizes) == 100
+    keys = stored.keys()
+    assert len(stored._indexes) == 64
+    order = np.random.default_rng(0).permutation(200) % 100
+    assert [stored.raw(int(i)).key for i in order] == [keys[i] for i in order]
+    assert len(stored._indexes) == 64
+    announced = ShardSet(url)
+    announced.ahead(range(10, 90))
+    for i in range(100):
+        announced.raw(i)
+    for index in url.glob("*.parquet"):
+        index.unlink()  # what is read now is what was kept
+    assert [announced.raw(i).key for i in range(20, 100)] == keys[20:]
+    with pytest.raises(DataError, match="cannot be read"):
+        announced.raw(19)
+
+
+def test_threads_may_share_a_set_whose_indexes_come_and_go(adapt, draw, tmp_path):
+    shard(adapt(draw(90)), "train", tmp_path, size=1)
+    stored = ShardSet(tmp_path / "pictures" / "train")
+    keys = ShardSet(tmp_path / "pictures" / "train").keys()
+    orders = [np.random.default_rng(seed).permutation(90).tolist() for seed in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda order: [stored.raw(i).key for i in order], orders))
+    assert found == [[keys[i] for i in order] for order in orders]
 
 
 def test_a_pool_reads_its_sets_one_after_the_other(stored, adapt, draw, tmp_path, taxonomy):

@@ -1,7 +1,8 @@
 """Read a written split: any sample by its number, from a local folder or any fsspec URL.
 
-A sample costs one range read, since its members lie side by side; a shard's index is read once, when the first of its
-samples is asked for. Every member is checked against its crc32: damage is an error with a place, never a wrong pixel.
+A sample costs one range read, since its members lie side by side; a shard's index is read when the first of its samples is
+asked for, and kept while its window is read. Every member is checked against its crc32: damage is an error with a place,
+never a wrong pixel.
 """
 
 import operator
@@ -26,6 +27,10 @@ from semiseg.data.storage import Storage
 from semiseg.data.stored import extent, faults
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 from semiseg.data.uniform import Anchors
+
+_INDEXES = (
+    32  # that a reader keeps, of about 2 kB a sample; as many as shards were announced (`ahead`) where that is more
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class ShardSet:
         self.shard_sizes = tuple(entry.samples for entry in self.manifest.shards)
         self._stops = list(accumulate(self.shard_sizes))
         self._indexes: dict[int, Index] = {}
+        self._kept = _INDEXES
 
     @property
     def digest(self) -> str:
@@ -134,6 +140,7 @@ class ShardSet:
     def ahead(self, shards: Iterable[int]) -> None:
         """Shards, by their numbers, that will be read soon: remote ones are fetched to this machine in the background."""
         entries = [self.manifest.shards[shard] for shard in shards]
+        self._kept = max(self._kept, len(entries))
         self._files.ahead([name for entry in entries for name in (entry.index, entry.tar)])
 
     def keys(self) -> list[str]:
@@ -199,9 +206,14 @@ class ShardSet:
         return shard, position - self._stops[shard] + self.shard_sizes[shard]
 
     def _index(self, shard: int) -> Index:
-        if shard not in self._indexes:
-            self._indexes[shard] = read_index(self._files, self.manifest.shards[shard], self.manifest, self._remedy())
-        return self._indexes[shard]
+        index = self._indexes.get(shard)
+        if index is None:
+            index = read_index(self._files, self.manifest.shards[shard], self.manifest, self._remedy())
+            self._indexes[shard] = index
+            # The first that came goes, not the least used: a hit then changes nothing, and threads need no lock.
+            for old in list(self._indexes)[: -self._kept]:
+                self._indexes.pop(old, None)
+        return index
 
     def _all(self) -> Iterator[Index]:
         return (self._index(shard) for shard in range(len(self.shard_sizes)))
