@@ -28,9 +28,7 @@ from semiseg.data.stored import extent, faults
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 from semiseg.data.uniform import Anchors
 
-_INDEXES = (
-    32  # that a reader keeps, of about 2 kB a sample; as many as shards were announced (`ahead`) where that is more
-)
+_INDEXES = 64  # that a reader keeps, of about 2 kB a sample; or as many as `ahead` announced, where that is more
 
 
 @dataclass(frozen=True, slots=True)
