@@ -204,7 +204,7 @@ def test_of_many_parts_a_few_plans_are_read(adapt, draw, tmp_path, monkeypatch):
         ({"version": "2"}, "version: 2 there, 1 in part 1/3"),
         ({"size": "4KB"}, "size of shards: 4,000 bytes there, 2,000 bytes in part 1/3"),
         ({"count": 11}, "samples: 11 there, 12 in part 1/3"),
-        ({"seed": 1, "width": 18}, "keys, sizes, tags and meta of the source's samples"),
+        ({"seed": 1, "width": 18}, "keys, sizes, tags, meta and stamps of the source's samples"),
         ({"classes": "renamed"}, "names or colours of classes: others there"),
     ],
 )

@@ -136,7 +136,7 @@ def test_finished_shards_are_skipped_and_damaged_ones_written_again(adapt, draw,
         ({"raw_space": OTHER}, "raw_space: pictures there, other now", True),
         ({"raw_space": OTHER}, "raw_space: pictures there, other now", False),
         ({"count": 11}, "samples: 12 there, 11 now", True),
-        ({"seed": 1, "width": 18}, "keys, sizes, tags and meta of the source's samples", True),
+        ({"seed": 1, "width": 18}, "keys, sizes, tags, meta and stamps of the source's samples", True),
     ],
 )
 def test_another_configuration_is_refused(adapt, draw, tmp_path, change, told, finished):
@@ -224,7 +224,7 @@ def test_tags_and_meta_of_a_source_are_a_part_of_its_listing(adapt, draw, tmp_pa
     samples = draw(3)
     shard(adapt(samples), "train", tmp_path)
     for change in ({"tags": ("other",)}, {"meta": {**samples[0].meta, "weight": 9.0}}):
-        with pytest.raises(DataError, match="keys, sizes, tags and meta of the source"):
+        with pytest.raises(DataError, match="keys, sizes, tags, meta and stamps of the source"):
             shard(adapt([replace(samples[0], **change), *samples[1:]]), "train", tmp_path)
 
 
@@ -238,7 +238,7 @@ def test_a_stamp_tells_of_a_change_that_keeps_the_size_and_is_no_content(adapt, 
     rows = [[each.key, each.size, list(each.tags), dict(each.meta)] for each in samples]  # as sets were listed before
     assert plain.listing == hashlib.sha256(canonical(rows)).hexdigest()
     assert shard(adapt(stamped), "train", tmp_path) == found
-    with pytest.raises(DataError, match="keys, sizes, tags and meta of the source"):
+    with pytest.raises(DataError, match="keys, sizes, tags, meta and stamps of the source"):
         shard(adapt([replace(stamped[0], stamp="2"), *stamped[1:]]), "train", tmp_path)
 
 

@@ -19,7 +19,7 @@ _SHARD = re.compile(r"\d{6,}\.(tar|index\.parquet)")
 _PLAN = re.compile(rf"plan\.json|{PART_PLAN}")
 _FIELDS = _SOURCE | {"format", "dataset", "version", "split", "raw_space", "raw_ids", "labeled", "image", "settings"}
 _LOOKED_AT = 8  # plans of other parts, before one begins: a thousand parts must not read a thousand plans each
-_WORDS = {"listing": "keys, sizes, tags and meta of the source's samples"}
+_WORDS = {"listing": "keys, sizes, tags, meta and stamps of the source's samples"}
 
 
 def check_folder(folder: Path, layout: Layout) -> Manifest | None:
