@@ -206,6 +206,16 @@ def test_files_without_a_partner_are_left_out_counted_and_named(root: Path, orig
     ]
 
 
+def test_links_that_lead_to_nothing_are_told_once_and_refuse_nothing(root: Path) -> None:
+    before = [sample.key for sample in CamVid(root).samples("all")]
+    folder = next(path for path in root.iterdir() if path.is_dir())
+    (folder / "lost.png").symlink_to(root / "gone.png")
+    found = CamVid(root)
+    (told,) = (note for note in found.notes() if "lost.png" in note)
+    assert "1 members of" in told and f"refused ({folder.name}/lost.png)" in told
+    assert [sample.key for sample in found.samples("all")] == before
+
+
 def test_one_part_alone_says_what_to_get(root: Path) -> None:
     for path in (root / "LabeledApproved_full").iterdir():
         path.unlink()

@@ -148,6 +148,15 @@ def test_files_without_a_partner_are_left_out_counted_and_named(root: Path) -> N
     ]
 
 
+def test_links_that_lead_to_nothing_are_told_and_refuse_nothing(root: Path) -> None:
+    before = [sample.key for sample in Cityscapes(root).samples("train")]
+    (root / "gtFine" / "train" / "lost.png").symlink_to(root / "gone.png")
+    found = Cityscapes(root)
+    (told,) = (note for note in found.notes() if "lost.png" in note)
+    assert told.startswith("1 member of gtFine refused (train/lost.png: a symbolic link to ")
+    assert [sample.key for sample in found.samples("train")] == before
+
+
 def test_notes_and_next_steps_are_printed_by_the_command(root: Path, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

@@ -120,6 +120,16 @@ def test_the_root_is_found_through_variables(official: Any, monkeypatch: pytest.
     assert VOC().root == tmp_path / "voc" / "VOC2012"
 
 
+def test_links_that_lead_to_nothing_are_told_and_refuse_nothing(official: Any, tmp_path: Path) -> None:
+    shutil.copytree(official.voc, tmp_path / "VOC2012")
+    before = [sample.key for sample in VOC(tmp_path).samples("train")]
+    (tmp_path / "VOC2012" / "JPEGImages" / "lost.jpg").symlink_to("gone.jpg")
+    found = VOC(tmp_path)
+    (told,) = (note for note in found.notes() if "lost.jpg" in note)
+    assert "1 members are never read: JPEGImages/lost.jpg (a symbolic link to gone.jpg, where there is no file)" in told
+    assert [sample.key for sample in found.samples("train")] == before
+
+
 def test_sbd_is_named_or_found_beside(official: Any, archives: Path, tmp_path: Path) -> None:
     shutil.copytree(official.home / "VOCdevkit", tmp_path / "a" / "b" / "VOCdevkit")
     alone = VOC(tmp_path / "a")

@@ -146,8 +146,17 @@ def test_links_of_a_folder_are_followed_and_circles_end(tmp_path: Path) -> None:
     (tmp_path / "root" / "images").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "root" / "self").symlink_to(tmp_path / "root")
     (tmp_path / "root" / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "elsewhere" / "b.png").symlink_to("lost.png")
     os.mkfifo(tmp_path / "root" / "pipe")
-    assert Tree.open(tmp_path / "root").names() == ["images/a.png"]
+    tree = Tree.open(tmp_path / "root")
+    assert tree.names() == ["images/a.png"]
+    assert tree.refused == {
+        "images/b.png": "a symbolic link to lost.png, where there is no file",
+        "nowhere": f"a symbolic link to {tmp_path / 'gone'}, where there is no file",
+    }
+    assert list(tree.sub("images").refused) == ["b.png"]
+    with pytest.raises(DataError, match=r"images/b\.png is a symbolic link to lost\.png, .*: put the file there"):
+        tree.read("images/b.png")
 
 
 def test_what_a_mac_adds_is_left_out(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ class Tree:
 
     Made by `Tree.open`. Archives are listed once and never extracted. Their members that climb out ("..", absolute names,
     drive letters), links and devices are never followed: they are in `refused` and reading one raises DataError. Links
-    inside a folder are the user's own and are followed. Files that macOS adds ("._x", __MACOSX/) are left out.
+    inside a folder are the user's own and are followed; those that lead to nothing are in `refused`, too.
+    Files that macOS adds ("._x", __MACOSX/) are left out.
     """
 
     def __init__(self, path: Path, kind: str, prefix: str = "") -> None:
@@ -46,8 +47,8 @@ class Tree:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Members of the archive that are never read, and what each is: {"../evil": "a name that climbs out ..."}."""
-        return {} if self.kind == "folder" else archive.listing(self.path, self.kind).refused
+        """Names that are there and never read, and what each is: {"../evil": "a name that climbs out ..."}."""
+        return self._walked[1] if self.kind == "folder" else archive.listing(self.path, self.kind).refused
 
     def names(self) -> list[str]:
         """All regular files, sorted by name."""
@@ -115,7 +116,14 @@ class Tree:
         """Names of the whole folder or archive."""
         if self.kind != "folder":
             return archive.listing(self.path, self.kind).names
-        return sorted(name for name in _walk(self.path) if not archive.junk(name))
+        return self._walked[0]
+
+    @cached_property
+    def _walked(self) -> tuple[list[str], dict[str, str]]:
+        """A folder's names, and the links in it that lead to nothing."""
+        dangling: dict[str, str] = {}
+        names = sorted(name for name in _walk(self.path, dangling) if not archive.junk(name))
+        return names, {name: why for name, why in sorted(dangling.items()) if not archive.junk(name)}
 
     def _slice(self, folder: str) -> list[str]:
         start = self.prefix + folder
@@ -137,7 +145,10 @@ class Tree:
     def _fail(self, name: str) -> "archive.Entry":
         fault = self.refused.get(self.prefix + name)
         if fault:
-            raise DataError(f"{self.where(name)} is {fault}: such members are never read; pack the file itself")
+            remedy = (
+                "put the file there" if self.kind == "folder" else "such members are never read; pack the file itself"
+            )
+            raise DataError(f"{self.where(name)} is {fault}: {remedy}")
         folder = f"{PurePosixPath(name).parent}/" if "/" in name else ""
         close = difflib.get_close_matches(name, self.under(folder)[:5000], n=1)
         raise DataError(f"{self.where(name)} is not there" + (f"; did you mean '{close[0]}'?" if close else ""))
@@ -150,8 +161,11 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); restore it, or leave it out") from error
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Relative posix names of the regular files below a folder; links are followed, circles of them once."""
+def _walk(folder: Path, dangling: dict[str, str]) -> Iterator[str]:
+    """Relative posix names of the regular files below a folder; links are followed, circles of them once.
+
+    Links that lead to nothing come into `dangling`, with what to say of them.
+    """
     seen: set[tuple[int, int]] = set()
     waiting = [(str(folder), "")]
     while waiting:
@@ -167,6 +181,9 @@ def _walk(folder: Path) -> Iterator[str]:
                         waiting.append((item.path, f"{prefix}{item.name}/"))
                     elif item.is_file():
                         yield prefix + item.name
+                    elif item.is_symlink():
+                        target = Path(item.path).readlink()
+                        dangling[prefix + item.name] = f"a symbolic link to {target}, where there is no file"
         except FileNotFoundError:
             continue  # an empty tree, or a link that leads nowhere
         except OSError as error:

@@ -83,7 +83,9 @@ class OriginalLayout:
             told.append(f"{len(bare)} images without a label left out ({_some(bare)})")
         if bare := sorted(labels.keys() - images.keys()):
             told.append(f"{len(bare)} labels without an image left out ({_some(bare)})")
-        refused = {tree.path.name: sorted(tree.refused) for tree in (*self.parts.values(), self.beside)}
+        inside = self.beside.kind == "folder"  # so it tells of the parts' folders, too
+        trees = [self.beside, *(tree for tree in self.parts.values() if not (inside and tree.kind == "folder"))]
+        refused = {tree.path.name: sorted(tree.refused) for tree in trees}
         told += [f"{len(names)} members of {name} refused ({_some(names)})" for name, names in refused.items() if names]
         return told
 
