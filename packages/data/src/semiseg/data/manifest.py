@@ -60,7 +60,7 @@ class Manifest:
     version     the adapter's protocol of the publisher's files
     image       kind of every image: "jpg" or "png"
     settings    what the writer was told: {"size": bytes a shard}, and "resize" and "format" where images are converted
-    listing     hash of keys, sizes, tags, meta and stamps as the adapter listed them; tells whether the source has changed since
+    listing     hash of keys, sizes, tags, meta and stamps as the adapter listed them; tells whether the source changed since
     taxonomies  the adapter's that read these labels, so that the set is understood where its package is not installed;
                 names and colours of classes are no contents, so the digest leaves them out
     """
