@@ -180,6 +180,16 @@ def test_a_saved_model_looks_at_images_as_its_run_did(recipe_file: Callable[...,
     assert told["street"]["miou"] != score
 
 
+def test_the_quickstart_from_scenes_to_a_picture(tmp_path: Path):
+    """However short: two updates of each run."""
+    told = semiseg("quickstart", "--to", tmp_path, "--steps", "2")
+    assert all(each in told for each in ("person", "road", "mean", "CCT %"))
+    with Image.open(tmp_path / "predictions.png") as sheet:
+        assert sheet.width > 4 * 128
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["quickstart", "quickstart-supervised"]
+    assert "complete already" in semiseg("quickstart", "--to", tmp_path, "--steps", "2")
+
+
 def test_a_folder_that_is_no_model(tmp_path: Path):
     assert "model.safetensors" in semiseg("eval", tmp_path, expect=1)
 

@@ -27,15 +27,17 @@ def quickstart(to: Path, *, steps: int | None = None) -> Path:
     The twin sees the same labeled images, in the same order and with the same crops, and starts from the same weights.
     """
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
+    shards = to / "shards"
+    recipe = load(find("quickstart"), [f"data.shards={shards}", f"runs={to / 'runs'}"])
+    if steps:  # the warm-up stays the same share of it
+        schedule = replace(recipe.schedule, warmup=recipe.schedule.warmup * steps // recipe.steps)
+        recipe = replace(recipe, steps=steps, schedule=schedule)
     say("[bold]1/3[/bold] generating street scenes")
     adapter = open_dataset(DATASET)
-    shards = to / "shards"
     for split in ("train", "val"):
         with Bar(f"      {split}") as tick:
             manifest = shard(adapter, split, shards, size="2MB", workers=os.cpu_count() or 1, progress=tick)
         say(f"      {split}: {manifest.samples} scenes in {shards / DATASET / split}")
-    overrides = [f"data.shards={shards}", f"runs={to / 'runs'}", *([f"steps={steps}"] if steps else [])]
-    recipe = load(find("quickstart"), overrides)
     runs: dict[str, Run] = {}
     for number, (name, each) in enumerate({"supervised": supervised_twin(recipe), "CCT": recipe}.items()):
         labeled = recipe.data.domains[DOMAIN].labeled.subset
