@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,7 @@ def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path:
 
     for end, at_work in (("kill all", runs[:2]), ("kill", runs[:2]), ("terminate", runs[2:])):
         threads_are_free = {name: value for name, value in environment().items() if name != "OMP_NUM_THREADS"}
+        threads_are_free["CUDA_VISIBLE_DEVICES"] = "3, 5"  # of a machine that has them
         said = tmp_path / f"{end}.txt"
         with said.open("w") as stderr:
             process = subprocess.Popen(
@@ -169,6 +171,7 @@ def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path:
         while not (open_among(at_work, "step-*") and said.read_text().count("begins") == 2):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
+        assert {variable(child, "CUDA_VISIBLE_DEVICES") for child in children(process.pid)} == {"3", "5"}
         if end == "kill all":
             os.killpg(process.pid, signal.SIGKILL)
         else:
@@ -203,6 +206,20 @@ def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path:
     assert table["rows"][0]["mean"] == statistics.fmean(scores[:2])
     assert size_of(folder / "plot.png")[0] > 400
     assert len((folder / "table.csv").read_text().splitlines()) == 3
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def variable(process: int, name: str) -> str:
+    told = Path(f"/proc/{process}/environ").read_text().split("\0")
+    return next(each.removeprefix(f"{name}=") for each in told if each.startswith(f"{name}="))
 
 
 def test_a_run_that_fails_does_not_end_the_sweep(scenes: Path, tmp_path: Path):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +41,9 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
 
     Complete runs are left alone, half-done ones continue from their checkpoint. Each is a process of its own, whose
     output goes to its folder's output.log. Several at a time share the cores out: each has OMP_NUM_THREADS = cores / jobs,
-    unless that is set already. Only one sweep works in `folder` at a time: a second one waits, also for runs that a killed
-    one left behind. SIGINT and SIGTERM end all runs, and raise KeyboardInterrupt.
+    unless that is set already, and takes the next one of several GPUs. Only one sweep works in `folder` at a time: a
+    second one waits, also for runs that a killed one left behind. SIGINT and SIGTERM end all runs, and raise
+    KeyboardInterrupt.
     """
     say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     failed: dict[str, str] = {}
@@ -51,13 +52,14 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
         if len(waiting) < len(runs):
             say.print(f"{len(runs) - len(waiting)} of {len(runs)} runs are complete already")
         going: dict[str, _Going] = {}
+        gpus = _gpus() if jobs > 1 else ()
         with _Progress(say, runs, jobs) as progress, _told_to_stop() as stopped, _ended(going):
             while waiting or going:
                 while waiting and len(going) < jobs:
                     run = waiting.popleft()
                     progress.begin(run)
                     try:
-                        going[run.recipe.name] = _start(run, lock, jobs)
+                        going[run.recipe.name] = _start(run, lock, jobs, gpus, {each.place for each in going.values()})
                     except OSError as error:
                         failed[run.recipe.name] = f"{error.filename or run.folder}: {error.strerror or error}"
                         progress.end(run, failed[run.recipe.name])
@@ -65,7 +67,7 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
                 time.sleep(_LOOK_S)
                 if stopped:
                     raise KeyboardInterrupt
-                for run, process, said in list(going.values()):
+                for run, process, said, _ in list(going.values()):
                     if process.poll() is None:
                         continue
                     del going[run.recipe.name]
@@ -77,16 +79,28 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
 
 
 class _Going(NamedTuple):
-    """A run at work. said: how much of its log is of earlier starts, in bytes."""
+    """A run at work. said: how much of its log is of earlier starts, in bytes; place: its number among `jobs`, from 0."""
 
     run: Planned
     process: "subprocess.Popen[bytes]"
     said: int
+    place: int
 
 
-def _start(run: Planned, lock: IO[str], jobs: int) -> _Going:
+def _gpus() -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that runs may take."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(filter(None, (name.strip() for name in visible.split(","))))
+    import torch
+
+    return tuple(map(str, range(torch.cuda.device_count())))
+
+
+def _start(run: Planned, lock: IO[str], jobs: int, gpus: Sequence[str], taken: Set[int]) -> _Going:
     """Start one run as a process of its own, which holds the sweep's lock as long as it lives."""
     threads = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    place = next(number for number in range(jobs) if number not in taken)
+    device = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if len(gpus) > 1 else {}
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / LOG).open("ab") as log:
         said = log.seek(0, os.SEEK_END)
@@ -96,9 +110,9 @@ def _start(run: Planned, lock: IO[str], jobs: int) -> _Going:
             stdout=log,
             stderr=log,
             pass_fds=(lock.fileno(),),
-            env=threads | os.environ,
+            env=threads | os.environ | device,
         )
-        return _Going(run, process, said)
+        return _Going(run, process, said, place)
 
 
 def _reason(run: Planned, code: int, earlier: int) -> str:
@@ -142,9 +156,9 @@ def _ended(going: dict[str, _Going]) -> Iterator[None]:
     try:
         yield
     finally:
-        for _, process, _ in going.values():
-            process.terminate()
-        for _, process, _ in going.values():
+        for each in going.values():
+            each.process.terminate()
+        for process in [each.process for each in going.values()]:
             try:
                 process.wait(_END_S)
             except subprocess.TimeoutExpired:
