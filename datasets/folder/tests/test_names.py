@@ -360,6 +360,7 @@ def test_links_that_are_not_read_are_told(pairs: Callable[..., Path], tmp_path: 
     (root / ".cache/x.png").symlink_to(tmp_path / "gone.png")
     (note,) = [note for note in Folder(root).notes() if "lead nowhere" in note]
     assert "lead nowhere: 4 (masks/a1.png, masks/a2.png, masks/a3.png, ...)" in note
+    assert not [note for note in Folder(root).notes() if "never read" in note]  # told once
 
 
 def test_a_folder_without_an_image_says_what_is_there_instead(put: Put, tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ from typer.testing import CliRunner
 
 from semiseg.cli.main import build_app
 from semiseg.data import SemisegError, ShardSet
-from semiseg.train.collect import collect, portable, replaced, thinned
+from semiseg.train.collect import collect, portable, thinned
 from semiseg.train.collect_index import _method, read_index
 from semiseg.train.load import load
 from semiseg.train.loop import train
+from semiseg.train.records import replaced
 from semiseg.train.report_study import read_study
 from tests.processes import environment
 

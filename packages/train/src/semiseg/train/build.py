@@ -81,7 +81,7 @@ def _started(model: r.Model, classes: Mapping[str, Sequence[str]]) -> Segmenter:
                 f"{model.start} has {segmenter.classes[domain]} classes in domain {domain}, the recipe's taxonomy "
                 f"{len(names)}; give the domain another name to add it"
             )
-        elif conflict := class_conflict(classes_in(segmenter, domain), names):
+        elif (own := classes_in(segmenter, domain)) and (conflict := class_conflict(own, names)):
             raise ValueError(f"{model.start}, domain {domain}: {conflict}; give the domain another name to add it")
     return segmenter
 

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from semiseg.models import Segmenter, from_pretrained, save_pretrained
 from semiseg.models.segmenter import Norm
 from semiseg.train.learner import Learner
 from semiseg.train.precision import Precision
+from semiseg.train.records import put_back, replaced
 
 
 class CheckpointError(SemisegError):
@@ -82,10 +83,7 @@ def save_best(run: Path, step: int, model: Segmenter, *, metadata: Mapping[str, 
 def recover(run: Path) -> None:
     """Put back a checkpoint that a kill left under another name while a new one was to take its place. All ranks call this."""
     for old in run.glob(".*.old"):
-        target = old.with_name(old.name[1:].removesuffix(".old"))
-        if not target.exists():
-            with suppress(FileNotFoundError):  # another rank was faster
-                old.rename(target)
+        put_back(old.with_name(old.name[1:].removesuffix(".old")))
 
 
 def sweep(run: Path, *, after: int) -> None:
@@ -108,20 +106,13 @@ def all_best(run: Path) -> list[Path]:
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
     """A folder to write into that appears as `target` when all is flushed to disk; CheckpointError where that fails."""
-    part, old = (target.with_name(f".{target.name}.{what}") for what in ("part", "old"))
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        yield part
-        for file in part.rglob("*"):
-            _flush(file)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            target.rename(old)
-        part.rename(target)
+        with replaced(target) as part:
+            yield part
+            for file in part.rglob("*"):
+                _flush(file)
         _flush(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
-        shutil.rmtree(part, ignore_errors=True)
         raise CheckpointError(
             f"{target} cannot be written ({error}); free some space, then the same command continues from the checkpoint before"
         ) from error

@@ -2,9 +2,6 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 from semiseg.data.errors import SemisegError, unwritable
 from semiseg.train.collect_index import INDEX, Index, merged, read_index, read_json
 from semiseg.train.load import digest, load
-from semiseg.train.records import differs, read_launches, write_text
+from semiseg.train.records import differs, read_launches, replaced, write_text
 
 LINES = 60  # of training that are kept of a run's metrics; every evaluation is
 
@@ -94,27 +91,6 @@ def why_incomplete(run: Path, planned: dict[str, Any]) -> str:
     if known != own:
         return "its results.json is of another recipe than its recipe.toml"
     return other
-
-
-@contextmanager
-def replaced(target: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of `target` when all is written."""
-    part, old = (target.with_name(f".{target.name}.{what}") for what in ("part", "old"))
-    if old.is_dir() and not target.is_dir():  # killed between the two renames below
-        old.rename(target)
-    for each in (part, old):
-        shutil.rmtree(each, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        if target.is_dir():
-            target.rename(old)
-        part.rename(target)
-    finally:
-        if old.is_dir() and not target.is_dir():
-            old.rename(target)
-        for each in (part, old):
-            shutil.rmtree(each, ignore_errors=True)
 
 
 def thinned(lines: list[str], count: int = LINES) -> list[str]:

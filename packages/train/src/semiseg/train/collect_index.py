@@ -13,10 +13,10 @@ from typing import Any
 from semiseg.data.errors import SemisegError
 from semiseg.train.load import load
 from semiseg.train.recipe import Recipe
+from semiseg.train.sweep import TABLE_RUN
 
 INDEX, TABLE = "runs.json", "table.json"
 _PREDICTIONS = {"domain", "taxonomy", "dataset", "splits", "keys", "rule", "runs", "scores"}
-TABLE_RUN = ("folder", "recipe", "evaluation", "complete")  # what table.json says of a run beside its place on the axes
 
 
 @dataclass(frozen=True, kw_only=True)

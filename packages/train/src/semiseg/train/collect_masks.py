@@ -10,11 +10,11 @@ from PIL import Image
 
 from semiseg.data import DataError, Pool, SemisegError, ShardSet
 from semiseg.train.build_sources import open_source, select
-from semiseg.train.collect import replaced, why_incomplete
-from semiseg.train.collect_index import Index
+from semiseg.train.collect import why_incomplete
+from semiseg.train.collect_index import Index, read_json
 from semiseg.train.load import load
 from semiseg.train.predict import Picture, write_masks
-from semiseg.train.records import read_results
+from semiseg.train.records import replaced
 from semiseg.train.saved import open_model, to_work, views_of
 
 FOLDER = "predictions"
@@ -51,7 +51,8 @@ def predict(
     earlier = index.predictions or {}
     if earlier.get("keys") != list(keys) or earlier.get("domain") != domain:
         earlier = {}
-    results = {run: read_results(runs / run) or {} for run in chosen.values()}
+    remedy = "train that run again"
+    scores = {run: read_json(runs / run / "results.json", remedy=remedy)["last"].get("miou") for run in chosen.values()}
     with replaced(to / FOLDER) as fresh:
         for method, run in earlier.get("runs", {}).items():  # of another machine, which has those methods' weights
             if method not in chosen and (to / FOLDER / run).is_dir():
@@ -70,7 +71,7 @@ def predict(
         "keys": list(keys),
         "rule": rule,
         "runs": earlier.get("runs", {}) | chosen,
-        "scores": earlier.get("scores", {}) | {run: found["last"]["miou"] for run, found in results.items()},
+        "scores": earlier.get("scores", {}) | scores,
     }
 
 

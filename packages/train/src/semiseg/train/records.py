@@ -1,6 +1,9 @@
 """What a run says of itself as JSON: env.json, every start of it, and results.json. Read whatever became of the files."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,35 @@ def differs(results: dict[str, Any], planned: dict[str, Any]) -> str:
     if wanted is None or done is None or wanted == done:
         return ""
     return f"it was scored with {done}, not with {wanted} as was planned"
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of `target` when all is written; `target` stays where that fails.
+
+    A kill between the two renames leaves `target` under another name: `put_back` mends that, as does the next `replaced`.
+    """
+    part, old = (target.with_name(f".{target.name}.{what}") for what in ("part", "old"))
+    put_back(target)
+    for each in (part, old):
+        shutil.rmtree(each, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if target.is_dir():
+            target.rename(old)
+        part.rename(target)
+    finally:
+        put_back(target)
+        for each in (part, old):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def put_back(target: Path) -> None:
+    """Give a folder its name back that a kill in `replaced` left without one. Several processes may call this at once."""
+    if not target.is_dir():
+        with suppress(FileNotFoundError):
+            target.with_name(f".{target.name}.old").rename(target)
 
 
 def write_text(path: Path, text: str) -> None:

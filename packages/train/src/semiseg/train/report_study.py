@@ -166,26 +166,22 @@ def read_study(folder: Path) -> Study:
     """Read what `semiseg collect` wrote, or a sweep's folder. Raises SemisegError for damage, and for no run at all."""
     index = read_index(folder)
     collected = (folder / INDEX).is_file()
-    there, unlike = [], {}
+    runs: list[Run] = []
+    missing: dict[str, str] = {}
     for name in index.runs:
-        planned = index.plan.get(name, {})
-        if not (folder / name / "results.json").is_file():
-            continue
-        if collected:
-            found = read_json(folder / name / "results.json", remedy="collect it again, or remove its folder")
-            reason = differs(found, planned) if found.keys() >= {"recipe", "last"} else ""
+        there, planned = (folder / name / "results.json").is_file(), index.plan.get(name, {})
+        # a collected recipe has lost its machine's paths, so its own digest tells nothing any more
+        reason = why_incomplete(folder / name, planned) if there and not collected else ""
+        run = _read(folder, name, index) if there and not reason else None
+        reason = reason or (differs(run.results, planned) if run else "")
+        if run and not reason:
+            runs.append(run)
         else:
-            reason = why_incomplete(folder / name, planned)
-        if reason:
-            unlike[name] = reason
-        else:
-            there.append(name)
-    if not there:
+            missing[name] = reason
+    if not runs:
         raise SemisegError(
             f"{folder}: none of its {len(index.runs)} planned runs is complete; train, then collect again"
         )
-    runs = [_read(folder, name, index) for name in there]
-    missing = {name: unlike.get(name, "") for name in index.runs if name not in there}
     return Study(folder=folder, index=index, runs=runs, missing=missing)
 
 
@@ -209,7 +205,7 @@ def _read(folder: Path, name: str, index: Index) -> Run:
         for scores in (results[when]["domains"].values() for when in ("last", "best")):
             _ = [float(each["miou"] or 0) + sum(float(iou or 0) for iou in each["iou"].values()) for each in scores]
         _ = [int(row["step"]) for row in metrics]
-        float(results["hours"])
+        _ = float(results["hours"]), str(results["recipe"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SemisegError(f"{run}: damaged ({type(error).__name__}: {error}); {remedy}") from None
     return Run(

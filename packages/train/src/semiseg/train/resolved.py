@@ -46,8 +46,8 @@ def digest(recipe: Recipe) -> str:
 
 def evaluation(recipe: Recipe) -> dict[str, Any]:
     """How scores are taken: all of `[evaluate]` but how often. JSON; scores compare where it is equal."""
-    told: dict[str, Any] = json.loads(json.dumps({**asdict(recipe.evaluate), "every": None}))
-    return {name: value for name, value in told.items() if value is not None}
+    told = json.loads(json.dumps(asdict(recipe.evaluate)))
+    return {name: value for name, value in told.items() if name != "every" and value is not None}
 
 
 def changes(before: Recipe, after: Recipe, *, incidental: bool = False) -> list[str]:

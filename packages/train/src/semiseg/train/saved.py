@@ -1,7 +1,6 @@
 """Saved models as commands take them: opened, with what their classes mean, and how their run looked at images."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +91,14 @@ def views_of(
     from semiseg.train.build_sources import build_views
     from semiseg.train.views import ONE_LOOK, Views
 
-    told = metadata.get("views")
-    planned = ONE_LOOK if told is None else Views(**{**told, "scales": tuple(told["scales"])})
-    if told is not None and told["tile"] is not None:
-        planned = replace(planned, tile=tuple(told["tile"]))
+    planned = ONE_LOOK
     if recipe is not None:
         planned = build_views(recipe.evaluate)
+    elif told := metadata.get("views"):  # JSON, which has lists
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+        }
+        planned = Views(**fields)
     if tile is not None and bool(tile[0]) != bool(tile[1]):
         raise SemisegError(f"--tile {tile[0]} {tile[1]} is no size; give height and width, or 0 0 for whole images")
     return Views(

@@ -38,10 +38,8 @@ from semiseg.train.shipped import find
 
 KNOWN = ("name", "recipe", "repeats", "axes", "plot")
 PLOT = ("x", "lines", "panels")
-RESERVED = (  # columns of the tables that a sweep writes
-    *("folder", "recipe", "evaluation", "complete"),
-    *("domain", "n", "planned", "mean", "sd", "half_of_95_interval", "scores"),
-)
+TABLE_RUN = ("folder", "recipe", "evaluation", "complete")  # what table.json says of a run beside its place on the axes
+RESERVED = (*TABLE_RUN, "domain", "n", "planned", "mean", "sd", "half_of_95_interval", "scores")  # of all tables
 
 
 @dataclass(frozen=True, kw_only=True)

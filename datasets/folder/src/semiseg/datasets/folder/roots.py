@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from semiseg.data.adapter import find_root, installed
@@ -56,27 +56,16 @@ def inside(tree: Tree) -> Tree:
 def left_out(tree: Tree, ignored: Mapping[str, int]) -> list[str]:
     """What is in the tree and not read, and why, for people to be told; `ignored`: reason -> files."""
     told = [f"left out: {why}: {count}" for why, count in sorted(ignored.items())]
-    if tree.refused:
-        some = [f"{plain(name)} ({why})" for name, why in tree.refused.items()]
-        told.append(f"left out: members of the archive that are never read: {_some(some)}; pack the files themselves")
-    if lost := sorted(_lost_links(tree)):
+    if tree.kind != "folder":
+        if some := [f"{plain(name)} ({why})" for name, why in tree.refused.items()]:
+            told.append(
+                f"left out: members of the archive that are never read: {_some(some)}; pack the files themselves"
+            )
+        return told
+    lost = [plain(name) for name in tree.refused if not any(part.startswith(".") for part in name.split("/"))]
+    if lost:
         told.append(f"left out: links that lead nowhere: {_some(lost)}; bring the files back, or correct the links")
     return told
-
-
-def _lost_links(tree: Tree) -> Iterator[str]:
-    """Links in a folder whose files are gone, as when data is versioned and not fetched; hidden folders are passed over."""
-    seen: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(tree.path, followlinks=True) if tree.kind == "folder" else ():
-        state = os.stat(place)  # noqa: PTH116
-        if (state.st_dev, state.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        for path in (Path(place, file) for file in files if not file.startswith(".")):
-            if path.is_symlink() and not path.exists():
-                yield plain(str(path.relative_to(tree.path)))
 
 
 def _some(names: list[str]) -> str:
