@@ -289,6 +289,30 @@ def test_a_study_without_any_labeled_pixel_is_still_a_page(study: Study):
     assert "<h1>" in draw_page(replace(study, runs=runs, index=replace(study.index, predictions=None)))
 
 
+def test_each_domain_has_its_own_curve_tables_and_sections(study: Study, tmp_path: Path):
+    folder = tmp_path / "two"
+    shutil.copytree(study.folder, folder)
+    for run in study.runs:
+        results = json.loads((folder / run.name / "results.json").read_text())
+        for when in ("last", "best"):
+            domains = results[when]["domains"]
+            domains["sun"] = {**domains["camvid"], "miou": domains["camvid"]["miou"] / 2}
+        (folder / run.name / "results.json").write_text(json.dumps(results))
+        rows = ({**row, "sun/miou": row["camvid/miou"] / 2} for row in run.metrics)
+        (folder / run.name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    written = {path.name: path for path in report(folder, tmp_path / "report")}
+    assert list(written) == ["report.html", "curve-camvid.png", "curve-sun.png", "table.csv", "table.md"]
+    assert written["curve-camvid.png"].read_bytes() != written["curve-sun.png"].read_bytes()
+    rows = list(csv.DictReader(written["table.csv"].read_text().splitlines()))
+    means = {
+        domain: [float(row["last_mean"]) for row in rows if row["domain"] == domain and row["last_mean"]]
+        for domain in ("camvid", "sun")
+    }
+    assert means["sun"] == pytest.approx([mean / 2 for mean in means["camvid"]])
+    text = written["report.html"].read_text()
+    assert [len(re.findall(rf"<h2>[^<]* on {domain}\b", text)) for domain in ("camvid", "sun")] == [4, 4]
+
+
 def test_runs_that_are_not_of_the_plan_do_not_count(sweep: Path, tmp_path: Path):
     folder, to = tmp_path / "sweep", tmp_path / "results"
     shutil.copytree(sweep, folder)

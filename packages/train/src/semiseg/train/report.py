@@ -11,13 +11,13 @@ from semiseg.train.report_page import page
 from semiseg.train.report_study import Cell, Estimate, Study, read_study
 
 LARGEST = 5_000_000  # bytes of a page that still opens at once and can be sent around
-_NAMES = ("report.html", "curve.png", "table.csv", "table.md")
 
 
 def report(folder: Path, out: Path, *, shards: str | None = None) -> list[Path]:
     """Write report.html, curve.png, table.csv and table.md into `out` from what `semiseg collect` left in `folder`.
 
-    `folder` may also be a sweep's own. `shards`: where the data lie, for images and truth beside the predictions.
+    Each of several domains has a curve of its own, curve-DOMAIN.png. `folder` may also be a sweep's own.
+    `shards`: where the data lie, for images and truth beside the predictions.
     Returns the files. Raises SemisegError for a damaged or foreign folder, and for a page of more than 5 MB.
     """
     study = read_study(folder)
@@ -26,16 +26,22 @@ def report(folder: Path, out: Path, *, shards: str | None = None) -> list[Path]:
         raise SemisegError(
             f"the page would have {len(html.encode()) / 1e6:.1f} MB, more than {LARGEST / 1e6:g}; collect fewer predictions"
         )
-    curve = label_efficiency(study, study.domains[0], width=720).png()
-    contents = (html.encode(), curve, table_csv(study).encode(), table_markdown(study).encode())
+    curves = {
+        f"curve-{domain}.png" if len(study.domains) > 1 else "curve.png": label_efficiency(
+            study, domain, width=720
+        ).png()
+        for domain in study.domains
+    }
+    tables = {"table.csv": table_csv(study).encode(), "table.md": table_markdown(study).encode()}
+    contents = {"report.html": html.encode(), **curves, **tables}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, content in zip(_NAMES, contents, strict=True):
+        for name, content in contents.items():
             with atomic(out / name) as file:
                 file.write(content)
     except OSError as error:
         raise unwritable(error, Path(error.filename or out)) from None
-    return [out / name for name in _NAMES]
+    return [out / name for name in contents]
 
 
 def table_csv(study: Study) -> str:

@@ -46,7 +46,8 @@ def report(
 ) -> None:
     """Draw label-efficiency curves and tables: report.html (self-contained), curve.png, table.csv, table.md.
 
-    A page made with --shards holds images of the data set: mind its licence before you pass it on.
+    With several domains, each has a curve-DOMAIN.png of its own. A page made with --shards holds images of the data
+    set: mind its licence before you pass it on.
     """
     from semiseg.train.report import report as write
 
