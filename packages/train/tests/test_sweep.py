@@ -22,6 +22,7 @@ from semiseg.train.problems import RecipeError
 from semiseg.train.shipped import find_sweep
 from semiseg.train.sweep import expand, read_sweep
 from semiseg.train.sweep_plot import _COLOURS, plot
+from semiseg.train.sweep_progress import Pace
 from semiseg.train.sweep_run import _reason
 from semiseg.train.sweep_table import Row, t975
 from tests.processes import environment, python
@@ -245,6 +246,20 @@ def test_a_failed_run_gives_the_reason_of_its_own_start(tmp_path: Path):
     assert _reason(run, -9, 0).startswith(
         "killed by SIGKILL, which is also what the system sends where memory runs out ("
     )
+
+
+def test_a_run_is_expected_to_take_as_long_as_those_of_its_method():
+    """Else the slow methods at the end of each seed would make the time left swing by half."""
+    runs = expand(read_sweep(find_sweep("camvid_protocol")))
+    pace = Pace(runs)
+    assert pace.of("labels20-seed0-cct") is None
+    pace.add("labels20-seed0-supervised", 1.0)
+    assert pace.of("labels20-seed0-cct") == 1.0  # nothing nearer is known
+    for method, seconds in (("cct", 2.0), ("cct_structured", 3.0)):
+        for seed, longer in enumerate((0.0, 0.5, 0.1)):
+            pace.add(f"labels20-seed{seed}-{method}", seconds + longer)
+    assert pace.of("labels100-seed2-cct") == 2.1 and pace.of("labels50-seed1-cct_structured") == 3.1
+    assert pace.of("labels50-seed0-supervised") == pace.of("labels20-seed1-supervised_abce") == 1.0
 
 
 def size_of(picture: Path) -> tuple[int, int]:

@@ -52,9 +52,14 @@ def evaluation(recipe: Recipe) -> dict[str, Any]:
 
 def changes(before: Recipe, after: Recipe, *, incidental: bool = False) -> list[str]:
     """What differs, `optimizer.lr: 0.01 -> 0.1`, in the schema's order: of what `digest` covers, or of everything."""
-    old, new = (dict(_leaves(asdict(recipe))) for recipe in (before, after))
+    old, new = leaves(before), leaves(after)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key) and (incidental or not _incidental(key))]
     return [f"{key}: {_or_nothing(old.get(key))} -> {_or_nothing(new.get(key))}" for key in keys]
+
+
+def leaves(recipe: Recipe) -> dict[str, Any]:
+    """Every key with a value of its own, dotted as in changes: `optimizer.lr`, `objectives.0.kind`."""
+    return dict(_leaves(asdict(recipe)))
 
 
 def _incidental(key: str) -> bool:

@@ -16,17 +16,15 @@ def sweep(
         None, metavar="[KEY=VALUE]...", help="Changes to every run, such as steps=500; KEY= takes a key away."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check every run, list them, stop."),
-    jobs: int = typer.Option(
-        1, "--jobs", min=1, help="Runs at a time. They share out the CPU's cores, or the memory of one GPU."
-    ),
+    jobs: int = typer.Option(1, "--jobs", min=1, help="Runs at a time. They share out the CPU's cores and the GPUs."),
 ) -> None:
     """Train every combination of a sweep's axes, one run folder each; the same command continues it.
 
     Writes table.csv, table.json and, with semiseg-train[plots], plot.png beside the runs. Complete runs are left alone.
     """
     from semiseg.train.shipped import find_sweep
-    from semiseg.train.sweep import check_runs, expand, read_sweep
-    from semiseg.train.sweep_run import results_of, run_all
+    from semiseg.train.sweep import check_runs, expand, read_sweep, results_of
+    from semiseg.train.sweep_run import run_all
     from semiseg.train.sweep_table import print_table, tabulate, write_table
 
     what = read_sweep(find_sweep(file))

@@ -33,6 +33,7 @@ from semiseg.train.lines import lines
 from semiseg.train.load import check_facts, digest, load
 from semiseg.train.problems import RecipeError, nearest, show
 from semiseg.train.recipe import Recipe
+from semiseg.train.records import is_scored, read_results
 from semiseg.train.resolved import changes
 from semiseg.train.shipped import find
 
@@ -62,6 +63,12 @@ class Planned:
     @property
     def folder(self) -> Path:
         return Path(self.recipe.runs) / self.recipe.name
+
+
+def results_of(run: Planned) -> dict[str, Any] | None:
+    """What a complete run of this very recipe found, scored as it says; None where it has yet to be run to its end."""
+    found = read_results(run.folder)
+    return found if found and found["recipe"] == digest(run.recipe) and is_scored(found, run.recipe) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,39 +1,28 @@
 """Run a sweep: every run a process in a folder of its own, one or several at a time, whatever becomes of the others."""
 
 import fcntl
-import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from semiseg.data import SemisegError
 from semiseg.data.writing import cores
-from semiseg.train.load import digest
-from semiseg.train.records import is_scored, read_results
-from semiseg.train.sweep import Planned
+from semiseg.train.sweep import Planned, results_of
+from semiseg.train.sweep_progress import SweepProgress
 
 LOG = "output.log"
 _LOOK_S = 0.2  # between looks at the runs
 _END_S = 10.0  # for a run to end when it is told to
-
-
-def results_of(run: Planned) -> dict[str, Any] | None:
-    """What a complete run of this very recipe found, scored as it says; None where it has yet to be run to its end."""
-    found = read_results(run.folder)
-    return found if found and found["recipe"] == digest(run.recipe) and is_scored(found, run.recipe) else None
 
 
 def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str, str]:
@@ -53,7 +42,7 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
             say.print(f"{len(runs) - len(waiting)} of {len(runs)} runs are complete already")
         going: dict[str, _Going] = {}
         gpus = _gpus() if jobs > 1 else ()
-        with _Progress(say, runs, jobs) as progress, _told_to_stop() as stopped, _ended(going):
+        with SweepProgress(say, runs, jobs) as progress, _told_to_stop() as stopped, _ended(going):
             while waiting or going:
                 while waiting and len(going) < jobs:
                     run = waiting.popleft()
@@ -183,103 +172,3 @@ def _alone(folder: Path, say: Console) -> Iterator[IO[str]]:
             say.print(f"waiting: another sweep, or a run that one left, is at work in {folder}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
-
-
-@dataclass(frozen=True)
-class _Begun:
-    """A run at work: its number in the sweep, when this process began it, and after which step."""
-
-    run: Planned
-    number: int
-    at: float
-    after: int
-
-
-class _Progress:
-    """A live line on a terminal; in a pipe a line when a run begins and when it ends."""
-
-    def __init__(self, say: Console, runs: Sequence[Planned], jobs: int) -> None:
-        self.say, self.total, self.jobs = say, len(runs), jobs
-        complete = {run.recipe.name: found for run in runs if (found := results_of(run))}
-        self.left = {run.recipe.name: run.recipe.steps for run in runs if run.recipe.name not in complete}
-        self.ended = self.begun = len(complete)
-        self.past = [found["hours"] * 3600 / found["steps"] for found in complete.values()]  # seconds a step
-        self.rates: list[float] = []  # the same, of the runs of this sweep
-        self.going: dict[str, _Begun] = {}
-        self.live: Progress | None = None
-
-    def __enter__(self) -> "_Progress":
-        if self.say.is_terminal and self.left:
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-            self.live = Progress(*columns, console=self.say, transient=True)
-            self.live.start()
-            self.task = self.live.add_task("", total=self.total)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.live:
-            self.live.stop()
-
-    def begin(self, run: Planned) -> None:
-        self.begun += 1
-        self.going[run.recipe.name] = _Begun(run, self.begun, time.monotonic(), _steps_done(run))
-        if not self.live:
-            done = {name: _steps_done(each.run) for name, each in self.going.items()}
-            eta = self._eta(done)
-            self.say.print(f"{self.begun}/{self.total} {run.recipe.name}: begins{eta and f', {eta}'}")
-
-    def look(self) -> None:
-        if self.live:
-            done = {name: _steps_done(each.run) for name, each in self.going.items()}
-            steps = [f"{name}: step {done[name]}/{each.run.recipe.steps}" for name, each in self.going.items()]
-            # what is too long for the terminal is cut at its end
-            self.live.update(
-                self.task, completed=self.ended, description=", ".join([self._eta(done), *steps]).lstrip(", ")
-            )
-
-    def end(self, run: Planned, reason: str) -> None:
-        begun = self.going.pop(run.recipe.name)
-        seconds, done = time.monotonic() - begun.at, _steps_done(run) - begun.after
-        which = f"{begun.number}/{self.total} {run.recipe.name}"
-        if reason:
-            self.say.print(f"{which}: FAILED, {reason}", style="red")
-        else:
-            if done > 0:
-                self.rates.append(seconds / done)
-            score = results_of(run) or {}
-            miou = score.get("last", {}).get("miou")
-            told = "" if miou is None else f", {miou:.2f} mIoU"
-            self.say.print(f"{which}: done in {_clock(seconds)}{told}")
-        del self.left[run.recipe.name]
-        self.ended += 1
-
-    def _eta(self, done: dict[str, int]) -> str:
-        """Time left for all runs; `done`: the last step of each that goes.
-
-        By the median seconds a step of the runs that ended in this sweep, or else before it, or else of those that go.
-        """
-        now = time.monotonic()
-        new = {name: done[name] - each.after for name, each in self.going.items()}
-        going = [(now - each.at) / new[name] for name, each in self.going.items() if new[name] > 0]
-        rates = self.rates or self.past or going
-        if not rates:
-            return ""
-        left = [steps - done.get(name, 0) for name, steps in self.left.items()]
-        # shared out evenly, and no run is cut in two
-        steps = max([sum(left) / self.jobs, *left])
-        return f"{_clock(statistics.median(rates) * steps)} left"
-
-
-def _steps_done(run: Planned) -> int:
-    """The last step that the run's metrics tell of."""
-    try:
-        last = (run.folder / "metrics.jsonl").read_bytes().rstrip(b"\n").rsplit(b"\n", 1)[-1]
-        return int(json.loads(last)["step"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.train.records import plan, write_text
-from semiseg.train.sweep import Planned, Sweep
-from semiseg.train.sweep_run import results_of
+from semiseg.train.sweep import Planned, Sweep, results_of
 
 # 97.5 % quantile of Student's t by degrees of freedom, from 1; beyond them its expansion in 1 / df is right to 0.001.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
