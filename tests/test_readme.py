@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from semiseg.train.report import table_csv, table_markdown
 from semiseg.train.report_study import read_study
 from tests.processes import python
@@ -30,11 +32,12 @@ def test_every_command_is_there():
                 assert python("-m", "semiseg.cli", "recipe", "show", ROOT / word).returncode == 0
 
 
-def test_the_table_is_what_the_results_say():
-    study = read_study(ROOT / "results" / "camvid")
+@pytest.mark.parametrize("name", ["camvid", "camvid-subsets-methods"])
+def test_the_tables_are_what_the_results_say(name: str):
+    study = read_study(ROOT / "results" / name)
     told = table_markdown(study)
-    assert (ROOT / "results" / "camvid" / "table.md").read_text() == told
-    assert (ROOT / "results" / "camvid" / "table.csv").read_text() == table_csv(study)
+    assert (ROOT / "results" / name / "table.md").read_text() == told
+    assert (ROOT / "results" / name / "table.csv").read_text() == table_csv(study)
     assert told in (ROOT / "README.md").read_text()
 
 

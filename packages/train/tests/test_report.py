@@ -267,7 +267,7 @@ def test_class_differences_are_those_of_pairs(page: str, study: Study):
     )
     cell = study.cell("50", "cutmix", "camvid")
     assert cell.gain and cell.gain.mean == pytest.approx(scores["cutmix", 50, 0] - scores["supervised", 50, 0])
-    wanted = f"{cell.gain.mean:+.1f}".replace("-", "−")
+    wanted = f"{cell.gain.mean:+z.1f}".replace("-", "−")
     mean = np.mean([scores["cutmix", 50, seed] + 5 for seed in (0, 2)])
     assert re.search(rf"{mean:.1f} {re.escape(wanted)}", " ".join(row))
 

@@ -107,7 +107,7 @@ def _score(cell: Cell) -> str:
 def _gain(cell: Cell) -> str:
     if cell.gain is None:
         return ""
-    text = f"{cell.gain.mean:+.1f}" + ("" if cell.gain.half is None else f" ± {cell.gain.half:.1f}")
+    text = f"{cell.gain.mean:+z.1f}" + ("" if cell.gain.half is None else f" ± {cell.gain.half:.1f}")
     text = f"**{text}**" if cell.gain.verdict in ("above 0", "below 0") else text
     few = cell.last is not None and cell.gain.n < cell.last.n
     return text + (f" ({cell.gain.n} {'pair' if cell.gain.n == 1 else 'pairs'})" if few else "")

@@ -35,7 +35,7 @@ def label_efficiency(study: Study, domain: str, *, width: float) -> Drawing:
         return height - bottom - (value - low) / (high - low) * (height - top - bottom)
 
     _grid(drawing, [low + step * i for i in range(round((high - low) / step) + 1)], up, left, width - right)
-    drawing.shapes.append(Text((0, top - 12), "mIoU, %"))
+    drawing.shapes.append(Text((4, top - 12), "mIoU, %"))
     places = _places(study.xs, left, width - right)
     slot = min(
         [b - a for a, b in zip(sorted(places.values())[:-1], sorted(places.values())[1:], strict=True)] or [width]

@@ -103,7 +103,7 @@ def _compared(cell: Cell, limit: float) -> str:
     against = f" <small>to {escape(cell.twin)}</small>" if cell.gain and cell.twin and cell.twin != "supervised" else ""
     if cell.gain and cell.last and 1 < cell.gain.n < cell.last.n:
         against += f" <small>({cell.gain.n} pairs)</small>"
-    gain = f"{cell.gain.mean:+.2f}".replace("-", "−") if cell.gain else "–"
+    gain = f"{cell.gain.mean:+z.2f}".replace("-", "−") if cell.gain else "–"
     forest = difference(cell, limit).svg("") if cell.gain else ""
     return (
         f"<td{sure}>{gain}</td><td class='pm'>{_half(cell.gain)}</td><td class='forest'>{forest}</td>"
@@ -147,7 +147,7 @@ def _class_cell(value: Estimate | None, gain: Estimate | None) -> str:
     if gain is None:
         return f"<td>{value.mean:.1f}</td>"
     much = round(min(1.0, abs(gain.mean) / 10) * 100)
-    shift = f"{gain.mean:+.1f}".replace("-", "−")
+    shift = f"{gain.mean:+z.1f}".replace("-", "−")
     return f"<td class='{'up' if gain.mean > 0 else 'down'}' style='--much:{much}%'>{value.mean:.1f}<small>{shift}</small></td>"
 
 
