@@ -53,7 +53,7 @@ def measure(model: Segmenter, samples: list[Sample], taxonomy: Taxonomy, domain:
     sums = Sums(len(taxonomy.names))
     for sample in track(samples, "images", console=Console(stderr=True), transient=True):
         if sample.label is None:
-            continue
+            raise typer.BadParameter(f"{sample.key} has no label to compare with", param_hint="--keys")
         truth = torch.from_numpy(taxonomy.map(sample.label))
         height, width = truth.shape
         image = torch.from_numpy(np.array(sample.image.convert("RGB"))).permute(2, 0, 1)
@@ -72,6 +72,8 @@ def main(
     shard_set, classes = ShardSet(shards), Taxonomy.get(taxonomy)
     chosen = set(shard_set.keys() if keys is None else keys.read_text(encoding="utf-8").split())
     places = [place for place, key in enumerate(shard_set.keys()) if key in chosen]
+    if not places:
+        raise typer.BadParameter(f"{shards} holds none of the samples in {keys}", param_hint="--keys")
     spread = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
     samples = [shard_set[places[place]] for place in spread]
     for name in models:
