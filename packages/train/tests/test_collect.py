@@ -144,6 +144,26 @@ def test_it_may_be_repeated_and_only_adds_or_replaces(runs: Path, tmp_path: Path
     (moved / "plain-labels6-seed0" / "results.json").write_text(json.dumps({**scores, "recipe": "0" * 64}))
     assert "another recipe" in collect(moved, to).left["plain-labels6-seed0"]
     assert next(run for run in read_study(to).runs if run.name == "plain-labels6-seed0").results["hours"] == 7
+    (moved / "plain-labels6-seed0" / "results.json").write_text(json.dumps({**scores, "last": {}}))
+    (to / "plain-labels6-seed0" / "results.json").write_text("{}")
+    assert collect(moved, to).left == {"plain-labels6-seed0": "was never evaluated, an earlier one is damaged"}
+
+
+def test_a_recipe_that_cannot_be_read_keeps_no_other_run_out(runs: Path, tmp_path: Path):
+    folder, to = tmp_path / "runs", tmp_path / "results"
+    shutil.copytree(runs, folder)
+    recipe = folder / "plain-labels6-seed1" / "recipe.toml"
+    recipe.write_text(recipe.read_text() + "\nmomentun = 1\n")
+    done = collect(folder, to)
+    assert sorted(done.taken) == ["other-labels6-seed0", "plain-labels6-seed0"]
+    assert (
+        "momentun" in done.left["plain-labels6-seed1"]
+        and "momentun" in read_study(folder).missing["plain-labels6-seed1"]
+    )
+    for run in ("plain-labels6-seed0", "other-labels6-seed0", "other-labels6-seed1"):
+        shutil.rmtree(folder / run)
+    with pytest.raises(SemisegError, match=r"recipe\.toml:\d+: .*momentun"):
+        collect(folder, tmp_path / "none")
 
 
 def test_what_fails_half_way_leaves_the_earlier_run(tmp_path: Path):

@@ -21,6 +21,7 @@ from scipy import stats
 
 from semiseg.data import SemisegError
 from semiseg.train.collect import collect
+from semiseg.train.collect_index import Index
 from semiseg.train.load import digest, load
 from semiseg.train.report import report, table_csv, table_markdown
 from semiseg.train.report_claims import claims
@@ -83,7 +84,7 @@ def write_sweep(folder: Path, scores: Mapping[tuple[str, int, int], float]) -> P
         )
         if "cutmix" in method:
             last["teacher"] = taught
-        results = {"recipe": digest(recipe), "seed": seed, "last": last, "best": best, "hours": 0.25}
+        results = {"recipe": digest(recipe), "seed": seed, "steps": 2000, "last": last, "best": best, "hours": 0.25}
         (run / "results.json").write_text(json.dumps({**results, "subsets": {"camvid/labeled": f"hash of {labels}"}}))
         launch = {"command": ["x/__main__.py", f"{METHODS[method]}.toml"], "commit": "abcdef0123456789", "dirty": True}
         (run / "env.json").write_text(json.dumps({"launches": [{**launch, "device": "<gpu>", "packages": {}}]}))
@@ -311,6 +312,48 @@ def test_each_domain_has_its_own_curve_tables_and_sections(study: Study, tmp_pat
     assert means["sun"] == pytest.approx([mean / 2 for mean in means["camvid"]])
     text = written["report.html"].read_text()
     assert [len(re.findall(rf"<h2>[^<]* on {domain}\b", text)) for domain in ("camvid", "sun")] == [4, 4]
+
+
+def test_a_method_that_lacks_a_domain_is_not_missing_there(study: Study, tmp_path: Path):
+    folder = tmp_path / "two"
+    shutil.copytree(study.folder, folder)
+    for run in (run for run in study.runs if run.method == "cct"):
+        results = json.loads((folder / run.name / "results.json").read_text())
+        for when in ("last", "best"):
+            results[when]["domains"]["sun"] = results[when]["domains"]["camvid"]
+        (folder / run.name / "results.json").write_text(json.dumps(results))
+    joint = read_study(folder)
+    counts = {cell.method: (len(cell.runs), cell.planned) for cell in joint.cells("sun") if cell.x == "20"}
+    assert counts["cct"] == (3, 3) and "cct_abce" not in counts and "supervised" not in counts
+    rows = [row for row in csv.DictReader(StringIO(table_csv(joint))) if row["domain"] == "sun" and row["n"] != "0"]
+    assert {row["method"] for row in rows} == {"cct"}
+    sun = table_markdown(joint).split("percent, sun")[1]
+    assert next(line for line in sun.splitlines() if line.startswith("| supervised |")).startswith("| supervised | - |")
+
+
+def test_what_a_sweep_plans_no_more_counts_no_more(sweep: Path, tmp_path: Path):
+    folder, to = tmp_path / "sweep", tmp_path / "results"
+    shutil.copytree(sweep, folder)
+    before = collect(folder, to).index
+    table = json.loads((folder / "table.json").read_text())
+    table["runs"] = [run for run in table["runs"] if run["seed"] != "2" and run["method"] != "cutmix"]
+    (folder / "table.json").write_text(json.dumps(table))
+    done = collect(folder, to)
+    assert "cutmix" in before.methods and "cutmix" not in done.index.methods and done.index.axes["seed"] == ["0", "1"]
+    assert {"cutmix-labels20-seed0", "cct-labels20-seed2"} <= set(done.dropped)
+    assert not any(name in done.index.runs for name in done.dropped) and all(
+        (to / name).is_dir() for name in done.dropped
+    )
+    assert table_csv(read_study(to)) == table_csv(read_study(folder))
+
+
+def test_places_and_methods_are_told_in_words():
+    axes = {"labels": ["20", "labels50"], "compile": ["true", "false"], "seed": ["0"]}
+    runs = {f"{n}{c}": {"labels": n, "compile": c, "seed": "0"} for n in axes["labels"] for c in axes["compile"]}
+    index = Index(study="s", axes=axes, repeats="seed", runs=runs)
+    told = Study(folder=Path(), index=index, runs=[], missing={})
+    assert [told.place(x) for x in told.xs] == ["20 labels", "labels50"]
+    assert told.methods == ["compile true", "compile false"]
 
 
 def test_runs_that_are_not_of_the_plan_do_not_count(sweep: Path, tmp_path: Path):

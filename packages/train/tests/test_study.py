@@ -109,6 +109,10 @@ def test_the_command_on_shards_and_on_images(scenes: Path, tmp_path: Path):
     assert "--encoder" in refused.stderr and "Traceback" not in refused.stderr
     refused = python(*study, tmp_path / "plain.png", "--encoder", "resnet5:none", "--out", tmp_path / "b", expect=1)
     assert "did you mean" in refused.stderr and "Traceback" not in refused.stderr
+    (tmp_path / "broken.png").write_bytes((tmp_path / "plain.png").read_bytes()[:40])
+    refused = python(*study, tmp_path / "broken.png", *encoder, "--out", tmp_path / "c", expect=1)
+    assert f"{tmp_path / 'broken.png'}: not an image that can be read" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def size_of(picture: Path) -> tuple[int, int]:

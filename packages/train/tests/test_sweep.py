@@ -68,6 +68,8 @@ def test_sets_may_name_other_recipes(tmp_path: Path):
     assert [(run.recipe.name, len(run.recipe.objectives), run.recipe.steps) for run in runs] == [
         ("CCT-seed0", 2, 100), ("CCT-seed1", 2, 100), ("supervised-seed0", 1, 100), ("supervised-seed1", 1, 100)
     ]  # fmt: skip
+    with pytest.raises(RecipeError, match="argument 'name=mine': each run of a sweep is named by its axes"):
+        expand(read_sweep(file), ["name=mine"])
     with pytest.raises(RecipeError, match="CCT-seed0 and CCT-seed1 are the same training"):
         expand(read_sweep(file), ["seed=3"])
     file.write_text(file.read_text().replace("CCT =", '"super-vised" =').replace("supervised =", "super_vised ="))
@@ -94,6 +96,13 @@ def test_every_mistake_in_a_sweep_has_its_line(tmp_path: Path):
     told = "\n".join(caught.value.faults)
     assert ':3: repeats: no axis ["seed"]' in told and ':8: plot.x: no axis ["K"]' in told, told
     assert ":4: axes.recipe: tables have a column of that name" in told
+    file.write_text(
+        'name = "a"\nrecipe = "quickstart"\n[axes.method.sets]\n# plain = []\n[axes.seed]\nkey = "seed"\nvalues = [1, 2, 1]\n'
+    )
+    with pytest.raises(
+        RecipeError, match=r":3: axes\.method\.sets: is empty(.|\n)*:7: axes\.seed\.values: has 1 twice"
+    ):
+        read_sweep(file)
     file.write_text('name = "a"\nrecipe = "quickstart"\n[axes.seed]\nkey = "seed"\nvalues = [1]\n[plot]\nx = "seed"\n')
     with pytest.raises(RecipeError, match=r":7: plot\.x: means are taken over 'seed'"):
         read_sweep(file)
@@ -207,6 +216,12 @@ def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path:
     assert table["rows"][0]["mean"] == statistics.fmean(scores[:2])
     assert size_of(folder / "plot.png")[0] > 400
     assert len((folder / "table.csv").read_text().splitlines()) == 3
+    (runs[3] / "results.json").unlink()
+    for more in ((), ("--dry-run",)):  # the sweep was changed: nothing is trained, no table is touched
+        refused = python(*command, "steps=8", *more, expect=1).stderr
+        assert f"{runs[0]} holds a run of another recipe (steps: 6 -> 8)" in refused and str(runs[3]) in refused
+        assert "give the sweep another name or runs=FOLDER" in refused and "Traceback" not in refused
+        assert json.loads((folder / "table.json").read_text()) == table
 
 
 def children(parent: int) -> list[int]:

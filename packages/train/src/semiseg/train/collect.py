@@ -7,20 +7,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from semiseg.data.errors import SemisegError, unwritable
-from semiseg.train.collect_index import INDEX, Index, merged, read_index, read_json
+from semiseg.train.collect_index import INDEX, Index, merged, read_index, read_json, unread
 from semiseg.train.load import digest, load
-from semiseg.train.records import differs, read_launches, replaced, write_text
+from semiseg.train.records import differs, read_launches, read_results, replaced, write_text
 
 LINES = 60  # of training that are kept of a run's metrics; every evaluation is
 
 
 @dataclass
 class Collected:
-    """What happened: names of the runs that were taken, and why others were not."""
+    """What happened: names of the runs that were taken, why others were not, and earlier ones that no plan has any more."""
 
     index: Index
     taken: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
 
 
 def collect(runs: Path, to: Path) -> Collected:
@@ -33,18 +34,21 @@ def collect(runs: Path, to: Path) -> Collected:
         raise SemisegError(f"{runs} was collected already ({INDEX}); name the folder that `semiseg sweep` trained into")
     if to.resolve() == runs.resolve():
         raise SemisegError(f"--to {to} is the folder of the runs; choose another one")
-    index = read_index(runs)
+    own = index = read_index(runs)
+    earlier: dict[str, dict[str, str]] = {}
     if (to / INDEX).is_file():
-        index = merged(read_index(to), index, to)
+        before = read_index(to)
+        earlier, index = before.runs, merged(before, own, to)
     elif other := next((name for name in index.runs if (to / name).exists()), None):
         raise SemisegError(
             f"{to} holds {other}, which `semiseg collect` did not write; choose another folder with --to"
         )
-    done = Collected(index)
+    dropped = [name for name in earlier if name not in index.runs and (to / name).is_dir()]
+    done = Collected(index, left=unread(runs), dropped=dropped)
     try:
         to.mkdir(parents=True, exist_ok=True)
         write_index(index, to)  # first: whatever stops this, the same command goes on
-        for name in read_index(runs).runs:
+        for name in own.runs:
             planned = index.plan.get(name, {})
             reason = why_incomplete(runs / name, planned)
             try:
@@ -79,10 +83,10 @@ def why_incomplete(run: Path, planned: dict[str, Any]) -> str:
     try:
         found = json.loads((run / "results.json").read_text())
         known = found["recipe"]
-        if not all(found[when]["domains"] for when in ("last", "best")):
+        if not all(found[when].get("domains") for when in ("last", "best")):
             return "was never evaluated"
         other = differs(found, planned)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "its results.json is damaged"
     try:
         own = digest(load(run / "recipe.toml"))
@@ -151,7 +155,9 @@ def _earlier(run: Path, planned: dict[str, Any]) -> str:
     """What becomes of a run that was collected before."""
     if not run.is_dir():
         return ""
-    found = read_json(run / "results.json", remedy=f"remove {run}")
+    found = read_results(run)
+    if found is None:
+        return ", an earlier one is damaged"
     return (
         ", an earlier one is not of this plan and counts no more"
         if differs(found, planned)

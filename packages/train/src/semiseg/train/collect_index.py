@@ -6,7 +6,7 @@
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from semiseg.train.recipe import Recipe
 from semiseg.train.sweep import TABLE_RUN
 
 INDEX, TABLE = "runs.json", "table.json"
+_SAYS_NOTHING = ("true", "false")  # without the name of its axis
 _PREDICTIONS = {"domain", "taxonomy", "dataset", "splits", "keys", "rule", "runs", "scores"}
 
 
@@ -46,7 +47,9 @@ class Index:
         """What tells the lines of a curve apart: where a run stands on all axes but `across` and `repeats`."""
         at = self.runs[run]
         rest = [axis for axis in self.axes if axis not in (self.repeats, self.across)]
-        words = [at[axis] if not is_number(at[axis]) else f"{axis} {at[axis]}" for axis in rest]
+        words = [
+            f"{axis} {at[axis]}" if is_number(at[axis]) or at[axis] in _SAYS_NOTHING else at[axis] for axis in rest
+        ]
         return ", ".join(words) or self.study
 
     @property
@@ -86,7 +89,10 @@ def read_index(folder: Path) -> Index:
 
 
 def merged(old: Index, new: Index, folder: Path) -> Index:
-    """Two parts of one study as one: its name and axes must be the same. Raises SemisegError where they are not."""
+    """Two parts of one study as one: its name and axes must be the same. Raises SemisegError where they are not.
+
+    A sweep's table names every run of it, wherever that is trained: what it does not plan any more is left out.
+    """
     if list(old.axes) != list(new.axes) or old.repeats != new.repeats:
         was, now = (f"{', '.join(each.axes)} (repeated over {each.repeats or 'nothing'})" for each in (old, new))
         raise SemisegError(f"{folder} holds runs along {was}, these are along {now}; choose another folder with --to")
@@ -94,18 +100,13 @@ def merged(old: Index, new: Index, folder: Path) -> Index:
         raise SemisegError(
             f"{folder} holds runs of {old.study}, these are of {new.study}; choose another folder with --to"
         )
+    classes = {**old.classes, **new.classes}
+    if new.plan:
+        return replace(new, classes=classes, predictions=old.predictions)
     axes = {axis: _ordered([*old.axes[axis], *new.axes[axis]]) for axis in new.axes}
     runs = {**old.runs, **new.runs}
     _check_apart(runs, folder)
-    return Index(
-        study=new.study,
-        axes=axes,
-        repeats=new.repeats,
-        runs=runs,
-        plan={**old.plan, **new.plan},
-        classes={**old.classes, **new.classes},
-        predictions=old.predictions,
-    )
+    return replace(new, axes=axes, runs=runs, plan=old.plan, classes=classes, predictions=old.predictions)
 
 
 def read_json(path: Path, *, remedy: str) -> Any:
@@ -128,7 +129,7 @@ def is_number(label: str) -> bool:
 def _of_runs(folder: Path) -> Index:
     index = _of_table(folder) if (folder / TABLE).is_file() else _of_recipes(folder)
     _check_apart(index.runs, folder)
-    return Index(**{**asdict(index), "classes": _classes(folder / run for run in index.runs)})
+    return replace(index, classes=_classes(folder / run for run in index.runs))
 
 
 def _of_table(folder: Path) -> Index:
@@ -153,15 +154,35 @@ def _of_table(folder: Path) -> Index:
         raise SemisegError(f"{path}: not a sweep's table; {remedy}") from None
 
 
+def unread(folder: Path) -> dict[str, str]:
+    """Runs that stand nowhere since their recipe can't be read -> why; none in a folder that has an index or a table."""
+    if (folder / INDEX).is_file() or (folder / TABLE).is_file():
+        return {}
+    return {path.parent.name: str(each) for path, each in _recipes(folder).items() if isinstance(each, SemisegError)}
+
+
+def _recipes(folder: Path) -> dict[Path, Recipe | SemisegError]:
+    found: dict[Path, Recipe | SemisegError] = {}
+    for path in sorted(folder.glob("*/recipe.toml")):
+        try:
+            found[path] = load(path)
+        except SemisegError as error:
+            found[path] = error
+    return found
+
+
 def _of_recipes(folder: Path) -> Index:
     """Runs without a sweep: labels and seed as their recipes say, the method is what else their name tells."""
     runs = {}
-    for path in sorted(folder.glob("*/recipe.toml")):
-        recipe = load(path)
+    for path, recipe in _recipes(folder).items():
+        if isinstance(recipe, SemisegError):
+            continue  # `unread` tells of it
         subset = next(iter(recipe.data.domains.values())).labeled.subset
         method = _method(path.parent.name)
         labels = _labels_of(path.parent, recipe) if subset is None else str(subset.count)
         runs[path.parent.name] = {"method": method, "labels": labels, "seed": str(recipe.seed)}
+    if not runs and (bad := unread(folder)):
+        raise SemisegError("\n".join(bad.values()))
     if not runs:
         raise SemisegError(
             f"{folder}: neither a folder of runs (<run>/recipe.toml, or a sweep's {TABLE}) nor one that `semiseg collect` "

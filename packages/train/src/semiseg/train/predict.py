@@ -28,6 +28,14 @@ class Picture:
     read: Callable[[], Image.Image]
 
 
+def read(picture: Picture, more: str = "") -> Image.Image:
+    """The image. Raises DataError naming the place of one that can't be read; `more` ends its message."""
+    try:
+        return picture.read()
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{picture.place}: not an image that can be read ({error}){more}") from None
+
+
 def find_images(places: Sequence[Path], out: Path | None = None) -> list[Picture]:
     """Image files, sorted; folders are searched through, but for `out`, and masks named as images are below them.
 
@@ -98,11 +106,7 @@ def write_masks(
     """
     raw = raw_ids(taxonomy) if form == "raw" else None
     for done, picture in enumerate(pictures, start=1):
-        try:
-            image = picture.read()
-        except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-            what = f"not an image that can be read ({error}); {done - 1} masks are written"
-            raise DataError(f"{picture.place}: {what}") from None
+        image = read(picture, f"; {done - 1} masks are written")
         ids = _predict(model, image, domain, resize, views)
         target = out / f"{picture.name}.png"
         try:

@@ -59,17 +59,16 @@ def table_csv(study: Study) -> str:
         for cell in study.cells(domain):
             scores = [part for each in (cell.last, cell.best, cell.teacher) for part in _parts(each)]
             pairs = cell.gain.n if cell.gain else 0
-            place = [domain, cell.x, cell.method, len(cell.runs), cell.planned]
+            place = [domain, cell.x, cell.method, cell.last.n if cell.last else 0, cell.planned]
             writer.writerow([*place, *scores, cell.twin or "", pairs, *_parts(cell.gain)])
     return file.getvalue()
 
 
 def table_markdown(study: Study) -> str:
     """A row for each method, two columns for each place: what a README shows."""
-    across = study.index.across or ""
     lines = []
     for domain in study.domains:
-        heads = [f"{across} {x}".strip() or "mIoU" for x in study.xs]
+        heads = [study.place(x) or "mIoU" for x in study.xs]
         lines += [f"mIoU in percent, {domain}, after the last update.", ""] if len(study.domains) > 1 else []
         twin, right = (" | to its twin", "---:|---:|") if study.compares else ("", "---:|")
         lines += [f"| method | {' | '.join(head + twin for head in heads)} |", "|---|" + right * len(heads)]

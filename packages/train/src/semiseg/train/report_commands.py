@@ -26,6 +26,8 @@ def collect(
     done = take(runs, to)
     for name, reason in done.left.items():
         typer.echo(f"left out: {name}: {reason}", err=True)
+    if done.dropped:
+        typer.echo(f"no longer planned, so they count no more: {', '.join(done.dropped)}", err=True)
     typer.echo(f"{len(done.taken)} of {len(done.taken) + len(done.left)} runs in {to}", err=True)
     if predict or images:
         from semiseg.train.collect_masks import predict as write

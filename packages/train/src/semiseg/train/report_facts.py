@@ -245,5 +245,5 @@ def _range(values: Iterable[float]) -> str:
 
 
 def _plural(noun: str, count: int) -> str:
-    noun = "label count" if noun == "labels" else noun
-    return noun + "s" * (count > 1)
+    noun = "label count" if noun == "labels" else "step count" if noun == "steps" else noun
+    return noun if count == 1 or noun.endswith("s") else f"{noun}s"

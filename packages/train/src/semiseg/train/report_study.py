@@ -12,7 +12,7 @@ from typing import Any
 
 from semiseg.data.errors import SemisegError
 from semiseg.train.collect import why_incomplete
-from semiseg.train.collect_index import INDEX, Index, read_index, read_json
+from semiseg.train.collect_index import INDEX, Index, is_number, read_index, read_json, unread
 from semiseg.train.records import differs, read_launches
 from semiseg.train.sweep_table import t975
 
@@ -64,7 +64,10 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One method at one place of the axis. gain: what it has over `twin`, differences paired by repeat."""
+    """One method at one place of the axis, in one domain; runs that have another domain do not count as planned.
+
+    gain: what it has over `twin`, differences paired by repeat.
+    """
 
     x: str
     method: str
@@ -101,7 +104,9 @@ class Study:
     def place(self, x: str) -> str:
         """A place on the axis in words: "20 labels", "K 4"; "" where there is no axis."""
         across = self.index.across
-        return "" if across is None else f"{x} {across}" if across == "labels" else f"{across} {x}"
+        if across is None or x.startswith(across):
+            return x
+        return f"{x} {across}" if across == "labels" and is_number(x) else f"{across} {x}"
 
     def cell(self, x: str, method: str, domain: str) -> Cell:
         planned = [
@@ -109,7 +114,8 @@ class Study:
             for name, at in self.index.runs.items()
             if self.index.method(name) == method and (not self.index.across or at[self.index.across] == x)
         ]
-        runs, twin = self._at(x, method), self.twin(method)
+        there, twin = self._at(x, method), self.twin(method)
+        runs = [run for run in there if domain in run.results["last"]["domains"]]
         pairs = [(run.miou(domain), other.miou(domain)) for run, other in self.pairs(x, method)]
         gains = [score - other for score, other in pairs if score is not None and other is not None]
         last, best, teacher = (
@@ -120,7 +126,7 @@ class Study:
             x=x,
             method=method,
             runs=tuple(runs),
-            planned=len(planned),
+            planned=len(planned) - (len(there) - len(runs)),
             last=last,
             best=best,
             teacher=teacher,
@@ -178,6 +184,7 @@ def read_study(folder: Path) -> Study:
             runs.append(run)
         else:
             missing[name] = reason
+    missing |= unread(folder)
     if not runs:
         raise SemisegError(
             f"{folder}: none of its {len(index.runs)} planned runs is complete; train, then collect again"

@@ -35,26 +35,30 @@ def claim(recipe: Recipe, *, allow_changes: bool = False) -> tuple[Path, list[st
     nothing to lose. Weights of another form are refused in any case.
     """
     folder = Path(recipe.runs) / recipe.name
-    written = folder / "recipe.toml"
-    changed: list[str] = []
-    if written.is_file() and latest(folder) is not None:
-        changed = recipe_changes(load(written), recipe)
-        if form := form_changes(changed):
-            raise RunError(
-                f"{folder} holds weights of another form ({'; '.join(form)}); give this run a name of its own, as in "
-                f"name={recipe.name}-2; model.start={folder} starts it from these weights"
-            )
-        if changed and not allow_changes:
-            raise RunError(
-                f"{folder} holds a run of another recipe ({'; '.join(changed)}); give this run a name of its own, as in "
-                f"name={recipe.name}-2, remove the folder, or go on all the same with --allow-changes, which its record "
-                "will tell"
-            )
+    changed = changes_since(recipe)
+    if form := form_changes(changed):
+        raise RunError(
+            f"{folder} holds weights of another form ({'; '.join(form)}); give this run a name of its own, as in "
+            f"name={recipe.name}-2; model.start={folder} starts it from these weights"
+        )
+    if changed and not allow_changes:
+        raise RunError(
+            f"{folder} holds a run of another recipe ({'; '.join(changed)}); give this run a name of its own, as in "
+            f"name={recipe.name}-2, remove the folder, or go on all the same with --allow-changes, which its record "
+            "will tell"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from None
     return folder, changed
+
+
+def changes_since(recipe: Recipe) -> list[str]:
+    """How a recipe differs from the one of the checkpoints in its folder; empty where there are none."""
+    folder = Path(recipe.runs) / recipe.name
+    written = folder / "recipe.toml"
+    return recipe_changes(load(written), recipe) if written.is_file() and latest(folder) is not None else []
 
 
 def classes_of(recipe: Recipe) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,6 @@ CCT (CVPR 2020), section 3.1 and Fig. 2: low-density regions should run along cl
 the hidden activations they do. `contrast` puts a number on the picture.
 """
 
-import json
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from semiseg.data import DataError, ShardSet, Taxonomy, contact_sheet, overlay
 from semiseg.models import Encoder
-from semiseg.train.predict import find_images
+from semiseg.train.predict import find_images, read
 
 PATCH = 20  # pixels, as in the paper
 SHOWN = 6  # images on the picture
@@ -123,7 +122,7 @@ def open_samples(
         ], classes
     files = find_images([Path(place) for place in places])
     chosen = [files[index] for index in _spread(len(files), count)]
-    return [(str(each.name), each.read(), None) for each in chosen], None
+    return [(str(each.name), read(each), None) for each in chosen], None
 
 
 def report(pictures: Sequence[Picture], within: int) -> dict:
@@ -145,7 +144,7 @@ def report(pictures: Sequence[Picture], within: int) -> dict:
     return told
 
 
-def draw(pictures: Sequence[Picture], taxonomy: Taxonomy | None, encoder: str, to: Path) -> None:
+def draw(pictures: Sequence[Picture], taxonomy: Taxonomy | None, encoder: str) -> Image.Image:
     """The picture: image, the two maps (dark near, bright far; each to its own scale), class borders where labeled."""
     labeled = taxonomy is not None and any(each.ids is not None for each in pictures)
     rows = []
@@ -155,11 +154,7 @@ def draw(pictures: Sequence[Picture], taxonomy: Taxonomy | None, encoder: str, t
             cells.append(None if each.ids is None else overlay(each.image, each.ids, taxonomy, opacity=0.7))
         rows.append(cells)
     titles = ["image", f"input: {PATCH}x{PATCH} patches", f"hidden: {encoder}", *["classes"] * labeled]
-    contact_sheet(rows, titles=titles).save(to)
-
-
-def write(told: dict, to: Path) -> None:
-    to.write_text(json.dumps(told, indent=2) + "\n")
+    return contact_sheet(rows, titles=titles)
 
 
 def _taxonomy_of(shards: ShardSet) -> str:

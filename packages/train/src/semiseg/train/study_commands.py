@@ -1,5 +1,6 @@
 """`semiseg sweep` and `semiseg study ...`: the studies of the papers. Nothing heavy is imported before a command runs."""
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def sweep(
     try:
         failed = run_all(runs, folder, jobs=jobs)
     except KeyboardInterrupt:
+        write_table(what, runs, tabulate(what, runs), folder)
         typer.echo("stopped; the same command continues", err=True)
         raise typer.Exit(130) from None
     rows = tabulate(what, runs)
@@ -78,8 +80,10 @@ def clusters(
 ) -> None:
     """Show where neighbours differ, in images and in an encoder's activations (CCT, Fig. 2); does that follow borders?"""
     from semiseg.data.progress import Bar
+    from semiseg.data.storage import atomic
     from semiseg.train.commands import open_model
-    from semiseg.train.study import draw, look, open_samples, report, write
+    from semiseg.train.records import write_text
+    from semiseg.train.study import draw, look, open_samples, report
 
     if (model is None) == (encoder is None):
         raise SemisegError(
@@ -108,8 +112,9 @@ def clusters(
     told = {"encoder": what, "output_stride": body.stride, **report(pictures, border)}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        draw(pictures, classes, body.name, out / "clusters.png")
-        write(told, out / "clusters.json")
+        with atomic(out / "clusters.png") as file:
+            draw(pictures, classes, body.name).save(file, "PNG")
+        write_text(out / "clusters.json", json.dumps(told, indent=2) + "\n")
     except OSError as error:
         raise SemisegError(f"{out} cannot be written ({error.strerror or error}); choose another folder") from None
     words = {

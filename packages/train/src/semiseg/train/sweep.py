@@ -130,6 +130,10 @@ def expand(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Planned]:
     """
     runs: list[Planned] = []
     faults: dict[str, None] = {}
+    if given := next((each for each in overrides if each.startswith("name=")), None):
+        raise RecipeError(
+            [f"argument '{given}': each run of a sweep is named by its axes; runs=FOLDER trains elsewhere"]
+        )
     for labels in product(*(axis.points for axis in sweep.axes)):
         at = {axis.name: label for axis, label in zip(sweep.axes, labels, strict=True)}
         typed = [change for axis in sweep.axes for change in axis.points[at[axis.name]]]
@@ -163,9 +167,19 @@ def expand(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Planned]:
 
 
 def check_runs(runs: Sequence[Planned]) -> None:
-    """Raise RecipeError with everything that keeps any of the runs from being trained here."""
+    """Raise RecipeError with everything that keeps any of the runs from being trained here.
+
+    That includes folders with a checkpoint of another recipe, as they are once a sweep's file was changed.
+    """
+    from semiseg.train.run_folder import changes_since  # torch
+
     faults: dict[str, None] = {}
     for run in runs:
+        if changed := changes_since(run.recipe):
+            faults[
+                f"{run.folder} holds a run of another recipe ({'; '.join(changed)}); give the sweep another name or "
+                "runs=FOLDER, undo the change, or remove that folder"
+            ] = None
         try:
             check_facts(run.recipe)
         except RecipeError as error:
@@ -217,7 +231,10 @@ class _Reader:
         if "sets" in table:
             if table.keys() & {"key", "values"}:
                 self.fault(key, "has 'sets' beside 'key' and 'values'; keep one of the two")
-            for label, typed in self.table((*key, "sets"), table["sets"]).items():
+            sets = self.table((*key, "sets"), table["sets"])
+            if sets == {}:
+                self.fault((*key, "sets"), "is empty; name at least one set of changes, such as plain = []")
+            for label, typed in sets.items():
                 if not isinstance(typed, list) or not all(isinstance(each, str) and "=" in each for each in typed):
                     self.fault((*key, "sets", label), 'expected a list of changes, such as ["steps=100"]')
                     continue
@@ -230,6 +247,8 @@ class _Reader:
                 self.fault((*key, "values"), f"expected a list of values, found {show(values)}")
             for each in values if plain and isinstance(values, list) else ():
                 label = str(each).lower() if isinstance(each, bool) else str(each)
+                if label in points:
+                    self.fault((*key, "values"), f"has {label} twice; keep one")
                 points[label], shown[label] = (f"{changed}={label}",), each
         return Axis(name=name, points=points, values=shown)
 
