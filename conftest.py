@@ -137,7 +137,7 @@ def recipe_file(scenes: Path, taxonomies: dict[str, str], tmp_path: Path) -> Cal
 @pytest.fixture
 def tiny(recipe_file: Callable[..., Path]) -> "Callable[..., Recipe]":
     """The tiny recipe, loaded, with overrides."""
-    from semiseg.train.load import load
+    from semiseg.train.recipe.load import load
 
     def make(*overrides: str, domains: int = 1) -> "Recipe":
         return load(recipe_file(domains=domains), overrides)

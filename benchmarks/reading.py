@@ -23,8 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semiseg.data import Plan, ShardSet
-from semiseg.data.decode import decode_image, decode_label
+from semiseg.data import Plan, ShardSet, decode_image, decode_label
 
 LOOSE = "decoded: loose files, Pillow"
 

@@ -84,8 +84,8 @@ def measure(names: list[str], folder: Path, rounds: int) -> dict[str, dict[str, 
 
 def first_batch(folder: Path, step: int) -> dict[str, float]:
     from semiseg.data import Plan, ShardSet
-    from semiseg.train.augment import Augmentation
-    from semiseg.train.batches import StepData, Stream, steps_from
+    from semiseg.train.step.augment import Augmentation
+    from semiseg.train.step.batches import StepData, Stream, steps_from
 
     began = time.perf_counter()
     shards = ShardSet(folder / "tiny" / "train")

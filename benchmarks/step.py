@@ -21,9 +21,9 @@ from torch import nn
 from semiseg.methods import CrossConsistency, Losses, Objective, Part, Step, Supervised
 from semiseg.methods.cross_consistency import PAPER_PERTURBATIONS
 from semiseg.models import Segmenter, create_segmenter
-from semiseg.train.batches import Batch, Samples
-from semiseg.train.learner import Learner
-from semiseg.train.precision import arrange, choose
+from semiseg.train.step.batches import Batch, Samples
+from semiseg.train.step.learner import Learner
+from semiseg.train.step.precision import arrange, choose
 
 CLASSES = 21
 KINDS = [name for name, _ in PAPER_PERTURBATIONS]

@@ -12,7 +12,7 @@ from typing import Any
 
 from semiseg.train import loop
 from semiseg.train.__main__ import main
-from semiseg.train.batches import Batch, StepData
+from semiseg.train.step.batches import Batch, StepData
 
 RECORD = Path(sys.argv[1])
 steps_from = loop.steps_from

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import torch
 
-from semiseg.data.keyed import key64
-from semiseg.train.batches import StepData, micro_steps
-from semiseg.train.build import build_learner, build_model
-from semiseg.train.build_sources import build_sources
-from semiseg.train.load import load
-from semiseg.train.loop import build_accelerator, reduced
-from semiseg.train.run_folder import classes_of
+from semiseg.data import key64
+from semiseg.train.assemble.learner import build_learner
+from semiseg.train.assemble.model import build_model
+from semiseg.train.assemble.sources import build_sources
+from semiseg.train.recipe.load import load
+from semiseg.train.run.folder import classes_of
+from semiseg.train.step.batches import StepData, micro_steps
+from semiseg.train.step.precision import build_accelerator
+from semiseg.train.step.ranks import reduced
 
 
 def main(recipe_file: str, out: Path, steps: list[int], overrides: list[str]) -> None:

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from semiseg.cli.main import build_app
 from semiseg.data import ShardSet, open_dataset, shard
 from semiseg.train import load, train
-from semiseg.train.batches import StepData
-from semiseg.train.build_sources import build_sources
-from semiseg.train.load import check_facts
+from semiseg.train.assemble.sources import build_sources
+from semiseg.train.recipe.load import check_facts
+from semiseg.train.step.batches import StepData
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FRAMES = {"train": 6, "val": 2, "test": 2, "train_extra": 3}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from semiseg.data import ClassUniformPlan, Plan, ShardSet, open_dataset, shard
-from semiseg.train.augment import Augmentation
+from semiseg.train.step.augment import Augmentation
 from tests.processes import python, torchrun
 
 
@@ -69,8 +69,8 @@ def test_a_run_reports_the_classes_of_its_crops(recipe_file: Callable[..., Path]
         )
     assert shares[0] == shares[1]
 
-    from semiseg.train.build_sources import build_sources
-    from semiseg.train.load import load
+    from semiseg.train.assemble.sources import build_sources
+    from semiseg.train.recipe.load import load
 
     stream = build_sources(load(recipe, options), fill=(0, 0, 0)).streams["street"]["labeled"]
     assert stream.taxonomy

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.train.continuation import class_conflict, data_changes
+from semiseg.train.run.continuation import data_changes
+from semiseg.train.score.saved import class_conflict
 from tests.processes import python
 
 RECIPE = """name = "own"

@@ -107,8 +107,8 @@ class Chain:
 
     def _planned(self) -> list[dict[str, list[str]]]:
         """The global batches, from the plans alone."""
-        from semiseg.train.build_sources import build_sources
-        from semiseg.train.load import load
+        from semiseg.train.assemble.sources import build_sources
+        from semiseg.train.recipe.load import load
 
         streams = build_sources(load(self.recipe, self.options), fill=(0, 0, 0)).streams["street"].values()
         return [

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.data import ShardSet
-from semiseg.data.storage import Storage
+from semiseg.data import ShardSet, Storage
 from tests.object_store import Proxy, make_bucket, s3_server, use
 from tests.processes import environment, torchrun
 

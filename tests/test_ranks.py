@@ -71,10 +71,12 @@ def test_synchronised_norm_on_two_processes_equals_one(recipe_file: Callable[...
 
 def test_a_domain_that_is_not_its_turn_is_not_moved(tiny: "Callable[..., Recipe]"):
     """Momentum and weight decay act on gradients of zero, not on those that are None: its decoders stay to the bit."""
-    from semiseg.train.batches import StepData
-    from semiseg.train.build import build_learner, build_model, build_optimizer
-    from semiseg.train.build_sources import build_sources
-    from semiseg.train.run_folder import classes_of
+    from semiseg.train.assemble.learner import build_learner
+    from semiseg.train.assemble.model import build_model
+    from semiseg.train.assemble.optimizer import build_optimizer
+    from semiseg.train.assemble.sources import build_sources
+    from semiseg.train.run.folder import classes_of
+    from semiseg.train.step.batches import StepData
 
     recipe = tiny("data.domains_per_step=one", "optimizer.weight_decay=0.1", domains=2)
     sources = build_sources(recipe, fill=(0, 0, 0))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.train.report import table_csv, table_markdown
-from semiseg.train.report_study import read_study
+from semiseg.train.report.study import read_study
+from semiseg.train.report.tables import table_csv, table_markdown
 from tests.processes import python
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from semiseg.data import OverlaySet, ShardSet, open_dataset, shard, verify
-from semiseg.train.weak import FILE, Fitting, fit, read
+from semiseg.train.weak.classifier import FILE, Fitting, fit, read
 from tests.processes import environment
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "street_weak.toml"

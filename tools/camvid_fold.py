@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from semiseg.data import ShardSet, Taxonomy
-from semiseg.data.subset import stratified
+from semiseg.data import ShardSet, Taxonomy, stratified
 
 DRIVE = "0016E5"
 COUNTS = (20, 50, 100)

@@ -19,8 +19,8 @@ from rich.table import Table
 
 from semiseg.data import Sample, ShardSet, Taxonomy
 from semiseg.models import Segmenter
-from semiseg.train.saved import choose_domain, open_model
-from semiseg.train.views import Views, probabilities
+from semiseg.train.score.saved import choose_domain, open_model
+from semiseg.train.score.views import Views, probabilities
 
 
 @dataclass

@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def facts_of(commit: str, folder: Path, real: str) -> dict[str, str]:
-    """"shards <file>" -> sha256 and "<recipe> <step> <name>" -> value, from one commit."""
+    """ "shards <file>" -> sha256 and "<recipe> <step> <name>" -> value, from one commit."""
     folder.mkdir()
     tree = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x"], cwd=folder, input=tree, check=True)
@@ -82,7 +82,13 @@ def facts_of(commit: str, folder: Path, real: str) -> dict[str, str]:
     for name, (steps, needs_real) in RECIPES.items():
         if needs_real and not real:
             continue
-        settings = [f"steps={steps}", "schedule.warmup=2", "log.every=1", f"evaluate.every={steps}", "checkpoint.every=10"]
+        settings = [
+            f"steps={steps}",
+            "schedule.warmup=2",
+            "log.every=1",
+            f"evaluate.every={steps}",
+            "checkpoint.every=10",
+        ]
         python("-m", "semiseg.train", f"recipes/{name}.toml", *settings, "name=compared")
         rows = [json.loads(line) for line in (folder / "runs/compared/metrics.jsonl").read_text().splitlines()]
         (folder / "runs/compared").rename(folder / "runs" / name)

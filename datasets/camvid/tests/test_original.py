@@ -252,7 +252,7 @@ def test_both_layouts_in_one_folder(root: Path) -> None:
 
 
 def test_shards_of_the_original_show_the_eleven_classes_first(root: Path, tmp_path: Path) -> None:
-    from semiseg.data.summary import choose_taxonomy
+    from semiseg.data.commands.summary import choose_taxonomy
 
     shard(CamVid(root), "all", tmp_path / "shards")
     stored = ShardSet(tmp_path / "shards/camvid/all")

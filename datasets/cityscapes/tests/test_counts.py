@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.data.encode import fetch
+from semiseg.data.write.encode import fetch
 from semiseg.datasets.cityscapes import Cityscapes
 
 CITIES = {"train": (18, 2975), "val": (3, 500), "test": (6, 1525), "train_extra": (23, 19998)}

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.data import DataError, ShardSet, shard
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, ShardSet, Tree, shard
 from semiseg.datasets.folder import Folder
 from semiseg.datasets.folder.masks import Seen, first_pixel, look
 

@@ -15,8 +15,8 @@ from semiseg.data import ShardSet
 # The commands after `data shard`, in one process, where no data set package can be found: as on another machine.
 WITHOUT_PACKAGES = """
 import json, sys
-import semiseg.data.adapter as adapter
-adapter.entry_points = lambda group: ()
+from semiseg.data import registry
+registry.entry_points = lambda group: ()
 from semiseg.cli.main import build_app
 for words in json.loads(sys.argv[1]):
     print("$", *words, flush=True)

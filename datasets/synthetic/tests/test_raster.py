@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from semiseg.data.keyed import generator
+from semiseg.data import generator
 from semiseg.datasets.synthetic.geometry import Point, cross, dot, minus, unit
 from semiseg.datasets.synthetic.materials import noise_tiles
 from semiseg.datasets.synthetic.raster import Camera, Canvas, Light, Pose

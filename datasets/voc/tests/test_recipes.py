@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from semiseg.data import shard
 from semiseg.datasets.voc import VOC
 
-load = pytest.importorskip("semiseg.train.load", reason="NOT TESTED: recipes; semiseg-train is not installed")
+load = pytest.importorskip("semiseg.train.recipe.load", reason="NOT TESTED: recipes; semiseg-train is not installed")
 RECIPES = Path(__file__).parents[3] / "recipes"
 
 
@@ -53,8 +53,8 @@ def test_both_recipes_pass_their_check_and_a_dry_run(semiseg: Callable[..., str]
 
 
 def test_the_supervised_twin_differs_in_the_method_alone() -> None:
-    from semiseg.train.load import changes
     from semiseg.train.recipe import CrossConsistency, Supervised
+    from semiseg.train.recipe.load import changes
 
     cct, twin = (load.load(RECIPES / f"voc_{name}.toml") for name in ("cct", "supervised"))
     supervised, consistency = cct.objectives

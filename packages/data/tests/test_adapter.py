@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiseg.data import DataError, RawSample, Taxonomy, adapter, broken, clean_key, find_root, installed, open_dataset
+from semiseg.data import DataError, RawSample, Taxonomy, broken, clean_key, find_root, installed, open_dataset, registry
+from semiseg.data.source.adapter import KEY
 
 TOWN = """
     from semiseg.data import RawSpace, Taxonomy
@@ -40,8 +41,8 @@ def install(tmp_path, monkeypatch):
     """Install a distribution with data sets: install("name", source, {entry: object})."""
 
     def forget():
-        adapter._announced.cache_clear()
-        adapter._load.cache_clear()
+        registry.announced.cache_clear()
+        registry.load.cache_clear()
 
     def install(name: str, source: str, entries: dict[str, str]) -> None:
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
@@ -218,7 +219,7 @@ def test_a_clean_key_is_always_a_key_and_keeps_good_ones(text):
     key = clean_key(text)
     RawSample(key=key, image=b"", label=None, size=0)
     assert clean_key(key) == key
-    if adapter.KEY.fullmatch(text):
+    if KEY.fullmatch(text):
         assert key == text
 
 

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 from semiseg.data import DataError, Pool, ShardSet, shard
-from semiseg.data.ahead import Cached
-from semiseg.data.cache import Cache, cache
-from semiseg.data.storage import Storage, place
+from semiseg.data.read.prefetch import Cached
+from semiseg.data.storage.cache import Cache, cache
+from semiseg.data.storage.storage import Storage
+from semiseg.data.storage.target import place
 
 
 def made(number: int, size: int = 1000) -> tuple[str, bytes]:
@@ -173,7 +174,7 @@ def test_what_a_killed_process_left_is_removed_and_fetched_again(copies):
     script = f"""
         import os, sys, time
         from pathlib import Path
-        from semiseg.data.cache import Cache
+        from semiseg.data.storage.cache import Cache
         def read(start, stop):
             print("reading", flush=True)
             time.sleep(60)
@@ -221,7 +222,7 @@ def test_settings_of_the_environment(monkeypatch, tmp_path, caplog):
     with pytest.raises(DataError, match=r"SEMISEG_CACHE: .*cannot be made .*'off' to read without"):
         cache()
     monkeypatch.delenv("SEMISEG_CACHE")
-    monkeypatch.setattr("semiseg.data.cache.sys.platform", "linux")
+    monkeypatch.setattr("semiseg.data.storage.cache.sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING, "semiseg.data"):
         assert cache() is None

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from semiseg.data import DataError, ShardSet, adapter, shard
+from semiseg.data import DataError, ShardSet, registry, shard
 from semiseg.data.commands import app
 
 SNAPS = """
@@ -82,8 +82,8 @@ def installed(tmp_path, monkeypatch):
 
 
 def forget() -> None:
-    adapter._announced.cache_clear()
-    adapter._load.cache_clear()
+    registry.announced.cache_clear()
+    registry.load.cache_clear()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from semiseg.data import DataError, RawSample, ShardSet, shard, verify
-from semiseg.data.convert import Conversion, parse_resize
+from semiseg.data.image.convert import Conversion, parse_resize
 
 
 def written(tmp_path: Path) -> ShardSet:

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from semiseg.data import DataError, Manifest, ShardEntry, ShardSet, shard, verify
-from semiseg.data.headers import BLOCK, RECORD, header, padded
-from semiseg.data.index import Index, pack
-from semiseg.data.manifest import sha256, shard_content
+from semiseg.data.format.index import Index, pack
+from semiseg.data.format.manifest import sha256, shard_content
+from semiseg.data.format.tar import BLOCK, RECORD, header, padded
 
 PARTS = 4  # of the exhaustive tests, for pytest-xdist
 TAR, INDEX, MANIFEST = "000000.tar", "000000.index.parquet", "manifest.json"
@@ -87,7 +87,7 @@ def count_refused(
 @pytest.mark.parametrize("cut", [False, True], ids=["flip", "cut"])
 def test_every_byte_of_a_tar(small, tmp_path, monkeypatch, part, cut):
     # The index is whole and its sha256 taken every time; parsing the same bytes is half of the time.
-    monkeypatch.setattr("semiseg.data.index.Index", functools.cache(Index))
+    monkeypatch.setattr("semiseg.data.format.index.Index", functools.cache(Index))
     folder = Path(shutil.copytree(small, tmp_path / "pictures" / "train"))
     stored = ShardSet(folder)
     assert len(list(stored)) == 2  # the file is open, the index read: what is left is to see the tar

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from semiseg.data import DataError, decode
-from semiseg.data.decode import decode_image, decode_label, unknown_id
-from semiseg.data.encode import _png
-from semiseg.data.headers import header
+from semiseg.data import DataError
+from semiseg.data.format.tar import header
+from semiseg.data.image import decode
+from semiseg.data.image.decode import decode_image, decode_label, unknown_id
+from semiseg.data.write.encode import _png
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

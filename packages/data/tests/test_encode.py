@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from semiseg.data import DataError, RawSample, ShardSet, shard
-from semiseg.data.tree import Tree
+from semiseg.data.source.tree import Tree
 
 
 @pytest.fixture

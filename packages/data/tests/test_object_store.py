@@ -19,8 +19,10 @@ import pytest
 from typer.testing import CliRunner
 
 from semiseg.data import DataError, ShardSet, shard, verify
-from semiseg.data.retry import Patience
-from semiseg.data.storage import Storage, atomic, place
+from semiseg.data.storage.atomic import atomic
+from semiseg.data.storage.retry import Patience
+from semiseg.data.storage.storage import Storage
+from semiseg.data.storage.target import place
 from tests.object_store import FAULTS, Proxy, make_bucket, s3_server, use
 
 pytest.importorskip("s3fs")
@@ -216,7 +218,7 @@ def test_what_is_refused_is_one_error_at_once(server, bucket, monkeypatch, caplo
 
 
 def test_what_stays_down_ends_and_what_stalls_is_asked_again(server, bucket, adapt, draw, tmp_path, monkeypatch):
-    monkeypatch.setattr("semiseg.data.retry.PATIENCE", Patience(attempts=4, first_s=0.01))
+    monkeypatch.setattr("semiseg.data.storage.retry.PATIENCE", Patience(attempts=4, first_s=0.01))
     with Proxy.before(server, ("error",), share=1.0, streak=99) as proxy:
         use(monkeypatch, proxy.port)
         with pytest.raises(DataError, match=r"cannot be reached, 4 attempts in .*check the network"):
@@ -228,7 +230,7 @@ def test_what_stays_down_ends_and_what_stalls_is_asked_again(server, bucket, ada
     use(monkeypatch, server)
     with atomic(place(f"{bucket}/x/file")) as file:
         file.write(b"12345")
-    monkeypatch.setattr("semiseg.data.remote.SILENT_S", 0.3)
+    monkeypatch.setattr("semiseg.data.storage.remote.SILENT_S", 0.3)
     with Proxy.before(server, ("delay",), share=0.6, streak=2) as proxy:
         proxy.delay_s = 2.0
         use(monkeypatch, proxy.port)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semiseg.data import Plan, ShardSet, permutation, shard, share
-from semiseg.data.storage import Storage
+from semiseg.data.storage.storage import Storage
 
 
 class Shards(NamedTuple):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from semiseg.data import DataError, RawSpace, Taxonomy, colourise, contact_sheet, overlay, paint
+from semiseg.data import DataError, RawSpace, Taxonomy, colourise, contact_sheet, overlay
+from semiseg.data.image import paint
 
 COLOURS = ((200, 10, 30), (40, 250, 60), (0, 0, 0))
 TAXONOMY = Taxonomy(

@@ -19,10 +19,10 @@ import fsspec
 import pytest
 
 from semiseg.data import DataError, ShardSet, merge, shard, shard_part, verify
-from semiseg.data.layout import part_numbers
-from semiseg.data.lock import held
-from semiseg.data.parts import parse_part
-from semiseg.data.storage import atomic
+from semiseg.data.storage.atomic import atomic
+from semiseg.data.storage.lock import held
+from semiseg.data.write.layout import part_numbers
+from semiseg.data.write.parts import parse_part
 
 SIZE = "2KB"  # of shards: two samples each
 

@@ -191,7 +191,7 @@ def test_a_window_mixes_its_shards_and_no_others():
 
 
 def test_a_far_position_computes_its_own_windows_only(monkeypatch):
-    import semiseg.data.plan as module
+    import semiseg.data.order.plan as module
 
     asked = []
     monkeypatch.setattr(module, "permutation", lambda n, *key: asked.append((n, key[0])) or permutation(n, *key))

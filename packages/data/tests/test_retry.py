@@ -8,7 +8,7 @@ import time
 import pytest
 
 from semiseg.data import DataError
-from semiseg.data.retry import Patience, ShortRead, persist
+from semiseg.data.storage.retry import Patience, ShortRead, persist
 
 QUICK = Patience(first_s=0.001, longest_s=0.004)
 
@@ -137,7 +137,7 @@ def test_patience_ends_by_count_and_by_time():
 
 def test_waits_double_up_to_the_longest(monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr("semiseg.data.retry.time.sleep", waits.append)
+    monkeypatch.setattr("semiseg.data.storage.retry.time.sleep", waits.append)
 
     def action() -> None:
         raise TimeoutError

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from semiseg.data import DataError, Manifest, RawSample, RawSpace, ShardSet, shard, verify
-from semiseg.data.layout import parse_size
-from semiseg.data.lock import only_writer
-from semiseg.data.manifest import canonical
+from semiseg.data.format.manifest import canonical
+from semiseg.data.sizes import parse_size
+from semiseg.data.storage.lock import only_writer
 
 OTHER = RawSpace(name="other", names=dict.fromkeys(range(256), ""))
 
@@ -214,7 +214,7 @@ def test_a_writer_that_finds_the_set_finished_when_its_turn_comes_leaves_it(adap
         with only_writer(place):
             yield
 
-    monkeypatch.setattr(sys.modules["semiseg.data.shard"], "only_writer", overtaken)
+    monkeypatch.setattr(sys.modules["semiseg.data.write.shard"], "only_writer", overtaken)
     with pytest.raises(DataError, match="version: 1 there, 2 now"):
         shard(adapt(draw(6), version="2"), "train", tmp_path, size="2KB")
     assert files(folder) == late[1]

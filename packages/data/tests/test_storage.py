@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 
 from semiseg.data import DataError, ShardSet, shard, verify
-from semiseg.data.lock import hold
-from semiseg.data.storage import PART, Storage, atomic, place
+from semiseg.data.storage.atomic import atomic
+from semiseg.data.storage.lock import hold
+from semiseg.data.storage.storage import PART, Storage
+from semiseg.data.storage.target import place
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from semiseg.data import DataError, Tree, archive
+from semiseg.data import DataError, Tree
+from semiseg.data.source import archive
 
 FILES = {
     "readme.txt": b"hello",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semiseg.data import DataError, Plan, Pool, ShardSet
-from semiseg.data.uniform import Anchors, ClassUniformPlan
+from semiseg.data.order.uniform import Anchors, ClassUniformPlan
 
 
 class Sizes:

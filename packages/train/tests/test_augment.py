@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.train.augment import Augmentation
+from semiseg.train.step.augment import Augmentation
 
 
 def picture(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

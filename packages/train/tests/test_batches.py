@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from semiseg.data import DataError, ShardSet
-from semiseg.train.batches import Batch, StepData, micro_steps, steps_from
-from semiseg.train.build_sources import Sources, build_sources
+from semiseg.train.assemble.sources import Sources, build_sources
 from semiseg.train.recipe import Recipe
+from semiseg.train.step.batches import Batch, StepData, micro_steps, steps_from
 
 Tiny = Callable[..., Recipe]
 
@@ -110,7 +110,7 @@ def test_images_of_two_sizes_are_one_clear_error(tiny: Tiny, scenes: Path, tmp_p
     pool = Pool([ShardSet(str(scenes / "street" / "train")), ShardSet(str(tmp_path / "other" / "street" / "train"))])
     stream = sources(tiny()).streams["street"]["labeled"]
     from semiseg.data import Plan
-    from semiseg.train.augment import Augmentation
+    from semiseg.train.step.augment import Augmentation
 
     mixed = replace(stream, shards=pool, plan=Plan(pool, 0), batch_size=36, augmentation=Augmentation())
     with pytest.raises(DataError, match=r"one size.*augment\.crop"):

@@ -8,10 +8,12 @@ import torch
 
 from semiseg.data import ClassUniformPlan
 from semiseg.methods import CrossConsistency
-from semiseg.train.build import build_learner, build_model, build_optimizer
-from semiseg.train.build_sources import build_sources
+from semiseg.train.assemble.learner import build_learner
+from semiseg.train.assemble.model import build_model
+from semiseg.train.assemble.optimizer import build_optimizer
+from semiseg.train.assemble.sources import build_sources
 from semiseg.train.recipe import Recipe
-from semiseg.train.run_folder import classes_of
+from semiseg.train.run.folder import classes_of
 
 CCT = "kind='cross_consistency', perturbations=[{kind='dropout', count=2}]"
 

@@ -20,13 +20,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from semiseg.cli.main import build_app
-from semiseg.data import SemisegError, ShardSet
-from semiseg.train.collect import collect, portable, thinned
-from semiseg.train.collect_index import _method, read_index
-from semiseg.train.load import load
+from semiseg.data import SemisegError, ShardSet, replaced
 from semiseg.train.loop import train
-from semiseg.train.records import replaced
-from semiseg.train.report_study import read_study
+from semiseg.train.recipe.load import load
+from semiseg.train.report.collect import collect, portable, thinned
+from semiseg.train.report.index import _method, read_index
+from semiseg.train.report.study import read_study
 from tests.processes import environment
 
 

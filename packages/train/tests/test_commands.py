@@ -94,9 +94,9 @@ def test_a_domain_can_be_added_with_the_encoder_frozen_and_taken_out(
 
     from semiseg.data import ShardSet
     from semiseg.models import from_pretrained
-    from semiseg.train.build import build_model
-    from semiseg.train.load import load
-    from semiseg.train.run_folder import classes_of
+    from semiseg.train.assemble.model import build_model
+    from semiseg.train.recipe.load import load
+    from semiseg.train.run.folder import classes_of
 
     semiseg("train", recipe_file(), "steps=3")
     old = tmp_path / "runs" / "tiny"
@@ -262,8 +262,8 @@ def test_a_dry_run_of_a_launcher_is_one_process(
 ):
     """It tells once what `semiseg train --dry-run` tells, whatever was launched; facts are those of the launch."""
     from semiseg.train.__main__ import main
-    from semiseg.train.load import load
-    from semiseg.train.preview import preview
+    from semiseg.train.dry_run import preview
+    from semiseg.train.recipe.load import load
 
     recipe = recipe_file()
     expected = preview(load(recipe, ["model.norm=frozen"])).partition("  measured on")[0]

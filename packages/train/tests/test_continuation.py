@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from semiseg.data import SemisegError
-from semiseg.train.continuation import Topology, data_changes, topology_changes
 from semiseg.train.loop import train
 from semiseg.train.recipe import Recipe
-from semiseg.train.revision import revision
+from semiseg.train.run.continuation import Topology, data_changes, topology_changes
+from semiseg.train.run.revision import revision
 
 Tiny = Callable[..., Recipe]
 FROZEN = ("model.norm=frozen", "steps=4", "checkpoint.every=2", "checkpoint.keep=9", "evaluate.every=9")

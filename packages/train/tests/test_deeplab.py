@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from semiseg.models import DeepLabV3PlusDecoder, from_pretrained
-from semiseg.train.batches import StepData
-from semiseg.train.build import ModelError, build_learner, build_model
-from semiseg.train.build_sources import build_sources
-from semiseg.train.load import load
+from semiseg.train.assemble.learner import build_learner
+from semiseg.train.assemble.model import ModelError, build_model
+from semiseg.train.assemble.sources import build_sources
 from semiseg.train.loop import train
-from semiseg.train.problems import RecipeError
 from semiseg.train.recipe import Recipe
-from semiseg.train.run_folder import classes_of
+from semiseg.train.recipe.load import load
+from semiseg.train.recipe.problems import RecipeError
+from semiseg.train.run.folder import classes_of
+from semiseg.train.step.batches import StepData
 
 DEEPLAB = (
     'model.context={kind="aspp", channels=16, rates=[2, 3]}',

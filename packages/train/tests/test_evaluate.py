@@ -9,7 +9,7 @@ import torch
 
 from semiseg.data import ShardSet, Taxonomy
 from semiseg.models import create_segmenter
-from semiseg.train.evaluate import Scores, confusion_matrix, evaluate
+from semiseg.train.score.evaluate import Scores, confusion_matrix, evaluate
 
 
 def brute_force(prediction: np.ndarray, truth: np.ndarray, classes: int) -> list[float]:

@@ -12,10 +12,10 @@ import torch
 
 from semiseg.data import Sample, ShardSet, open_dataset, shard
 from semiseg.models import create_segmenter
-from semiseg.train.batches import StepData, steps_from
-from semiseg.train.build_sources import build_sources
-from semiseg.train.evaluate import evaluate
+from semiseg.train.assemble.sources import build_sources
 from semiseg.train.recipe import Recipe
+from semiseg.train.score.evaluate import evaluate
+from semiseg.train.step.batches import StepData, steps_from
 
 SAMPLES, BATCH = 10, 4
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # on fewer cores

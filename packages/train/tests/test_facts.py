@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from semiseg.data import RawSample, RawSpace, ShardSet, Split, Taxonomy, open_dataset, shard
-from semiseg.train.load import RecipeError, check_facts, load
+from semiseg.train.recipe.load import RecipeError, check_facts, load
 
 
 class Photos:

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiseg.train.lines import lines
+from semiseg.train.recipe.lines import lines
 
 TEXT = '''\
 # a comment, with [brackets] = "and more"

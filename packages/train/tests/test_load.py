@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.train.load import RecipeError, changes, digest, load, to_toml
 from semiseg.train.recipe import SGD, CrossConsistency, Dropout, Poly, Recipe, Subset
+from semiseg.train.recipe.load import RecipeError, changes, digest, load, to_toml
 
 TEXT = """\
 # A small recipe.

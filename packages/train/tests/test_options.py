@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from semiseg.methods import CrossConsistency
-from semiseg.train.batches import Batch, StepData
-from semiseg.train.build import build_learner, build_model
-from semiseg.train.build_sources import build_sources
-from semiseg.train.learner import Learner
-from semiseg.train.load import load
-from semiseg.train.problems import RecipeError
+from semiseg.train.assemble.learner import build_learner
+from semiseg.train.assemble.model import build_model
+from semiseg.train.assemble.sources import build_sources
 from semiseg.train.recipe import Recipe
-from semiseg.train.run_folder import classes_of
+from semiseg.train.recipe.load import load
+from semiseg.train.recipe.problems import RecipeError
+from semiseg.train.run.folder import classes_of
+from semiseg.train.step.batches import Batch, StepData
+from semiseg.train.step.learner import Learner
 
 
 def built(recipe: Recipe) -> tuple[Learner, Batch]:

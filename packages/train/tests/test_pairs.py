@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from semiseg.data import DataError, Plan, Pool, ShardSet
-from semiseg.train.augment import Augmentation
-from semiseg.train.batches import Batch, StepData, Stream, micro_steps, steps_from
-from semiseg.train.build_sources import build_sources
+from semiseg.train.assemble.sources import build_sources
 from semiseg.train.recipe import Recipe
+from semiseg.train.step.augment import Augmentation
+from semiseg.train.step.batches import Batch, StepData, Stream, micro_steps, steps_from
 
 Tiny = Callable[..., Recipe]
 BOTH = "objectives=[{kind='supervised'}, {kind='structured_consistency'}]"

@@ -11,14 +11,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from semiseg.cli.main import build_app
-from semiseg.data import DataError, RawSpace, ShardSet, Taxonomy
-from semiseg.data.errors import SemisegError
+from semiseg.data import DataError, RawSpace, SemisegError, ShardSet, Taxonomy
 from semiseg.models import create_segmenter, from_pretrained, save_pretrained
 from semiseg.train import Views, evaluate, load
-from semiseg.train.build_sources import build_sources, build_views
-from semiseg.train.predict import raw_ids, with_raw_ids
-from semiseg.train.saved import views_of
-from semiseg.train.views import predict_ids
+from semiseg.train.assemble.sources import build_sources
+from semiseg.train.score.predict import raw_ids, with_raw_ids
+from semiseg.train.score.saved import build_views, views_of
+from semiseg.train.score.views import predict_ids
 
 
 def semiseg(*arguments: object) -> str:

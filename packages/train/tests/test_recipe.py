@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from semiseg.data import Taxonomy
-from semiseg.train.load import changes, load, schema, to_toml
 from semiseg.train.recipe import CrossConsistency, Labeled, Recipe, Supervised
-from semiseg.train.shipped import find, heading, shipped
+from semiseg.train.recipe.load import changes, load, schema, to_toml
+from semiseg.train.recipe.shipped import find, heading, shipped
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,9 +21,9 @@ def test_the_schema_is_frozen_and_imports_nothing_heavy() -> None:
     assert labeled.splits == ("a", "b")
     with pytest.raises(FrozenInstanceError):
         labeled.batch_size = 3  # type: ignore[misc]
-    code = "import sys, semiseg.train.recipe, semiseg.train.recipe_commands; print(*sys.modules)"
+    code = "import sys, semiseg.train.recipe, semiseg.train.commands.recipe; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "pydantic", "numpy", "semiseg.train.load"} & set(loaded)
+    assert not {"torch", "pydantic", "numpy", "semiseg.train.recipe.load"} & set(loaded)
 
 
 def test_the_json_schema_of_editors_is_current() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from semiseg.train.load import RecipeError, load
-from semiseg.train.recipe_commands import app
-from semiseg.train.shipped import find, shipped
+from semiseg.train.commands.recipe import app
+from semiseg.train.recipe.load import RecipeError, load
+from semiseg.train.recipe.shipped import find, shipped
 
 
 def run(*arguments: str) -> str:

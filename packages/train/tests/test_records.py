@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.data import DataError, SemisegError
-from semiseg.train import checkpoint
+from semiseg.data import DataError, SemisegError, write_text
 from semiseg.train.loop import Run, train
 from semiseg.train.recipe import Recipe
-from semiseg.train.records import read_launches, read_results, write_text
+from semiseg.train.run import checkpoint
+from semiseg.train.run.records import read_launches, read_results
 
 NOT_RECORDS = ["", "\0\0\0", "{", "[]", "3", "null", '"text"', "\ud800", "{}"]
 OPTIONS = ("model.norm=frozen", "steps=2", "checkpoint.every=1", "checkpoint.keep=9", "evaluate.every=9")

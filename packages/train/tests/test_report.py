@@ -20,18 +20,20 @@ from PIL import Image
 from scipy import stats
 
 from semiseg.data import SemisegError
-from semiseg.train.collect import collect
-from semiseg.train.collect_index import Index
-from semiseg.train.load import digest, load
-from semiseg.train.report import report, table_csv, table_markdown
-from semiseg.train.report_claims import claims
-from semiseg.train.report_draw import DARK, LIGHT, Drawing, Line, _dashed, style
-from semiseg.train.report_facts import notes
-from semiseg.train.report_page import _DARK, _LIGHT
-from semiseg.train.report_page import page as draw_page
-from semiseg.train.report_study import Study, estimate, read_study
-from semiseg.train.resolved import to_toml
-from semiseg.train.shipped import find
+from semiseg.train.recipe.load import digest, load
+from semiseg.train.recipe.resolved import to_toml
+from semiseg.train.recipe.shipped import find
+from semiseg.train.report.collect import collect
+from semiseg.train.report.drawing import DARK, LIGHT, Drawing, Line, _dashed, style
+from semiseg.train.report.index import Index
+from semiseg.train.report.page import _DARK, _LIGHT
+from semiseg.train.report.page import page as draw_page
+from semiseg.train.report.papers import claims
+from semiseg.train.report.report import report
+from semiseg.train.report.sentences import notes
+from semiseg.train.report.study import Study, read_study
+from semiseg.train.report.tables import table_csv, table_markdown
+from semiseg.train.sweep.intervals import estimate
 
 CLASSES = ("Sky", "Road <wet>", "Car")
 METHODS = {

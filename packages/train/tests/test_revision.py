@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import semiseg.train.revision
-from semiseg.train.revision import revision
+import semiseg.train.run.revision
+from semiseg.train.run.revision import revision
 
 NONE = {"commit": None, "dirty": None}
 WHO = {f"GIT_{role}_{what}": "a@b.c" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -78,10 +78,12 @@ def test_only_a_checkout_that_tracks_the_code_tells(checkout: Path, tmp_path: Pa
 def test_the_package_finds_itself(checkout: Path):
     """By its own file, imported from the checkout (PYTHONPATH), from another folder."""
     home = checkout / "src" / "semiseg" / "train"
-    shutil.copytree(Path(semiseg.train.revision.__file__).parent, home, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(semiseg.train.run.revision.__file__).parents[1], home, ignore=shutil.ignore_patterns("__pycache__")
+    )
     git(checkout, "add", ".")
     git(checkout, "commit", "--quiet", "--message", "all")
-    code = "from semiseg.train.revision import revision; print(revision())"
+    code = "from semiseg.train.run.revision import revision; print(revision())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=checkout.parent,

@@ -11,14 +11,15 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from semiseg.models import from_pretrained
-from semiseg.train import commands
-from semiseg.train.build import build_learner, build_model
-from semiseg.train.build_sources import build_sources
-from semiseg.train.load import RecipeError, changes, check_facts, load
+from semiseg.train.assemble.learner import build_learner
+from semiseg.train.assemble.model import build_model
+from semiseg.train.assemble.sources import build_sources
+from semiseg.train.commands import score as commands
 from semiseg.train.loop import train
 from semiseg.train.recipe import Recipe
-from semiseg.train.run_folder import classes_of
-from semiseg.train.shipped import find
+from semiseg.train.recipe.load import RecipeError, changes, check_facts, load
+from semiseg.train.recipe.shipped import find
+from semiseg.train.run.folder import classes_of
 
 Tiny = Callable[..., Recipe]
 CROSS = "{kind='cross_consistency', perturbations=[{kind='dropout'}, {kind='vat'}]}"
@@ -119,7 +120,7 @@ def test_weight_zero_equals_supervised_training(tiny: Tiny) -> None:
         model = build_model(recipe.model, classes_of(recipe))
         sources = build_sources(recipe, fill=(0, 0, 0))
         learner = build_learner(recipe, model, sources.taxonomies).train()
-        from semiseg.train.batches import StepData
+        from semiseg.train.step.batches import StepData
 
         batch = StepData(sources.streams)[0]
         assert isinstance(batch, dict)

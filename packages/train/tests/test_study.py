@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu
 
 from semiseg.data import DataError
 from semiseg.models import Encoder
-from semiseg.train.study import contrast, hidden_distance, look, near_borders, neighbour_distance, separation
+from semiseg.train.clusters import contrast, hidden_distance, look, near_borders, neighbour_distance, separation
 from tests.processes import python
 
 

@@ -16,15 +16,16 @@ import pytest
 from PIL import Image
 from scipy.stats import t
 
-from semiseg.data.writing import cores
-from semiseg.train.load import load
-from semiseg.train.problems import RecipeError
-from semiseg.train.shipped import find_sweep
-from semiseg.train.sweep import expand, read_sweep
-from semiseg.train.sweep_plot import _COLOURS, plot
-from semiseg.train.sweep_progress import Pace
-from semiseg.train.sweep_run import _reason
-from semiseg.train.sweep_table import Row, t975
+from semiseg.data import cores
+from semiseg.train.recipe.load import load
+from semiseg.train.recipe.problems import RecipeError
+from semiseg.train.recipe.shipped import find_sweep
+from semiseg.train.sweep.grid import expand, read_sweep
+from semiseg.train.sweep.intervals import t975
+from semiseg.train.sweep.launch import _reason
+from semiseg.train.sweep.plot import _COLOURS, plot
+from semiseg.train.sweep.progress import Pace
+from semiseg.train.sweep.table import Row
 from tests.processes import environment, python
 
 

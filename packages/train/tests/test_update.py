@@ -37,12 +37,14 @@ class Recorder(TorchDispatchMode):
 
 def one_update(recipe: "Recipe") -> Callable[[int], object]:
     """`update` on real batches, everything prepared as the loop does."""
-    from semiseg.train.batches import StepData
-    from semiseg.train.build import build_learner, build_model, build_optimizer
-    from semiseg.train.build_sources import build_sources
-    from semiseg.train.loop import build_accelerator
-    from semiseg.train.run_folder import classes_of
-    from semiseg.train.update import update
+    from semiseg.train.assemble.learner import build_learner
+    from semiseg.train.assemble.model import build_model
+    from semiseg.train.assemble.optimizer import build_optimizer
+    from semiseg.train.assemble.sources import build_sources
+    from semiseg.train.run.folder import classes_of
+    from semiseg.train.step.batches import StepData
+    from semiseg.train.step.precision import build_accelerator
+    from semiseg.train.step.update import update
 
     sources = build_sources(recipe, fill=(0, 0, 0))
     model = build_model(recipe.model, classes_of(recipe))
@@ -63,7 +65,7 @@ def one_update(recipe: "Recipe") -> Callable[[int], object]:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_step_reads_no_value(tiny: "Callable[..., Recipe]", optimizer: str, monkeypatch: pytest.MonkeyPatch):
     """Counted on the CPU: no operation of an update, forward or backward, is one that waits for a GPU's result."""
-    from semiseg.methods import view
+    from semiseg.methods import prediction as view
 
     label = view.connected_components  # in as many rounds as on a GPU: on a CPU it asks whether it is done
     monkeypatch.setattr(view, "connected_components", lambda groups, rounds: label(groups, view.ROUNDS))
@@ -91,7 +93,7 @@ def test_a_step_never_synchronises_with_a_gpu(tiny: "Callable[..., Recipe]"):
 
 
 def test_a_gpu_that_is_full_is_one_clear_error():
-    from semiseg.train.update import in_memory
+    from semiseg.train.step.update import in_memory
 
     with (
         pytest.raises(
@@ -113,7 +115,7 @@ def test_statistics_that_are_no_numbers_end_a_run():
 
 
 def test_a_precision_that_was_asked_for_or_kept_is_not_chosen_again():
-    from semiseg.train.precision import PrecisionError, choose
+    from semiseg.train.step.precision import PrecisionError, choose
 
     dense, depthwise = nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, groups=8)
     assert choose("no", dense) == "no" and choose("no", dense, kept="bf16") == "no"
@@ -139,7 +141,7 @@ def test_ranks_that_would_choose_differently_agree(tmp_path: Path):
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_moments_take_the_layout_of_their_weights(kind: str):
     """A fused update pairs a weight and its moment by place in memory: another layout in a checkpoint must not matter."""
-    from semiseg.train.checkpoint import _lay_out
+    from semiseg.train.run.checkpoint import _lay_out
 
     def trained(saved: torch.memory_format, own: torch.memory_format) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
@@ -193,7 +195,7 @@ def test_a_compiled_encoder_computes_the_same():
     from torch._dynamo.utils import counters
 
     from semiseg.methods.structure import exact_products
-    from semiseg.train.precision import compile_encoder, uncompiled
+    from semiseg.train.step.precision import compile_encoder, uncompiled
 
     plain = SamePadding().double()
     compiled = copy.deepcopy(plain)
@@ -224,7 +226,7 @@ def test_a_compiled_encoder_computes_the_same():
 
 
 def test_a_dry_run_tells_time_memory_and_the_slower_side(tiny: "Callable[..., Recipe]", tmp_path: Path):
-    from semiseg.train.preview import preview
+    from semiseg.train.dry_run import preview
 
     told = preview(tiny("compile=false"))
     assert "a step; loading" in told and "is the slower side" in told

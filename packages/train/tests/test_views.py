@@ -15,9 +15,9 @@ from torchvision.transforms.v2 import functional as tv
 
 from semiseg.data import ShardSet, Taxonomy
 from semiseg.models import Segmenter, create_segmenter
-from semiseg.train import views as module
-from semiseg.train.evaluate import evaluate
-from semiseg.train.views import Views, predict_ids, probabilities, tile_starts
+from semiseg.train.score import views as module
+from semiseg.train.score.evaluate import evaluate
+from semiseg.train.score.views import Views, predict_ids, probabilities, tile_starts
 
 CLASSES = 5
 

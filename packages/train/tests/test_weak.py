@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from semiseg.data import Adapter, OverlaySet, RawSample, RawSpace, ShardSet, Split, Taxonomy, open_dataset, shard
 from semiseg.methods import DenseCrf, class_activation_maps, class_activations, pseudo_labels
-from semiseg.train import weak
-from semiseg.train.weak import FILE, Fitting, WeakError, build, fit, read, tagged
-from semiseg.train.weak_commands import app
-from semiseg.train.weak_labels import Labeler, Labeling, Quality, compare
+from semiseg.train.commands.weak import app
+from semiseg.train.weak import classifier as weak
+from semiseg.train.weak.classifier import FILE, Fitting, WeakError, build, fit, read, tagged
+from semiseg.train.weak.labels import Labeler, Labeling, Quality, compare
 from tests.processes import torchrun
 
 FITTING = Fitting(masks=True, encoder="test_resnet", weights="none", steps=6, batch_size=4, crop=48)

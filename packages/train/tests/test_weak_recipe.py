@@ -11,13 +11,15 @@ import torch
 
 from semiseg.data import OverlaySet, ShardSet, open_dataset, shard, write_overlay
 from semiseg.methods import CrossConsistency
-from semiseg.train.batches import StepData
-from semiseg.train.build import build_learner, build_model, build_optimizer
-from semiseg.train.build_sources import build_sources
-from semiseg.train.load import RecipeError, check_facts, load, to_toml
-from semiseg.train.preview import preview
+from semiseg.train.assemble.learner import build_learner
+from semiseg.train.assemble.model import build_model
+from semiseg.train.assemble.optimizer import build_optimizer
+from semiseg.train.assemble.sources import build_sources
+from semiseg.train.dry_run import preview
 from semiseg.train.recipe import Recipe, Unlabeled, Weak
-from semiseg.train.run_folder import classes_of
+from semiseg.train.recipe.load import RecipeError, check_facts, load, to_toml
+from semiseg.train.run.folder import classes_of
+from semiseg.train.step.batches import StepData
 
 STREET = "data.domains.street"
 WEAK = f"{STREET}.weak={{dataset='street', split='train', batch_size=4, minus='labeled'}}"

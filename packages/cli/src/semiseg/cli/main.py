@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from semiseg.cli.doctor import doctor
-from semiseg.data.errors import SemisegError
+from semiseg.data import SemisegError
 
 # Commands of packages that may be absent: a user who types one learns what to install instead of "no such command".
 ELSEWHERE = {

@@ -20,14 +20,14 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from semiseg.data.adapter import JSON, Adapter, RawSample, Split
 from semiseg.data.errors import DataError
-from semiseg.data.layout import shard_name
-from semiseg.data.manifest import MANIFEST, PLAN, Manifest, canonical
-from semiseg.data.shard import Progress, shard
-from semiseg.data.shards import Members, ShardSet
-from semiseg.data.storage import Storage
+from semiseg.data.format.manifest import Manifest, canonical
+from semiseg.data.format.names import MANIFEST, PLAN, shard_name
+from semiseg.data.read.shard_set import Members, ShardSet
+from semiseg.data.source.adapter import JSON, Adapter, RawSample, Split
+from semiseg.data.storage.storage import Storage
 from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data.write.shard import Progress, shard
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -50,7 +50,7 @@ def write_overlay(
     called once for each sample that is not written yet, in order, in this process (and once for the first one in any case).
     settings: all that decides the labels; another call with other settings is refused. rows: the samples to cover, None
     for all. size: about how large a shard gets; what a kill loses is at most the shard at work (1 MB: about 100 VOC labels).
-    to: the folder of all shards, None for the base's own. Raises DataError as `semiseg.data.shard` does, and for a label
+    to: the folder of all shards, None for the base's own. Raises DataError as `semiseg.data.write.shard` does, and for a label
     that does not fit its image.
     """
     if not _NAME.fullmatch(name):

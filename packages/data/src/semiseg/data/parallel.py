@@ -157,3 +157,16 @@ def _died() -> DataError:
         "one worker needs least memory. "
         'In a script of your own, call it below `if __name__ == "__main__":`'
     )
+
+
+def share(start: int, stop: int, rank: int, world: int) -> range:
+    """A rank's contiguous share of the positions start <= p < stop; the shares' sizes differ by at most one."""
+    if not 0 <= rank < world:
+        raise DataError(f"rank {rank} is not one of {world} processes; ranks are 0..{world - 1}")
+    count = max(stop - start, 0)
+    return range(start + count * rank // world, start + count * (rank + 1) // world)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

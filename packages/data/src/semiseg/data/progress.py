@@ -7,6 +7,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from semiseg.data.sizes import readable
+
 _EVERY_S = 10.0  # between plain lines
 
 
@@ -52,12 +54,3 @@ class Bar:
             self.told = now
             left = round(seconds / max(done, 1) * (total - done))
             self.console.print(f"{self.title}: {done}/{total} samples, {rate}, {left // 60}:{left % 60:02} left")
-
-
-def readable(size: float) -> str:
-    """Bytes for people: "104 MB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}" if size < 99.5 and unit != "B" else f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

@@ -75,7 +75,7 @@ class Taxonomy:
     @classmethod
     def get(cls, name: str, own: Iterable["Taxonomy"] = ()) -> "Taxonomy":
         """The taxonomy of that name among `own`, then the installed data sets; DataError with the nearest if none has it."""
-        from semiseg.data.adapter import broken  # above this module: adapters are described in terms of taxonomies
+        from semiseg.data.registry import broken  # above this module: adapters are described in terms of taxonomies
 
         known = {taxonomy.name: taxonomy for taxonomy in own}
         if name not in known:
@@ -88,7 +88,7 @@ class Taxonomy:
     @classmethod
     def all(cls) -> dict[str, "Taxonomy"]:
         """Every taxonomy of the installed data set packages, by name; packages that fail to load are left out."""
-        from semiseg.data.adapter import installed
+        from semiseg.data.registry import installed
 
         found: dict[str, tuple[Taxonomy, str]] = {}
         for package, adapter in installed().items():

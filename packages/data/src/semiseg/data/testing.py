@@ -18,11 +18,11 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from semiseg.data.adapter import Adapter, RawSample, Split
-from semiseg.data.encode import fetch
-from semiseg.data.shard import shard
-from semiseg.data.shards import ShardSet
-from semiseg.data.verify import verify
+from semiseg.data.read.shard_set import ShardSet
+from semiseg.data.read.verify import verify
+from semiseg.data.source.adapter import Adapter, RawSample, Split
+from semiseg.data.write.encode import fetch
+from semiseg.data.write.shard import shard
 
 
 class AdapterContract:

@@ -27,6 +27,7 @@ from semiseg.methods.perturb import (
     Vat,
     create_perturbation,
 )
+from semiseg.methods.prediction import View, connected_components
 from semiseg.methods.pseudo import pseudo_labels
 from semiseg.methods.ramps import Ramp
 from semiseg.methods.relaxed import relaxed_cross_entropy
@@ -34,7 +35,6 @@ from semiseg.methods.structure import structure_loss
 from semiseg.methods.structured_consistency import StructuredConsistency
 from semiseg.methods.supervised import Supervised
 from semiseg.methods.teacher import Teacher
-from semiseg.methods.view import View, connected_components
 
 __all__ = [
     "PERTURBATIONS",

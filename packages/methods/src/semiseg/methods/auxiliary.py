@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from semiseg.methods.bank import Sweep
 from semiseg.methods.choices import check_choice
+from semiseg.methods.fused import Sweep
 from semiseg.methods.operators import Operator
 from semiseg.methods.perturb import Perturbation, Vat
 from semiseg.methods.precision import full, without_autocast
+from semiseg.methods.prediction import View
 from semiseg.methods.tails import LinearTail, SubpixelTail, Tail
-from semiseg.methods.view import View
 
 DECODERS = ("subpixel", "linear")
 

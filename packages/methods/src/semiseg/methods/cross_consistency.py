@@ -13,8 +13,8 @@ from semiseg.methods.choices import check_choice
 from semiseg.methods.losses import DISTANCES, IGNORE, REDUCTIONS, checked, cross_entropy, distance, pairwise_variance
 from semiseg.methods.objective import Losses, Objective, Step
 from semiseg.methods.perturb import PRESETS, Perturbation, create_perturbation
+from semiseg.methods.prediction import View
 from semiseg.methods.ramps import Ramp
-from semiseg.methods.view import View
 
 # "CCT" in the paper's Tables 1 to 3: 30 auxiliary decoders.
 PAPER_PERTURBATIONS = (

@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from semiseg.methods.choices import check_choice
 from semiseg.methods.operators import ChannelScale, Operator, Scale, Shift, SpatialMask
 from semiseg.methods.precision import full, without_autocast
-from semiseg.methods.view import View
+from semiseg.methods.prediction import View
 
 Decoder = Callable[[Tensor], Tensor]
 

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from semiseg.data.errors import SemisegError, unknown
+from semiseg.data import SemisegError, unknown
 
 if TYPE_CHECKING:
     from semiseg.train.recipe import Recipe
@@ -33,8 +33,8 @@ def main(arguments: list[str]) -> int:
             print(USAGE)
         return 2 if strange or not options & {"-h", "--help"} else 0
     try:
-        from semiseg.train.load import check_facts, load
-        from semiseg.train.shipped import find
+        from semiseg.train.recipe.load import check_facts, load
+        from semiseg.train.recipe.shipped import find
 
         recipe = load(find(arguments[0]), arguments[1:])
         check_facts(recipe, world=world)
@@ -82,7 +82,7 @@ def _rehearse(recipe: "Recipe") -> None:
     """Say what would be trained. Rank 0 alone calls this, as a process of its own: the others leave."""
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         os.environ.pop(name, None)
-    from semiseg.train.preview import preview
+    from semiseg.train.dry_run import preview
 
     print(preview(recipe))
 

@@ -1,18 +1,13 @@
 """What a person sees of a run: a live line on a terminal, plain lines in a pipe; and metrics.jsonl, always."""
 
-import json
-import math
 import sys
 import time
 from collections.abc import Collection
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from semiseg.train.records import write_text
 
 SLOW = 0.2  # share of the time spent waiting for data from which on the console tells
 SETTLED = 20  # steps before it judges
@@ -94,25 +89,3 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class Metrics:
-    """metrics.jsonl: one JSON object a line, each with "step"; cut back to a checkpoint when a run continues."""
-
-    def __init__(self, path: Path, *, after: int) -> None:
-        """Keep the lines of steps up to `after`, drop what was written later (it will be written again) or is damaged."""
-        self.path = path
-        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
-        write_text(path, "".join(line for line in lines if line.endswith("\n") and _step(line) <= after))
-
-    def write(self, row: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-
-
-def _step(line: str) -> float:
-    """The step that a line of metrics tells of; infinite for a damaged one."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, LookupError, TypeError):
-        return math.inf

@@ -1,37 +1,31 @@
 """The training loop, whole: one flat function, read from top to bottom."""
 
-import os
 import time
-import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import parse_flag_from_env
-from torch import Tensor
 
-from semiseg.data import SemisegError
-from semiseg.data.keyed import key64
-from semiseg.models import Segmenter
-from semiseg.train import checkpoint, run_folder
-from semiseg.train.batches import StepData, steps_from
-from semiseg.train.build import build_learner, build_model, build_optimizer, learning_rate, set_learning_rate
-from semiseg.train.build_sources import Validation, build_sources
-from semiseg.train.class_shares import ClassShares
-from semiseg.train.console import Console, Metrics
-from semiseg.train.continuation import Topology
-from semiseg.train.evaluate import Scores, evaluate
-from semiseg.train.learner import Learner
-from semiseg.train.precision import arrange, choose, compile_encoder, uncompiled
+from semiseg.data import SemisegError, key64
+from semiseg.train.assemble.learner import build_learner
+from semiseg.train.assemble.model import build_model
+from semiseg.train.assemble.optimizer import build_optimizer, learning_rate, set_learning_rate
+from semiseg.train.assemble.sources import build_sources
+from semiseg.train.console import Console
+from semiseg.train.metrics import Metrics
 from semiseg.train.recipe import Recipe
-from semiseg.train.records import is_scored, read_results
-from semiseg.train.resolved import evaluation
-from semiseg.train.update import in_memory, update
+from semiseg.train.run import checkpoint
+from semiseg.train.run import folder as run_folder
+from semiseg.train.run.continuation import Topology
+from semiseg.train.run.records import is_scored, read_results
+from semiseg.train.step.batches import StepData, steps_from
+from semiseg.train.step.class_shares import ClassShares
+from semiseg.train.step.precision import build_accelerator, compile_encoder
+from semiseg.train.step.ranks import reduced, share_buffers
+from semiseg.train.step.update import in_memory, update
+from semiseg.train.validate import judge, judged_of
 
 
 class TrainingError(SemisegError):
@@ -179,91 +173,6 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
         run_folder.write_results(folder, results)
     accelerator.wait_for_everyone()
     return Run(folder, results)
-
-
-def build_accelerator(recipe: Recipe, model: Segmenter, *, kept: str | None = None) -> Accelerator:
-    """accelerate, told what the recipe decides: the precision; nothing of what it does to loaders, losses or schedules.
-
-    Lays out the model's weights as that precision wants them. kept: the precision of the run so far. All ranks call this.
-    """
-    torch.use_deterministic_algorithms(recipe.deterministic)
-    if recipe.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
-    # True also where no domain is idle: DDP then keeps its buckets, which it would otherwise rebuild after a process's
-    # first step, so that a continued run of 3 processes or more would add gradients up in another order for one step
-    ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-    AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # the process group, over which ranks agree
-    precision = choose(recipe.precision, model.encoder, kept=kept, device=state.device)
-    arrange(model, precision)
-    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
-    accelerator.gradient_accumulation_steps = 1  # a launcher's setting would divide the loss again
-    return accelerator
-
-
-def reduced(named: dict[str, Tensor], world: int) -> dict[str, float]:
-    """Values of the global batch as numbers, from each rank's. All ranks call this."""
-    stacked = torch.stack([value.float() for value in named.values()])
-    if world > 1:
-        torch.distributed.all_reduce(stacked)
-        stacked /= world
-    return dict(zip(named, stacked.tolist(), strict=True))
-
-
-def share_buffers(module: torch.nn.Module, world: int) -> None:
-    """Give every rank the first one's buffers (running statistics differ until then). All ranks call this."""
-    if world > 1:
-        for buffer in module.buffers():
-            torch.distributed.broadcast(buffer, 0)
-
-
-def judge(
-    recipe: Recipe, learner: Learner, validation: Mapping[str, Validation], *, step: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Score what the recipe says, student, teacher or both. All ranks call this.
-
-    In float32: what `semiseg eval` finds for these weights, on any machine. Returns what results.json holds of it, and
-    domain -> scores, the teacher's as "<domain>/teacher".
-    """
-    workers = recipe.data.workers
-    scores = evaluate_all(judged_of(recipe, learner), validation, workers=workers)
-    domains = {name: each.to_json() for name, each in scores.items()}
-    last = {"step": step, "miou": mean_miou(domains), "domains": domains, "evaluation": evaluation(recipe)}
-    if recipe.evaluate.weights != "both":
-        return last, domains
-    scores = evaluate_all(learner.average(), validation, workers=workers)
-    beside = {name: each.to_json() for name, each in scores.items()}
-    last["teacher"] = {"miou": mean_miou(beside), "domains": beside}
-    return last, domains | {f"{name}/teacher": each for name, each in beside.items()}
-
-
-def judged_of(recipe: Recipe, learner: Learner) -> Segmenter:
-    """Whose scores a run's are."""
-    return learner.average() if recipe.evaluate.weights == "teacher" else learner.model
-
-
-def evaluate_all(model: Segmenter, validation: Mapping[str, Validation], *, workers: int) -> dict[str, Scores]:
-    """Scores of every domain. All ranks call this."""
-    with uncompiled(model.encoder):
-        return {
-            domain: evaluate(
-                *(model, each.shards, each.taxonomy),
-                domain=domain,
-                subset=each.subset,
-                resize=each.resize,
-                views=each.views,
-                workers=workers,
-            )
-            for domain, each in validation.items()
-        }
-
-
-def mean_miou(domains: dict[str, dict[str, Any]]) -> float | None:
-    """What "best" is judged by: the mean over domains, in percent; None where no domain has any labeled pixel."""
-    known = [each["miou"] for each in domains.values() if each["miou"] is not None]
-    return sum(known) / len(known) if known else None
 
 
 def check_finite(row: dict[str, float], learner: torch.nn.Module | None) -> None:

@@ -9,14 +9,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from semiseg.data import ShardSet, Taxonomy, colourise, contact_sheet, open_dataset, shard
-from semiseg.data.progress import Bar
+from semiseg.data import Bar, ShardSet, Taxonomy, colourise, contact_sheet, open_dataset, shard
 from semiseg.models import from_pretrained
-from semiseg.train.evaluate import predict_ids
-from semiseg.train.load import check_facts, load
 from semiseg.train.loop import Run, train
 from semiseg.train.recipe import Recipe, Supervised
-from semiseg.train.shipped import find
+from semiseg.train.recipe.load import check_facts, load
+from semiseg.train.recipe.shipped import find
+from semiseg.train.score.evaluate import predict_ids
 
 DOMAIN, DATASET = "street", "street"
 

@@ -6,10 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from semiseg.data.adapter import RawSample, Split, find_root
-from semiseg.data.errors import DataError, unknown
-from semiseg.data.taxonomy import RawSpace, Taxonomy
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, Tree, find_root, unknown
 from semiseg.datasets.camvid import original, segnet
 from semiseg.datasets.camvid.labels import CAMVID_11, CAMVID_32, CAMVID_ORIGINAL_11
 from semiseg.datasets.camvid.original import OriginalLayout

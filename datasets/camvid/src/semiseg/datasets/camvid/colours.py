@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from semiseg.data.decode import decode_image, png_header
-from semiseg.data.errors import DataError
+from semiseg.data import DataError, decode_image, png_header
 from semiseg.datasets.camvid.labels import TABLE, VOID
 
 

@@ -1,6 +1,6 @@
 """What CamVid's labels mean: SegNet's 11 classes, and the 32 colours of the original release."""
 
-from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data import RawSpace, Taxonomy
 
 NAMES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",

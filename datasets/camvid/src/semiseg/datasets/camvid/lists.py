@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from semiseg.data.errors import DataError
+from semiseg.data import DataError
 
 
 def read_list(data: bytes, where: str) -> Iterator[tuple[int, list[str]]]:

@@ -8,10 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from semiseg.data.adapter import RawSample, Split, clean_key
-from semiseg.data.errors import DataError, unknown
-from semiseg.data.taxonomy import RawSpace
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, RawSample, RawSpace, Split, Tree, clean_key, unknown
 from semiseg.datasets.camvid.colours import read_label
 from semiseg.datasets.camvid.labels import ORIGINAL, TABLE
 from semiseg.datasets.camvid.lists import check_once, read_list

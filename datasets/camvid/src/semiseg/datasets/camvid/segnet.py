@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from semiseg.data.adapter import RawSample, Split, clean_key
-from semiseg.data.errors import DataError
-from semiseg.data.taxonomy import RawSpace
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, RawSample, RawSpace, Split, Tree, clean_key
 from semiseg.datasets.camvid.labels import SEGNET
 from semiseg.datasets.camvid.lists import check_once, read_list
 

@@ -10,9 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from semiseg.data.adapter import RawSample, Split, find_root
-from semiseg.data.errors import DataError, unknown
-from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, find_root, unknown
 from semiseg.datasets.cityscapes.files import File, Files, locate
 from semiseg.datasets.cityscapes.labels import CITYSCAPES_7, CITYSCAPES_19, CITYSCAPES_34, RAW_SPACE
 from semiseg.datasets.cityscapes.polygons import draw_file

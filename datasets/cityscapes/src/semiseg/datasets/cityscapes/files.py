@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from semiseg.data.errors import DataError
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, Tree
 
 KINDS = ("leftImg8bit", "gtFine", "gtCoarse")
 SPLITS = ("train", "val", "test", "train_extra")

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data import RawSpace, Taxonomy
 
 
 class Label(NamedTuple):

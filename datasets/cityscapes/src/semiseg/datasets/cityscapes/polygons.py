@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from semiseg.data.errors import DataError, unknown
+from semiseg.data import DataError, unknown
 from semiseg.datasets.cityscapes.labels import IDS, NOT_DRAWN
 
 # Cityscapes has 2**21 pixels and points a little outside of them. What is far beyond is damage, and would take all memory.

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from semiseg.data.adapter import RawSample, Split
-from semiseg.data.errors import DataError, unknown
-from semiseg.data.taxonomy import RawSpace, Taxonomy
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, Tree, unknown
 from semiseg.datasets.folder.classes import read_class_file
 from semiseg.datasets.folder.files import SPLITS, File, check_told, list_files, pair
 from semiseg.datasets.folder.labels import interpret
@@ -241,7 +238,7 @@ class Folder:
 
 def _progress(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
     try:
-        from semiseg.data.progress import Bar
+        from semiseg.data import Bar
     except ImportError:  # rich comes with the command line
         return nullcontext(lambda done, total: None)
     return Bar(title)

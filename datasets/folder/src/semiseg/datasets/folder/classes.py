@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from semiseg.data.errors import unknown
-from semiseg.data.tree import Tree
+from semiseg.data import Tree, unknown
 from semiseg.datasets.folder.masks import Colour
 from semiseg.datasets.folder.problems import Problems
 

@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from semiseg.data.manifest import canonical, sha256
-from semiseg.data.taxonomy import RawSpace, Taxonomy
-from semiseg.data.tree import Tree
+from semiseg.data import RawSpace, Taxonomy, Tree, canonical, sha256
 from semiseg.datasets.folder.classes import (
     BACKGROUND,
     VOID,

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.data.errors import DataError
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, Tree
 from semiseg.datasets.folder.pictures import ORIENTATION, opened, stream, turn
 
 Colour = tuple[int, int, int]

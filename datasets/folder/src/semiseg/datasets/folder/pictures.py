@@ -10,8 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from semiseg.data.errors import DataError
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, Tree
 
 PIXELS = 89_478_485  # where Pillow begins to suspect a file that is made to fill the memory
 ORIENTATION = 0x0112  # the EXIF tag

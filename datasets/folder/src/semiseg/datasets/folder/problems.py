@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 
-from semiseg.data.errors import DataError
+from semiseg.data import DataError
 
 SHOWN = 25  # rows of the table; the counts above it are of all
 

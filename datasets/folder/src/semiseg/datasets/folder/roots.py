@@ -6,9 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
-from semiseg.data.adapter import find_root, installed
-from semiseg.data.errors import DataError
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, Tree, find_root, installed
 from semiseg.datasets.folder.files import FOLDERS, SPLITS, list_files
 from semiseg.datasets.folder.problems import plain
 

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from semiseg.data.adapter import clean_key
-from semiseg.data.keyed import key64
-from semiseg.data.tree import Tree
+from semiseg.data import Tree, clean_key, key64
 from semiseg.datasets.folder.files import SPLITS, SUFFIXES, File
 from semiseg.datasets.folder.problems import Problems, plain
 

@@ -6,9 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from semiseg.data.adapter import RawSample, Split
-from semiseg.data.errors import DataError, unknown
-from semiseg.data.taxonomy import Taxonomy
+from semiseg.data import DataError, RawSample, Split, Taxonomy, unknown
 from semiseg.datasets.hub.classes import Classes, describe_classes, names_beside, read_names
 from semiseg.datasets.hub.columns import Columns, class_names, find_columns
 from semiseg.datasets.hub.listing import Listing, list_rows

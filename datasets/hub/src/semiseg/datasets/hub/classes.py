@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from semiseg.data.errors import DataError, unknown
-from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data import DataError, RawSpace, Taxonomy, unknown
 from semiseg.datasets.hub.masks import Colours
 from semiseg.datasets.hub.opening import Opened
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semiseg.data.errors import DataError
+from semiseg.data import DataError
 from semiseg.datasets.hub.rows import Rows
 
 NONE = "none"  # the mask column of a data set of images alone

@@ -5,9 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from semiseg.data.encode import TAGS
-from semiseg.data.errors import DataError
-from semiseg.data.shards import ShardSet
+from semiseg.data import TAGS, DataError, ShardSet
 from semiseg.datasets.hub.upright import as_stored
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.data.adapter import clean_key
-from semiseg.data.errors import DataError
+from semiseg.data import DataError, clean_key
 from semiseg.datasets.hub.columns import Columns, class_names
 from semiseg.datasets.hub.masks import Colours, ids_of, read_label
 from semiseg.datasets.hub.rows import Rows

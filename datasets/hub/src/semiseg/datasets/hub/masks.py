@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from semiseg.data.errors import DataError
+from semiseg.data import DataError
 from semiseg.datasets.hub.rows import Rows, file_bytes
 from semiseg.datasets.hub.upright import orientation
 

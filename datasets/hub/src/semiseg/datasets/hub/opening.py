@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.data.errors import DataError, unknown
+from semiseg.data import DataError, unknown
 from semiseg.datasets.hub.rows import Rows, Stream, Table
 
 FORMS = (

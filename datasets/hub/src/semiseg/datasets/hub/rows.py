@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from semiseg.data.errors import DataError
+from semiseg.data import DataError
 from semiseg.datasets.hub.upright import upright
 
 _BATCH = 1000  # rows looked at together: no bytes are touched, only their offsets

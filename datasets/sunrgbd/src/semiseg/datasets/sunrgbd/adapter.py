@@ -5,9 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from semiseg.data.adapter import RawSample, Split, find_root
-from semiseg.data.errors import DataError, unknown
-from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, find_root, unknown
 from semiseg.datasets.sunrgbd import official
 from semiseg.datasets.sunrgbd.classes import SUNRGBD_13, SUNRGBD_13_EXPORT, SUNRGBD_37
 from semiseg.datasets.sunrgbd.export import EXPECTED, Export

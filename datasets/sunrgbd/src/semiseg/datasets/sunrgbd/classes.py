@@ -1,6 +1,6 @@
 """What SUN RGB-D's numbers mean: 37 classes and void, their 13 super-classes, and the export that stores the 13."""
 
-from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data import RawSpace, Taxonomy
 
 SUN_37 = {
     "wall": (168, 178, 190), "floor": (176, 154, 120), "cabinet": (110, 72, 52), "bed": (231, 111, 81),

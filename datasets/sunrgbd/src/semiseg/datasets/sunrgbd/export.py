@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from semiseg.data.adapter import RawSample, Split
-from semiseg.data.errors import DataError
-from semiseg.data.taxonomy import RawSpace
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, RawSample, RawSpace, Split, Tree
 from semiseg.datasets.sunrgbd.classes import RAW_13, RAW_37
 
 HOME = "https://github.com/ankurhanda/sunrgbd-meta-data"

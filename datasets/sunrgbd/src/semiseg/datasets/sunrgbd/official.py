@@ -10,10 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from semiseg.data.adapter import RawSample, Split, clean_key
-from semiseg.data.errors import DataError
-from semiseg.data.taxonomy import RawSpace
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, RawSample, RawSpace, Split, Tree, clean_key
 from semiseg.datasets.sunrgbd.classes import RAW_37
 from semiseg.datasets.sunrgbd.toolbox import (
     LABELS,

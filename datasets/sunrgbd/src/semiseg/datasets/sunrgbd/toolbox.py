@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from semiseg.data.archive import listing
-from semiseg.data.errors import DataError
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, Tree, listing
 
 if TYPE_CHECKING:
     import h5py

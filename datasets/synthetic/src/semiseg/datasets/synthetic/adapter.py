@@ -11,10 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from semiseg.data.adapter import RawSample, Split
-from semiseg.data.errors import DataError, unknown
-from semiseg.data.keyed import generator
-from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, generator, unknown
 from semiseg.datasets.synthetic.dice import Dice
 from semiseg.datasets.synthetic.room import room
 from semiseg.datasets.synthetic.scene import Scene

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from semiseg.data.keyed import generator
+from semiseg.data import generator
 from semiseg.datasets.synthetic.dice import Colour, Dice
 from semiseg.datasets.synthetic.raster import Cut, Shader
 

@@ -10,10 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from semiseg.data.adapter import RawSample, Split, clean_key, find_root
-from semiseg.data.errors import DataError, unknown
-from semiseg.data.taxonomy import RawSpace, Taxonomy
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, Tree, clean_key, find_root, unknown
 from semiseg.datasets.voc import files, sbd
 from semiseg.datasets.voc.classes import SPACE, VOC_21
 from semiseg.datasets.voc.files import File

@@ -1,6 +1,6 @@
 """VOC's ids and classes: the index of a mask's palette is the id."""
 
-from semiseg.data.taxonomy import RawSpace, Taxonomy
+from semiseg.data import RawSpace, Taxonomy
 
 NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from semiseg.data.errors import DataError
-from semiseg.data.tree import Tree
+from semiseg.data import DataError, Tree
 
 SBD_HOME = "http://home.bharathh.info/pubs/codes/SBD/download.html"
 _PARTS = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")

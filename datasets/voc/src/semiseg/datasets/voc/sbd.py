@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from semiseg.data.errors import DataError
+from semiseg.data import DataError
 
 INSTALL = "SBD's masks are MATLAB files, which scipy reads: pip install 'semiseg-voc[sbd]'"
 

@@ -1,8 +1,8 @@
-"""What a training run is, as data: frozen dataclasses that `semiseg.train.load` fills from a TOML file.
+"""What a training run is, as data: frozen dataclasses that `semiseg.train.recipe.load` fills from a TOML file.
 
 Every number has its unit or its range in the docstring of its class; every default is written out by
-`semiseg recipe show`. Nothing here does anything: `semiseg.train.build` turns these values into objects, and no class
-beyond it sees a recipe.
+`semiseg recipe show`. Nothing here does anything: `semiseg.train.assemble` turns these values into objects, and no class
+below it sees a recipe.
 """
 
 from semiseg.train.recipe.data import Augment, ClassUniform, Data, Domain, Extra, Labeled, Subset, Unlabeled, Val, Weak
@@ -40,7 +40,7 @@ from semiseg.train.recipe.objectives import (
     Vat,
     WeakRamp,
 )
-from semiseg.train.recipe.run import (
+from semiseg.train.recipe.training import (
     SGD,
     AdamW,
     Checkpoint,

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 
 class ByKind:
-    """Marks a union whose members are told apart by `kind`, for pydantic (which only `semiseg.train.load` imports)."""
+    """Marks a union whose members are told apart by `kind`, for pydantic (which only `semiseg.train.recipe.load` imports)."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic import Field

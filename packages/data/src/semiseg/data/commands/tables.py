@@ -1,0 +1,41 @@
+"""What `semiseg data stats` prints."""
+
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from semiseg.data.sizes import readable
+
+
+def print_statistics(facts: dict[str, Any]) -> None:
+    kind = "labeled" if facts["labeled"] else "unlabeled"
+    shards = plural(facts["shards"], "shard")
+    typer.echo(f"{facts['url']}: {facts['samples']} samples, {kind}, in {shards}, {readable(facts['bytes'])}")
+    sizes = ", ".join(f"{count} of {size}" for size, count in list(facts["sizes"].items())[:5])
+    if len(facts["sizes"]) > 5:
+        low, middle, high = (facts["size"][name] for name in ("min", "median", "max"))
+        sizes = f"{low} to {high}, median {middle} ({len(facts['sizes'])} sizes)"
+    typer.echo(f"  pixels: {sizes}")
+    if facts["tags"]:
+        listed = ", ".join(f"{tag} {count}" for tag, count in facts["tags"].items())
+        typer.echo(f"  tags: {listed}")
+    for flag, count in facts["flags"].items():
+        typer.echo(f"  {count} marked {flag}")
+    if "classes" not in facts:
+        return
+    table = Table(
+        "id", "class", "pixels", "images", title=f"{facts['taxonomy']}, shares of all pixels", title_justify="left"
+    )
+    for column in (0, 2, 3):
+        table.columns[column].justify = "right"
+    for each in facts["classes"]:
+        table.add_row(str(each["id"]), each["name"], f"{each['share']:.2%}", str(each["images"]))
+    table.add_section()
+    table.add_row("", "void", f"{facts['void']:.2%}", "")
+    Console(highlight=False).print(table)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"

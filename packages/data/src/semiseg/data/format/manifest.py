@@ -1,0 +1,203 @@
+"""What a shard set is: one manifest.json, and one index beside each tar.
+
+    <root>/<dataset>/<split>/manifest.json           written last: a folder without it is not a shard set
+    <root>/<dataset>/<split>/000000.tar              <key>.image.<jpg|png>  <key>.label.png  <key>.meta.json
+    <root>/<dataset>/<split>/000000.index.parquet    one row a sample: where its members are, and what its label holds
+
+The digest names the contents and the settings that every random order derives from. Two sets with one digest hold the
+same samples, with the same pixels, in the same shards; it knows nothing of time, tools, places or PNG compressors.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from semiseg.data.errors import DataError
+from semiseg.data.format.names import MANIFEST
+from semiseg.data.taxonomy import RawSpace, Taxonomy
+
+FORMAT = 1
+_FIELDS = 15  # of a manifest without its sha256
+# The last field: of the text before it, since the digest leaves out what decides no order, such as names of classes.
+_SEAL = re.compile(r',\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardEntry:
+    """One tar and its index: sizes in bytes, sha256 of the files, and a hash of the contents that the digest uses."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+    index_bytes: int
+    index_sha256: str
+    content: str
+
+    def __post_init__(self) -> None:
+        # They become names of files, here and in the cache: none may lead elsewhere.
+        if not (self.name.isdigit() and self.sha256.isalnum() and self.index_sha256.isalnum()):
+            raise ValueError(f"shard {self.name!r} or a sha256 of it is none that a writer gives")
+
+    @property
+    def tar(self) -> str:
+        return f"{self.name}.tar"
+
+    @property
+    def index(self) -> str:
+        return f"{self.name}.index.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A written split: what it is, what its labels mean, and every shard with its checksums.
+
+    version     the adapter's protocol of the publisher's files
+    image       kind of every image: "jpg" or "png"
+    settings    what the writer was told: {"size": bytes a shard}, and "resize" and "format" where images are converted
+    listing     hash of keys, sizes, tags, meta and stamps as the adapter listed them; tells whether the source changed since
+    taxonomies  the adapter's that read these labels, so that the set is understood where its package is not installed;
+                names and colours of classes are no contents, so the digest leaves them out
+    """
+
+    dataset: str
+    version: str
+    split: str
+    raw_space: str
+    raw_ids: Mapping[int, str]
+    labeled: bool
+    image: str
+    settings: Mapping[str, int | str]
+    listing: str
+    shards: tuple[ShardEntry, ...]
+    taxonomies: tuple[Taxonomy, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        return sum(entry.samples for entry in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.bytes for entry in self.shards)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members of every sample, in their order in the tar."""
+        return members(self.image, self.labeled)
+
+    @property
+    def space(self) -> RawSpace:
+        return RawSpace(name=self.raw_space, names=self.raw_ids)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of contents and settings; the key of every order drawn from this set."""
+        return sha256(
+            canonical(
+                {
+                    "dataset": self.dataset,
+                    "version": self.version,
+                    "split": self.split,
+                    "raw_space": {"name": self.raw_space, "ids": sorted(self.raw_ids)},
+                    "members": self.members,
+                    "settings": dict(self.settings),
+                    "shards": [{"samples": entry.samples, "content": entry.content} for entry in self.shards],
+                }
+            )
+        )
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        fields = {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "version": self.version,
+            "split": self.split,
+            "raw_space": self.raw_space,
+            "raw_ids": {str(number): name for number, name in sorted(self.raw_ids.items())},
+            "taxonomies": [taxonomy.fields() for taxonomy in self.taxonomies],
+            "labeled": self.labeled,
+            "image": self.image,
+            "samples": self.samples,
+            "bytes": self.bytes,
+            "settings": dict(self.settings),
+            "listing": self.listing,
+            "shards": [asdict(entry) for entry in self.shards],
+            "digest": self.digest,
+        }
+        text = json.dumps(fields, indent=1).removesuffix("\n}")
+        return f'{text},\n "sha256": "{sha256(text.encode())}"\n}}\n'
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], shards: Iterable[ShardEntry]) -> "Manifest":
+        """What a plan, or manifest.json, says of a split, with its shards."""
+        space = RawSpace(
+            name=fields["raw_space"], names={int(number): name for number, name in fields["raw_ids"].items()}
+        )
+        return cls(
+            dataset=fields["dataset"],
+            version=fields["version"],
+            split=fields["split"],
+            raw_space=space.name,
+            raw_ids=space.names,
+            labeled=fields["labeled"],
+            image=fields["image"],
+            settings=fields["settings"],
+            listing=fields["listing"],
+            shards=tuple(shards),
+            taxonomies=tuple(Taxonomy.from_fields(each, space) for each in fields.get("taxonomies", ())),
+        )
+
+    @classmethod
+    def from_json(cls, text: str, where: str = MANIFEST) -> "Manifest":
+        """Read manifest.json; DataError where it is damaged, of another format, or edited (its digest says so)."""
+        remedy = "copy it again from its source, or delete the folder and write the shards again"
+        try:
+            fields = json.loads(text)
+            found = fields["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{where}: not a manifest ({type(error).__name__}: {error}); {remedy}") from error
+        if found != FORMAT:
+            raise DataError(
+                f"{where}: format {found!r}, this semiseg-data reads format {FORMAT}; "
+                "install a semiseg-data of the version that wrote it, or write the shards again"
+            )
+        try:
+            manifest = cls.of(fields, (ShardEntry(**entry) for entry in fields["shards"]))
+            found = {name: getattr(manifest, name) for name in ("samples", "bytes", "digest")}
+            wrong = next((name for name, value in found.items() if fields[name] != value), None)
+        except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
+            raise DataError(f"{where}: damaged manifest ({type(error).__name__}: {error}); {remedy}") from error
+        seal = _SEAL.search(text)
+        if wrong is not None:
+            what = f"it says {wrong} {fields[wrong]}, its contents give {found[wrong]}"
+        elif seal is not None and sha256(text[: seal.start()].encode()) != seal[1]:
+            what = f"its sha256 {seal[1]} is not that of its text"
+        elif seal is None and len(fields) > _FIELDS:
+            what = "its sha256 is damaged"
+        else:
+            return manifest  # those of sets that were written before there was one have no sha256
+        raise DataError(f"{where}: {what}: it was edited or damaged; {remedy}")
+
+
+def members(image: str, labeled: bool) -> tuple[str, ...]:
+    """Extensions of a sample's members, in their order in the tar."""
+    return (f"image.{image}", "label.png", "meta.json") if labeled else (f"image.{image}", "meta.json")
+
+
+def shard_content(contents: list[str]) -> str:
+    """The content hash of a shard, from those of its samples in order."""
+    return sha256("\n".join(contents).encode())
+
+
+def canonical(value: Any) -> bytes:
+    """JSON in one spelling: sorted keys, no spaces, ascii. ValueError for NaN and infinities."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,1 @@
+"""Pixels: decoding images and label PNGs, converting, painting labels in colours."""

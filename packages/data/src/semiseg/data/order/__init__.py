@@ -1,0 +1,1 @@
+"""Which sample comes when: the endless order, subsets, class-uniform sampling. Pure functions of seed and manifest."""

@@ -1,0 +1,1 @@
+"""Reading shards: random access, pools of sets, prefetching, image-level tags, verification."""

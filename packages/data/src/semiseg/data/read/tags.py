@@ -1,0 +1,47 @@
+"""Image-level labels as classes: from the tags that a publisher gives, or from dense labels, to simulate them."""
+
+import difflib
+
+import numpy as np
+
+from semiseg.data.errors import DataError
+from semiseg.data.read.shard_set import ShardSet
+from semiseg.data.taxonomy import Taxonomy
+
+
+def image_classes(shards: ShardSet, taxonomy: Taxonomy, *, masks: bool = False, least: float = 0.0) -> np.ndarray:
+    """Which classes each image holds, bool [n, classes]. Reads every index, no pixel.
+
+    By its tags, which are names of classes; with `masks` by its dense label: a class is there that has more than the
+    share `least` of the image's pixels. Raises DataError for a tag that no class has, with the nearest, and where no
+    image has a tag at all.
+    """
+    if masks:
+        pixels = shards.class_pixels(taxonomy)
+        return pixels > least * shards.sizes().prod(1, keepdims=True)
+    every = shards.tags()
+    if not any(every):
+        raise DataError(
+            f"{shards.url}: no image has tags; the adapter gives none (a folder takes them from tags.csv, VOC from its "
+            "Annotations), or let dense labels simulate them"
+        )
+    places = {name: number for number, name in enumerate(taxonomy.names)}
+    strange = {tag for tags in every for tag in tags} - places.keys()
+    if strange:
+        lines = [_say(tag, taxonomy, shards, every) for tag in sorted(strange)[:5]] + ["..."] * (len(strange) > 5)
+        raise DataError(
+            f"{shards.url}: tags that no class of taxonomy '{taxonomy.name}' has:\n  "
+            + "\n  ".join(lines)
+            + f"\nclasses: {', '.join(taxonomy.names)}; correct the tags and write the shards again"
+        )
+    found = np.zeros((len(every), len(places)), bool)
+    for row, tags in enumerate(every):
+        found[row, [places[tag] for tag in tags]] = True
+    return found
+
+
+def _say(tag: str, taxonomy: Taxonomy, shards: ShardSet, every: list[tuple[str, ...]]) -> str:
+    rows = [row for row, tags in enumerate(every) if tag in tags]
+    near = difflib.get_close_matches(tag, taxonomy.names, n=1)
+    hint = f", did you mean '{near[0]}'?" if near else ""
+    return f"'{tag}' ({len(rows)} image{'s' * (len(rows) > 1)}, first '{shards.keys()[rows[0]]}'{hint})"

@@ -1,0 +1,34 @@
+"""Installed data set packages, found by name through the entry-point group "semiseg.datasets"."""
+
+import functools
+from importlib.metadata import entry_points
+from typing import Any
+
+GROUP = "semiseg.datasets"
+
+
+def installed() -> dict[str, type[Any]]:
+    """The adapter classes of all installed data set packages, by name; those that fail to load are in `broken()`."""
+    return {name: loaded for name in sorted(announced()) if isinstance(loaded := load(name), type)}
+
+
+def broken() -> dict[str, str]:
+    """Installed data set packages that could not be loaded, and why."""
+    return {name: why for name in sorted(announced()) if isinstance(why := load(name), str)}
+
+
+@functools.cache
+def announced() -> dict[str, Any]:
+    """Entry points by name, loaded or not."""
+    # The first one wins where a distribution is seen twice, as an import would have it.
+    return {entry.name: entry for entry in reversed(list(entry_points(group=GROUP)))}
+
+
+@functools.cache
+def load(name: str) -> type[Any] | str:
+    """The adapter class, or why there is none: one broken package must not take the others with it."""
+    entry = announced()[name]
+    try:
+        return entry.load()
+    except Exception as error:
+        return f"{type(error).__name__}: {error} (entry point {entry.value})"

@@ -1,0 +1,86 @@
+"""The commands that messages tell a user to type."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from semiseg.data.format.manifest import Manifest
+from semiseg.data.format.names import MANIFEST, PART_PLAN, PLAN
+from semiseg.data.storage.storage import Storage
+
+_DEFAULT_SIZE = 256_000_000  # bytes of --shard-size
+
+
+def absent(storage: Storage) -> str:
+    """What to say of a folder without a manifest."""
+    dataset, split, root = _place(storage.url)
+    if not storage.exists(PLAN):
+        if has_parts(storage):
+            merge = f"semiseg data merge {shlex.quote(storage.url)}"
+            return f"{storage.url}: parts of it are written (it has no {MANIFEST}); when all are, commit them with: {merge}"
+        command = _command(dataset, split, root, {})
+        return f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}"
+    told = f"{storage.url}: the writing was cut off; "
+    try:
+        plan = json.loads(storage.read(PLAN))
+        dataset, split, settings = plan["dataset"], plan["split"], dict(plan["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return told + "the same command continues it"
+    if not _installed(dataset):
+        return told + "the command that wrote it continues it"
+    command = _command(dataset, split, root, settings)
+    return f"{told}the same command continues it: {command} (and ROOT and options, where it had any)"
+
+
+def has_parts(storage: Storage) -> bool:
+    """Whether a folder without a manifest holds plans of parts."""
+    try:
+        return any(re.fullmatch(PART_PLAN, name) for name in storage.names())
+    except OSError:
+        return False
+
+
+def shard_command(url: str, plan: Mapping[str, Any]) -> str:
+    """The command that writes what a plan says into the set at `url`."""
+    root = url.rstrip("/").removesuffix(f"{plan['dataset']}/{plan['split']}") or "."
+    return _command(plan["dataset"], plan["split"], root.rstrip("/") or "/", plan["settings"])
+
+
+def remedy(url: str, manifest: Manifest) -> str:
+    """What to do about a damaged shard."""
+    root = url.rstrip("/").removesuffix(f"{manifest.dataset}/{manifest.split}") or "."
+    again = "run the command that wrote it"
+    if _installed(manifest.dataset):
+        again = f"run `{_command(manifest.dataset, manifest.split, root, manifest.settings)}`"
+    return (
+        f"see all the damage with `semiseg data verify {shlex.quote(url)}`, then copy the file again from its source, "
+        f"or delete it and {again}"
+    )
+
+
+def _command(dataset: str, split: str, root: str, settings: Mapping[str, Any]) -> str:
+    """The command that writes a set."""
+    name = dataset if dataset == "<dataset>" else shlex.quote(dataset)
+    words = ["--split", split, "--to", root]
+    if (size := settings.get("size", _DEFAULT_SIZE)) != _DEFAULT_SIZE:
+        words += ["--shard-size", str(size)]
+    if "resize" in settings:
+        words += ["--size", str(settings["resize"])]
+    if "format" in settings:
+        words += ["--format", str(settings["format"])]
+    return f"semiseg data shard {name} {shlex.join(words)}"
+
+
+def _place(url: str) -> tuple[str, str, str]:
+    """Data set, split and root of a set, from where it lies: <root>/<dataset>/<split>."""
+    parts = url.rstrip("/").split("/")
+    dataset, split = parts[-2:] if len(parts) > 1 else ("<dataset>", parts[-1])
+    return dataset, split, "/".join(parts[:-2]) or ("/" if url.startswith("/") else ".")
+
+
+def _installed(dataset: str) -> bool:
+    from semiseg.data.registry import installed
+
+    return dataset in installed()

@@ -1,0 +1,212 @@
+"""A publisher's files, in a folder or still in their archive: one way to list and read them, without unpacking."""
+
+import difflib
+import functools
+import os
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from semiseg.data.errors import DataError
+from semiseg.data.source import archive
+
+
+class Tree:
+    """Relative posix names and bytes of the regular files below a folder, or in a zip or tar, read without unpacking.
+
+    Made by `Tree.open`. Archives are listed once and never extracted. Their members that climb out ("..", absolute names,
+    drive letters), links and devices are never followed: they are in `refused` and reading one raises DataError. Links
+    inside a folder are the user's own and are followed; those that lead to nothing are in `refused`, too.
+    Files that macOS adds ("._x", __MACOSX/) are left out.
+    """
+
+    def __init__(self, path: Path, kind: str, prefix: str = "") -> None:
+        self.path = path  # the folder or archive
+        self.kind = kind  # "folder", "zip", "tar", "gz", "bz2", "xz"
+        self.prefix = prefix  # where in an archive this tree begins: "" or "a/b/"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Tree":
+        """The tree of a folder, .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, told apart by their first bytes.
+
+        Raises DataError for anything else. An archive is listed when its names are first asked for.
+        """
+        place = Path(path).absolute()
+        if place.is_dir():
+            return cls(place, "folder")
+        if not place.exists():
+            raise DataError(f"{place} does not exist; expected a folder, a zip or a tar")
+        return cls(place, archive.kind_of(place))
+
+    @property
+    def sequential(self) -> bool:
+        """Whether the archive can only be read forward: random access then costs passes (a minute for some GB)."""
+        return self.kind in ("gz", "bz2", "xz")
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Names that are there and never read, and what each is: {"../evil": "a name that climbs out ..."}."""
+        return self._walked[1] if self.kind == "folder" else archive.listing(self.path, self.kind).refused
+
+    def names(self) -> list[str]:
+        """All regular files, sorted by name."""
+        return list(self._names) if not self.prefix else [name[len(self.prefix) :] for name in self._slice("")]
+
+    def under(self, folder: str) -> list[str]:
+        """The names below a folder, sorted, relative to this tree (they begin with `folder`)."""
+        return [name[len(self.prefix) :] for name in self._slice(_folder(folder))]
+
+    def glob(self, pattern: str) -> list[str]:
+        """The names that match, sorted: `*` and `?` within a part of a name, `**/` for any folders, `[ab]` a choice."""
+        literal = re.match(r"[^*?\[]*/", pattern)
+        expression = re.compile(_translate(pattern))
+        return [name for name in self.under(literal[0] if literal else "") if expression.fullmatch(name)]
+
+    def folders(self, folder: str = "") -> list[str]:
+        """The names of the folders directly below a folder that hold any files, sorted."""
+        start = len(_folder(folder))
+        return sorted({name[start:].partition("/")[0] for name in self.under(folder) if "/" in name[start:]})
+
+    def __contains__(self, name: str) -> bool:
+        if self.kind == "folder":
+            return _plain(name) and (self.path / name).is_file()
+        return self.prefix + name in archive.listing(self.path, self.kind).entries
+
+    def __len__(self) -> int:
+        return len(self._slice(""))
+
+    def __repr__(self) -> str:
+        return f"Tree({self.where()})"
+
+    def where(self, name: str = "") -> str:
+        """A file of this tree, or the tree itself, as an error message should name it."""
+        if self.kind == "folder":
+            return str(self.path / name)
+        inside = (self.prefix + name).rstrip("/")
+        return f"{self.path}: {inside}" if inside else str(self.path)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        return self._file(name).stat().st_size if self.kind == "folder" else self._entry(name).size
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes; DataError where it is not there (with the nearest name), refused or damaged."""
+        return self.member(name)()
+
+    def member(self, name: str) -> Callable[[], bytes]:
+        """A way to get a file's bytes later, in any process: for `RawSample.image` and `label`.
+
+        In a compressed tar, a process that asks in the archive's order makes one pass in all; it keeps some hundreds of MB
+        of what it passes, so masks of a folder come in any order (see `semiseg.data.source.archive`).
+        """
+        if self.kind == "folder":
+            return functools.partial(_read, self._file(name))
+        return functools.partial(archive.read, str(self.path), self.kind, self._entry(name))
+
+    def sub(self, folder: str) -> "Tree":
+        """The tree below a folder of this one; empty if there is none."""
+        if self.kind == "folder":
+            return Tree(self.path / folder, "folder")
+        return Tree(self.path, self.kind, self.prefix + _folder(folder))
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """Names of the whole folder or archive."""
+        if self.kind != "folder":
+            return archive.listing(self.path, self.kind).names
+        return self._walked[0]
+
+    @cached_property
+    def _walked(self) -> tuple[list[str], dict[str, str]]:
+        """A folder's names, and the links in it that lead to nothing."""
+        dangling: dict[str, str] = {}
+        names = sorted(name for name in _walk(self.path, dangling) if not archive.junk(name))
+        return names, {name: why for name, why in sorted(dangling.items()) if not archive.junk(name)}
+
+    def _slice(self, folder: str) -> list[str]:
+        start = self.prefix + folder
+        if not start:
+            return self._names
+        # Names below "a/" are neighbours when sorted; "0" follows "/".
+        return self._names[bisect_left(self._names, start) : bisect_left(self._names, start[:-1] + "0")]
+
+    def _file(self, name: str) -> Path:
+        path = self.path / name
+        if not _plain(name) or not path.is_file():
+            self._fail(name)
+        return path
+
+    def _entry(self, name: str) -> archive.Entry:
+        found = archive.listing(self.path, self.kind).entries.get(self.prefix + name)
+        return found or self._fail(name)
+
+    def _fail(self, name: str) -> "archive.Entry":
+        fault = self.refused.get(self.prefix + name)
+        if fault:
+            remedy = (
+                "put the file there" if self.kind == "folder" else "such members are never read; pack the file itself"
+            )
+            raise DataError(f"{self.where(name)} is {fault}: {remedy}")
+        folder = f"{PurePosixPath(name).parent}/" if "/" in name else ""
+        close = difflib.get_close_matches(name, self.under(folder)[:5000], n=1)
+        raise DataError(f"{self.where(name)} is not there" + (f"; did you mean '{close[0]}'?" if close else ""))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); restore it, or leave it out") from error
+
+
+def _walk(folder: Path, dangling: dict[str, str]) -> Iterator[str]:
+    """Relative posix names of the regular files below a folder; links are followed, circles of them once.
+
+    Links that lead to nothing come into `dangling`, with what to say of them.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting = [(str(folder), "")]
+    while waiting:
+        place, prefix = waiting.pop()
+        try:
+            state = Path(place).stat()
+            if (state.st_dev, state.st_ino) in seen:
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            with os.scandir(place) as found:
+                for item in found:
+                    if item.is_dir():
+                        waiting.append((item.path, f"{prefix}{item.name}/"))
+                    elif item.is_file():
+                        yield prefix + item.name
+                    elif item.is_symlink():
+                        target = Path(item.path).readlink()
+                        dangling[prefix + item.name] = f"a symbolic link to {target}, where there is no file"
+        except FileNotFoundError:
+            continue  # an empty tree, or a link that leads nowhere
+        except OSError as error:
+            raise DataError(f"{place} can't be listed ({error.strerror or error})") from error
+
+
+def _folder(name: str) -> str:
+    """ "a/b" and "a/b/" as "a/b/"; "" as ""."""
+    return f"{name.strip('/')}/" if name.strip("/") else ""
+
+
+def _plain(name: str) -> bool:
+    """Whether a name stays below its root."""
+    return not name.startswith("/") and ".." not in name.split("/")
+
+
+@functools.lru_cache(maxsize=256)
+def _translate(pattern: str) -> str:
+    """A regular expression for a glob pattern."""
+    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\])", pattern)
+    return "".join(
+        words.get(part)
+        or (part.replace("[!", "[^", 1) if part.startswith("[") and part[-1] == "]" else re.escape(part))
+        for part in parts
+    )

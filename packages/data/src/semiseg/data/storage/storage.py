@@ -1,0 +1,187 @@
+"""Where bytes come from and go to: local folders, and any URL that fsspec knows.
+
+Reads are whole files or ranges. Local files are read with pread on descriptors that each process opens for itself;
+remote file systems are opened after a fork, never before it, and asked again when the network fails. Writes appear whole
+or not at all.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semiseg.data.errors import DataError
+from semiseg.data.storage.remote import REQUEST_S, UPLOAD_BYTES_S, Remote, check_url, timed
+from semiseg.data.storage.retry import ShortRead, persist, status
+
+if TYPE_CHECKING:
+    pass
+
+PART = 1 << 23  # bytes of a request; a failure costs no more to repeat
+_OPEN_FILES = 64  # descriptors kept a storage: far below the usual limit of 1,024 a process
+
+
+class Storage:
+    """A folder of files, local or remote (`s3://...`, `https://...`, `memory://...`, `file://...`). Pickles as its URL alone.
+
+    Remote reads are tried again as `retry.persist` says; they raise FileNotFoundError, and DataError for all else. Local
+    ones raise OSErrors. DataError for a URL that holds credentials.
+    """
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        self.url = str(url).rstrip("/") or "/"
+        self.folder = local_path(self.url)  # None where remote
+        self._remote = Remote(self.url)
+        self._reset()
+        if self.folder is None:
+            check_url(self.url)
+
+    def where(self, name: str) -> str:
+        """The full name of a file, for messages."""
+        return f"{self.url}/{name}"
+
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+        if self.folder is not None:
+            return (self.folder / name).read_bytes()
+        return self.read_range(name, 0, self.size(name))
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes start..stop of a file; fewer where the file ends before `stop`."""
+        descriptor = None if self.folder is None else self._local(name)
+        parts, at = [], start
+        while at < stop:
+            if descriptor is None:
+                part = self._request(name, at, min(stop, at + PART))
+            else:
+                part = os.pread(descriptor.number, stop - at, at)  # one read gives at most 2 GiB
+            if not part:
+                break
+            parts.append(part)
+            at += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        if self.folder is not None:
+            return (self.folder / name).stat().st_size
+        return persist(self.where(name), lambda: self._size(name))
+
+    def exists(self, name: str) -> bool:
+        if self.folder is not None:
+            return (self.folder / name).exists()
+        try:  # fsspec's own `exists` takes any failure for an answer
+            self.size(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self) -> list[str]:
+        """Names of all that lies in the folder, sorted."""
+        if self.folder is not None:
+            return sorted(path.name for path in self.folder.iterdir())
+
+        def ask() -> list[str]:
+            system, root = self._remote.open()
+            system.invalidate_cache()
+            return [
+                path.rstrip("/") for path in system.ls(root, detail=False, **timed(system)) if path.strip("/") != root
+            ]
+
+        return sorted({path.rsplit("/", 1)[-1] for path in persist(self.url, ask)})
+
+    def put(self, path: Path, name: str) -> None:
+        """Upload a local file; its name holds what it held before, or all of it. Large ones go in parts (multipart)."""
+
+        def ask() -> None:
+            system, root = self._remote.open()
+            limit = REQUEST_S + path.stat().st_size / UPLOAD_BYTES_S
+            system.put_file(str(path), f"{root}/{name}", **timed(system, limit))
+
+        persist(self.where(name), ask)
+
+    def delete(self, name: str) -> None:
+        """Remove a remote file, if it is there: a first attempt may have removed it without an answer."""
+        system, root = self._remote.open()
+        with suppress(FileNotFoundError):
+            persist(self.where(name), lambda: system.rm_file(f"{root}/{name}", **timed(system)))
+
+    def forget(self, name: str) -> bool:
+        """Whether a copy was dropped that was not the file itself: never here, see `ahead.Cached`."""
+        return False
+
+    def ahead(self, names: Iterable[str]) -> None:
+        """Files that will be read soon: no news here, see `ahead.Cached`."""
+
+    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
+        return Storage, (self.url,)
+
+    def _request(self, name: str, start: int, stop: int) -> bytes:
+        """One range read of a remote file."""
+
+        def ask() -> bytes:
+            system, root = self._remote.open()
+            try:
+                data = system.cat_file(f"{root}/{name}", start=start, end=stop, **timed(system))
+            except Exception as error:
+                if status(error) != 416:
+                    raise
+                data = b""  # a server's word for a range that starts where the file ends, or after it
+            if len(data) > stop - start:
+                raise DataError(
+                    f"{self.where(name)}: the server sends {len(data)} bytes where {stop - start} were asked for: it ignores "
+                    "ranges; serve the folder by a server that knows them (nginx, any object store), or copy it to disk"
+                )
+            if len(data) < stop - start and (size := self._size(name)) > start + len(data):
+                raise ShortRead(f"{len(data)} bytes from {start}, {min(stop, size) - start} were expected")
+            return data
+
+        return persist(self.where(name), ask)
+
+    def _size(self, name: str) -> int:
+        system, root = self._remote.open()
+        system.invalidate_cache()
+        size = system.info(f"{root}/{name}", **timed(system))["size"]
+        if size is None:
+            raise DataError(f"{self.where(name)}: the server does not tell its size; serve the folder by another one")
+        return int(size)
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._files: OrderedDict[str, Descriptor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _local(self, name: str) -> "Descriptor":
+        if self._process != os.getpid():
+            self._reset()
+        with self._lock:
+            if name not in self._files:
+                assert self.folder is not None
+                self._files[name] = Descriptor(self.folder / name)
+                if len(self._files) > _OPEN_FILES:
+                    self._files.popitem(last=False)
+            self._files.move_to_end(name)
+            return self._files[name]
+
+
+class Descriptor:
+    """An open file that closes with its last user: a reader in another thread may outlive its place in the cache."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = -1
+        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+def local_path(url: str | os.PathLike[str]) -> Path | None:
+    """The folder that a URL names on this machine, or None for a remote one."""
+    text = str(url)
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    return None if "://" in text else Path(text)

@@ -1,0 +1,247 @@
+"""Which sample goes into which shard: decided, and checked, before anything is written.
+
+A layout is a function of what the adapter lists and of the size of shards. It is kept as plan.json beside the shards
+while they are being written, so that a second call either continues the same work or refuses.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from semiseg.data.errors import DataError, unknown
+from semiseg.data.format.manifest import FORMAT, canonical, sha256
+from semiseg.data.format.names import shard_name
+from semiseg.data.image.convert import Conversion, parse_resize
+from semiseg.data.image.decode import check_kind, image_kind
+from semiseg.data.parallel import share
+from semiseg.data.sizes import parse_size
+from semiseg.data.source.adapter import Adapter, RawSample
+from semiseg.data.taxonomy import Taxonomy
+from semiseg.data.write.encode import TAGS, Contents, describe, fetch
+
+LONGEST_KEY = 200  # characters: with its extension below 255, the longest name of a file
+_SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.@-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A split, spread over shards: all that decides the bytes of a shard set."""
+
+    version: str
+    contents: Contents
+    size: int
+    listing: str
+    shards: tuple[tuple[RawSample, ...], ...]
+    taxonomies: tuple[Taxonomy, ...] = ()  # how its labels are read; decides no byte
+
+    @property
+    def samples(self) -> int:
+        return sum(len(shard) for shard in self.shards)
+
+    @property
+    def settings(self) -> dict[str, int | str]:
+        """What the writer was told, as manifests have it."""
+        return {"size": self.size, **self.contents.conversion.settings()}
+
+    def packed(self, ratio: float = 1.0) -> float:
+        """About the bytes that the tars will take on disk, if members take `ratio` of what the adapter estimates."""
+        members = sum(sample.size for shard in self.shards for sample in shard)
+        return ratio * members + 2 * 1024 * self.samples + 16 * 1024 * len(self.shards)  # headers, padding; indexes
+
+    def folder(self, to: Path) -> Path:
+        """Where the set lies below the folder of all shards."""
+        return to / self.contents.dataset / self.contents.split
+
+    @property
+    def configuration(self) -> str:
+        """Names what a shard was written from; kept in its index, so that no other work is taken for it."""
+        return sha256(canonical(self.describe()))
+
+    @property
+    def plan(self) -> bytes:
+        """What plan.json holds: all that a manifest needs before there are shards."""
+        return canonical(self.describe() | {"taxonomies": [each.fields() for each in self.taxonomies]}) + b"\n"
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the bytes; equal for two calls exactly where the second one may continue the first."""
+        contents = self.contents
+        return {
+            "format": FORMAT,
+            "dataset": contents.dataset,
+            "version": self.version,
+            "split": contents.split,
+            "raw_space": contents.raw_space,
+            "raw_ids": {str(number): name for number, name in sorted(contents.raw_ids.items())},
+            "labeled": contents.labeled,
+            "image": contents.image,
+            "settings": self.settings,
+            "samples": self.samples,
+            "listing": self.listing,
+            "shards": [{"name": shard_name(n), "samples": len(shard)} for n, shard in enumerate(self.shards)],
+        }
+
+
+def lay_out(
+    adapter: Adapter,
+    split: str,
+    *,
+    size: int | str = "256MB",
+    resize: int | str | tuple[int, int] | None = None,
+    format: str = "keep",
+) -> Layout:
+    """Plan the shards of a split: greedy by `RawSample.size`, in the adapter's order; `resize` and `format` as in `shard`.
+
+    Reads the first image, for its kind, and one more where the names tell of another kind. Raises DataError for a split that
+    is unknown, missing or empty, keys that are malformed or not unique, labels on a part of the samples only, meta that
+    differs in its keys.
+    """
+    where = f"{adapter.name}/{split}"
+    limit = parse_size(size)
+    conversion = Conversion(resize=parse_resize(resize), format=format)
+    known = adapter.splits()
+    if split not in known:
+        raise DataError(f"{adapter.name}: {unknown('split', split, known)}")
+    if not _SPLIT.fullmatch(split):
+        raise DataError(f"{adapter.name}: split '{split}' is no name for a folder; use letters, digits, '_', '-', '.'")
+    if known[split].missing is not None:
+        raise DataError(f"{where}: {known[split].missing}")
+    samples = list(adapter.samples(split))
+    if not samples:
+        raise DataError(f"{where}: the adapter lists no samples; look at its root ({adapter.root})")
+    _check(where, samples, labeled=known[split].labeled)
+    first = samples[0]
+    contents = Contents(
+        dataset=adapter.name,
+        split=split,
+        labeled=known[split].labeled,
+        image=conversion.kind or _only_kind(where, samples),
+        conversion=conversion,
+        first=describe(first),
+        raw_space=adapter.raw_space.name,
+        raw_ids=dict(adapter.raw_space.names),
+    )
+    return Layout(
+        version=adapter.version,
+        contents=contents,
+        size=limit,
+        listing=_listing(samples),
+        shards=tuple(_greedy(samples, limit)),
+        taxonomies=tuple(each for each in adapter.taxonomies if each.raw == adapter.raw_space),
+    )
+
+
+def part_numbers(shards: int, part: tuple[int, int]) -> range:
+    """The shards of part (i, n), 1 <= i <= n: contiguous, since an archive is read forward, and even to within one."""
+    number, count = part
+    return share(0, shards, number - 1, count)
+
+
+def _listing(samples: list[RawSample]) -> str:
+    """Names all that an adapter lists; tells whether the source has changed since."""
+    rows = [
+        [each.key, each.size, list(each.tags), dict(each.meta), *([] if each.stamp is None else [each.stamp])]
+        for each in samples
+    ]
+    return sha256(canonical(rows))
+
+
+def _greedy(samples: Iterable[RawSample], limit: int) -> Iterator[tuple[RawSample, ...]]:
+    """Consecutive samples while they fit; a sample larger than the limit gets a shard of its own."""
+    shard: list[RawSample] = []
+    total = 0
+    for sample in samples:
+        if shard and total + sample.size > limit:
+            yield tuple(shard)
+            shard, total = [], 0
+        shard.append(sample)
+        total += sample.size
+    if shard:
+        yield tuple(shard)
+
+
+def _only_kind(where: str, samples: list[RawSample]) -> str:
+    """The kind of all images, as far as the first one and the names of the publisher's files tell."""
+
+    def kind(sample: RawSample) -> str:
+        place = f"{where}: {describe(sample)}"
+        return image_kind(place, fetch(place, "image", sample.image))
+
+    first = kind(samples[0])
+    others = {".jpg", ".jpeg"} if first == "png" else {".png"}
+    for sample in samples:
+        if PurePosixPath(str(sample.meta.get("source"))).suffix.lower() in others:
+            check_kind(f"{where}: {describe(sample)}", kind(sample), describe(samples[0]), first)
+            break  # a name that lies: the writer looks at each file anyway
+    return first
+
+
+def _check(where: str, samples: list[RawSample], *, labeled: bool) -> None:
+    """Everything that a list of samples shows without reading one."""
+    strangers = [sample for sample in samples if (sample.label is not None) != labeled]
+    if strangers:
+        have, kind = ("no label", "a labeled") if labeled else ("a label", "an unlabeled")
+        raise DataError(
+            f"{where}: {len(strangers)} of {len(samples)} samples have {have} in {kind} split, "
+            f"first {describe(strangers[0])}; "
+            "unlabeled images are a split of their own (plain readers lose samples whose members differ)"
+        )
+    seen: dict[str, RawSample] = {}
+    shape = _shape(samples[0])
+    for sample in samples:
+        if sample.key in seen:
+            raise DataError(
+                f"{where}: two samples have the key '{sample.key}': "
+                f"{describe(seen[sample.key])} and {describe(sample)}; "
+                "keys are unique within a split: make the adapter tell the two apart"
+            )
+        seen[sample.key] = sample
+        _check_key(where, sample)
+        if (other := _shape(sample)) != shape:
+            raise DataError(
+                f"{where}: {describe(sample)} has the meta {_say(other)}, {describe(samples[0])} has {_say(shape)}; "
+                "plain readers lose what differs: give all samples the same names and types, empty where unknown"
+            )
+
+
+def _check_key(where: str, sample: RawSample) -> None:
+    if sample.key.startswith("__"):
+        raise DataError(
+            f"{where}: {describe(sample)}: plain readers skip keys that start with '__'; choose another key"
+        )
+    if len(sample.key) > LONGEST_KEY:
+        raise DataError(
+            f"{where}: {describe(sample)}: a key of {len(sample.key)} characters is too long for the file systems that "
+            f"others unpack tars to; keep it within {LONGEST_KEY}"
+        )
+    reserved = {"key", "tags"} & set(sample.meta)
+    if reserved:
+        raise DataError(
+            f"{where}: {describe(sample)}: its meta holds '{min(reserved)}', which the writer adds; rename it"
+        )
+    broken = [tag for tag in sample.tags if not tag or TAGS in tag]
+    if broken:
+        raise DataError(f"{where}: {describe(sample)}: tag {broken[0]!r} is empty or holds a '{TAGS}'; rename it")
+    try:
+        canonical(dict(sample.meta))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: {describe(sample)}: its meta is not JSON ({error}); correct the adapter") from error
+
+
+def _shape(sample: RawSample) -> dict[str, str]:
+    """Names and JSON types of a sample's meta."""
+    kinds = {
+        bool: "true/false",
+        int: "integer",
+        float: "number",
+        str: "text",
+        type(None): "null",
+        list: "list",
+        tuple: "list",
+    }
+    return {name: kinds.get(type(value), "object") for name, value in sorted(sample.meta.items())}
+
+
+def _say(shape: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{name}: {kind}" for name, kind in shape.items()) + "}"

@@ -1,0 +1,255 @@
+"""Write a split as WebDataset tars: planned, parallel, atomic, continued after a kill, byte-identical however run.
+
+The order of events: plan.json, then each tar followed by its index, then manifest.json, which commits the set. A shard
+is a function of its samples alone, so any number of processes writes the same bytes.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from semiseg.data.errors import DataError, unwritable
+from semiseg.data.format.index import Index, pack
+from semiseg.data.format.manifest import Manifest, ShardEntry, sha256, shard_content
+from semiseg.data.format.names import MANIFEST, shard_name
+from semiseg.data.format.tar import header, padded, tar_format
+from semiseg.data.parallel import Progress, Tick, run_all
+from semiseg.data.source.adapter import Adapter, RawSample
+from semiseg.data.storage.atomic import atomic
+from semiseg.data.storage.lock import only_writer
+from semiseg.data.storage.target import place
+from semiseg.data.write.encode import Contents, Encoded, crc32, encode
+from semiseg.data.write.layout import Layout, lay_out
+from semiseg.data.write.leftovers import begin, check_folder, clear, give_up, leftovers
+
+if TYPE_CHECKING:
+    from webdataset.writer import TarWriter
+
+
+def shard(
+    adapter: Adapter,
+    split: str,
+    to: str | os.PathLike[str],
+    *,
+    size: int | str = "256MB",
+    workers: int = 1,
+    progress: Progress | None = None,
+    resize: int | str | tuple[int, int] | None = None,
+    format: str = "keep",
+) -> Manifest:
+    """Write `<to>/<adapter.name>/<split>/`, or finish writing it, and return its manifest.
+
+    `size` is about how large a shard gets; `workers` processes share the shards (a script that asks for several needs
+    the usual `if __name__ == "__main__":`). A set that is complete is left as it is. Raises DataError for bad samples,
+    a folder that holds another configuration, a disk that is full; shards that are finished stay, and the same call
+    continues.
+
+    Images are stored as the publisher made them unless `resize` or `format` say otherwise: `resize` is (width, height) or
+    "640x480" exactly, or one number, to which a longer side is shrunk; labels follow by the nearest id. `format` is "keep",
+    "jpeg" (quality 95, 4:2:0) or "png", for sets of several kinds, or of kinds that shards do not hold. Both are settings
+    in the manifest, hence in the digest. Converted files are of this machine's Pillow, so another version may give a set of
+    another digest.
+    """
+    return write(
+        lay_out(adapter, split, size=size, resize=resize, format=format), to, workers=workers, progress=progress
+    )
+
+
+def write(
+    layout: Layout, to: str | os.PathLike[str], *, workers: int = 1, progress: Progress | None = None
+) -> Manifest:
+    """`shard` for a layout that is there already."""
+    if workers < 1:
+        raise DataError(f"workers is {workers}; at least one process has to write")
+    folder = layout.folder(place(to)).absolute()
+    if (manifest := complete(layout, to)) is not None:
+        return _renamed(folder, manifest, layout)
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(error, folder) from error
+    with only_writer(folder):
+        try:
+            if (manifest := complete(layout, to)) is None:  # another writer may have come first
+                begin(folder, layout)
+                manifest = _manifest(layout, finish(jobs(folder, layout), layout.samples, workers, progress))
+                with atomic(folder / MANIFEST) as file:
+                    file.write(manifest.to_json().encode())
+            clear(folder)
+        except BaseException:
+            give_up(folder, there)
+            raise
+    return _renamed(folder, manifest, layout)
+
+
+def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
+    """The manifest of a set that has nothing left to write; DataError where another configuration is in its place.
+
+    A look at names and sizes; `verify` reads every byte.
+    """
+    folder = layout.folder(place(to))
+    manifest = check_folder(folder, layout)
+    if manifest is None:
+        return None
+    files = [(entry.tar, entry.bytes) for entry in manifest.shards]
+    files += [(entry.index, entry.index_bytes) for entry in manifest.shards]
+    try:
+        there = all((folder / name).stat().st_size == size for name, size in files)
+    except OSError:
+        return None
+    return manifest if there else None
+
+
+def jobs(folder: Path, layout: Layout) -> list["Job"]:
+    """One for each shard of the set, in order."""
+    configuration = layout.configuration
+    return [
+        Job(str(folder), shard_name(number), samples, layout.contents, configuration)
+        for number, samples in enumerate(layout.shards)
+    ]
+
+
+def finish(jobs: list["Job"], samples: int, workers: int, progress: Progress | None) -> list[ShardEntry]:
+    """The entries of some shards, written or found finished; `samples` are in them."""
+    return run_all(finish_shard, jobs, workers=workers, samples=samples, progress=progress, preload=("webdataset",))
+
+
+def _renamed(folder: Path, manifest: Manifest, layout: Layout) -> Manifest:
+    """The manifest of a complete set; where classes have got other names or colours since, it is written anew.
+
+    What a writer left that was killed at its very end goes too.
+    """
+    renamed = manifest.taxonomies != layout.taxonomies
+    if not renamed and not leftovers(folder):
+        return manifest
+    with only_writer(folder):
+        clear(folder)
+        if renamed:
+            manifest = replace(manifest, taxonomies=layout.taxonomies)
+            with atomic(folder / MANIFEST) as file:
+                file.write(manifest.to_json().encode())
+    return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One shard to write, as it travels to another process."""
+
+    folder: str
+    name: str
+    samples: tuple[RawSample, ...]
+    contents: Contents
+    configuration: str  # names the whole work that the shard is a part of
+
+
+def finish_shard(job: Job, tick: Tick) -> ShardEntry:
+    """The entry of a shard that an earlier run finished, or of the shard now written."""
+    entry = _finished(job)
+    if entry is not None:
+        tick(entry.samples, entry.bytes)
+        return entry
+    from webdataset.writer import TarWriter  # imports torch where it is installed: 1.3 s
+
+    tar = place(job.folder) / f"{job.name}.tar"
+    rows: list[dict[str, Any]] = []
+    with atomic(tar) as file:
+        stream = _Hashing(file)
+        with TarWriter(cast(Any, stream), user="", group="", mode=0o644, mtime=0, encoder=False) as writer:
+            for sample in job.samples:
+                start = writer.tarstream.offset
+                rows.append(_add(writer, encode(sample, job.contents)))
+                tick(1, writer.tarstream.offset - start)
+    facts = {
+        "bytes": str(stream.bytes),
+        "sha256": stream.sha256.hexdigest(),
+        "samples": str(len(rows)),
+        "content": shard_content([row["content"] for row in rows]),
+        "configuration": job.configuration,
+    }
+    index = pack(rows, facts)
+    with atomic(tar.with_name(f"{job.name}.index.parquet")) as file:
+        file.write(index)
+    return entry_of(job.name, facts, index)
+
+
+def _add(writer: "TarWriter", sample: Encoded) -> dict[str, Any]:
+    """Append a sample to the tar; its row of the index, with the places of its members."""
+    row = dict(sample.row)
+    offset = writer.tarstream.offset
+    names = {extension: f"{sample.key}.{extension}" for extension in sample.members}
+    form = writer.tarstream.format = tar_format([*names.values()])  # TarWriter's own setting has no effect
+    for extension, data in sample.members.items():
+        member = extension.split(".")[0]
+        offset += len(header(names[extension], len(data), form))
+        row |= {f"{member}_offset": offset, f"{member}_size": len(data), f"{member}_crc32": crc32(data)}
+        offset += padded(len(data))
+    writer.write({"__key__": sample.key, **sample.members})  # it sorts them by name: image, label, meta
+    if writer.tarstream.offset != offset:
+        raise DataError(
+            f"'{sample.key}' ends at {writer.tarstream.offset} of its tar instead of {offset}: a defect of the writer"
+        )
+    return row
+
+
+class _Hashing:
+    """A stream to write to that keeps the sha256 and the size of what went through."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.bytes += len(data)
+        return self.file.write(data)
+
+
+def entry_of(name: str, facts: Mapping[str, str], index: bytes) -> ShardEntry:
+    """What a manifest says of a shard, from the facts in its index and that index's bytes."""
+    return ShardEntry(
+        name=name,
+        samples=int(facts["samples"]),
+        bytes=int(facts["bytes"]),
+        sha256=facts["sha256"],
+        index_bytes=len(index),
+        index_sha256=sha256(index),
+        content=facts["content"],
+    )
+
+
+def _finished(job: Job) -> ShardEntry | None:
+    """The entry of a shard whose index is there, of this configuration, and whose tar has the sha256 that it names."""
+    tar = place(job.folder) / f"{job.name}.tar"
+    try:
+        data = tar.with_name(f"{job.name}.index.parquet").read_bytes()
+        index = Index(data)
+        if index.keys != [sample.key for sample in job.samples] or tar.stat().st_size != int(index.facts["bytes"]):
+            return None
+        if index.facts["configuration"] != job.configuration:
+            return None
+        with tar.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, KeyError, ValueError):  # pyarrow's errors are among them
+        return None  # whatever is wrong, writing the shard again puts it right
+    return entry_of(job.name, index.facts, data) if found == index.facts["sha256"] else None
+
+
+def _manifest(layout: Layout, entries: list[ShardEntry]) -> Manifest:
+    return Manifest(
+        dataset=layout.contents.dataset,
+        version=layout.version,
+        split=layout.contents.split,
+        raw_space=layout.contents.raw_space,
+        raw_ids=layout.contents.raw_ids,
+        labeled=layout.contents.labeled,
+        image=layout.contents.image,
+        settings=layout.settings,
+        listing=layout.listing,
+        shards=tuple(entries),
+        taxonomies=layout.taxonomies,
+    )

@@ -1,0 +1,1 @@
+"""Recipe to objects: model, learner, optimizer, data sources, objectives. Configuration stops here."""

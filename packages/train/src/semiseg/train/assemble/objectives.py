@@ -1,0 +1,90 @@
+"""Recipe -> objectives: what each domain is trained for, and the teacher that some of them need."""
+
+from torch import nn
+
+from semiseg import methods
+from semiseg.data import Taxonomy
+from semiseg.models import Segmenter
+from semiseg.train import recipe as r
+
+
+def build_objective(
+    objective: r.Objective, model: r.Model, segmenter: Segmenter, taxonomy: Taxonomy, *, weak: bool = False
+) -> methods.Objective:
+    """One objective of one domain, with parameters of its own. weak: whether the domain has images with pseudo-labels."""
+    match objective:
+        case r.Supervised(loss=r.Bootstrapped() as loss):
+            return methods.Supervised("bootstrapped", until=loss.until, over=loss.over, pool=loss.pool)
+        case r.Supervised(loss=r.Relaxed() as loss):
+            strict = tuple(taxonomy.names.index(name) for name in loss.strict if name in taxonomy.names)
+            relaxed = {"window": loss.window, "until": loss.until, "by_frequency": loss.by_frequency}
+            return methods.Supervised("relaxed", strict=strict, **relaxed)
+        case r.Supervised(loss=r.Ohem() as loss):
+            return methods.Supervised("ohem", threshold=loss.threshold, least=loss.least)
+        case r.Supervised(loss=loss):
+            assert isinstance(loss, r.CrossEntropy)
+            return methods.Supervised("cross_entropy", pool=loss.pool)
+        case r.CrossConsistency():
+            decoder = model.decoder.kind if objective.decoder == "same" else objective.decoder
+            return methods.CrossConsistency(
+                [build_perturbation(each) for each in objective.perturbations],
+                channels=segmenter.channels,
+                classes=len(taxonomy.names),
+                stride=segmenter.upsampling,
+                foreground=sorted(taxonomy.foreground),
+                preset=objective.preset,
+                distance=objective.distance,
+                reduction=objective.reduction,
+                weight=build_ramp(objective.weight),
+                confidence=objective.confidence,
+                pairwise=objective.pairwise,
+                weak=build_ramp(objective.weak) if objective.weak is not None and weak else None,
+                decoder=decoder,
+                last_relu=model.decoder.last_relu if isinstance(model.decoder, r.SubPixel) else None,
+                kernel=objective.kernel,
+            )
+        case r.StructuredConsistency(boxes=boxes):
+            return methods.StructuredConsistency(
+                pixel=build_ramp(objective.pixel),
+                structure=build_ramp(objective.structure),
+                boxes=boxes.count,
+                compared=boxes.compared,
+                area=boxes.area,
+                area_of=boxes.area_of,
+                sizes=boxes.sizes,
+                aspect=boxes.aspect,
+                pairs=objective.pairs,
+                confidence=objective.confidence,
+            )
+
+
+def build_ramp(ramp: r.Ramp) -> methods.Ramp:
+    return methods.Ramp(ramp.value, ramp.over, ramp.shape, ramp.start)
+
+
+def copy_main(objective: methods.Objective, decoder: nn.Module) -> None:
+    """Start the auxiliary decoders of a cross-consistency as copies of the main one, of the same kind."""
+    assert isinstance(objective, methods.CrossConsistency)
+    layers = [layer for layer in decoder.modules() if isinstance(layer, nn.Conv2d)]
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    objective.bank.init_from([layer.weight for layer in layers], biases)
+
+
+def build_perturbation(perturbation: r.Perturbation) -> tuple[str, int, dict]:
+    """(kind, count, options) with the options that the recipe states; the preset fills the others."""
+    options = {key: value for key, value in vars(perturbation).items() if key not in ("kind", "count")}
+    return perturbation.kind, perturbation.count, {key: value for key, value in options.items() if value is not None}
+
+
+def build_teacher(recipe: r.Recipe, model: Segmenter) -> methods.Teacher | None:
+    """The moving average of the model, where an objective asks for one; all that ask agree on its settings."""
+    for each in recipe.objectives:
+        if isinstance(each, r.StructuredConsistency):
+            return methods.Teacher(
+                model,
+                decay=each.teacher_decay,
+                warmup=each.teacher_warmup,
+                mode=each.teacher_mode,
+                buffers=each.teacher_buffers,
+            )
+    return None

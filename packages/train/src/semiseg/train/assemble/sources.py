@@ -1,0 +1,147 @@
+"""Recipe -> data: the sources of every domain, opened, chosen and put in order."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from semiseg.data import ClassUniformPlan, Plan, Pool, ShardSet, Taxonomy, class_space, digest_of, key64
+from semiseg.train import recipe as r
+from semiseg.train.recipe.shards import open_source, select, without
+from semiseg.train.score.saved import build_views
+from semiseg.train.score.views import Views
+from semiseg.train.step.augment import Augmentation
+from semiseg.train.step.batches import Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What one domain is evaluated on."""
+
+    shards: ShardSet | Pool
+    taxonomy: Taxonomy
+    subset: np.ndarray | None
+    resize: tuple[int, int] | None
+    views: Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """All data of a run. selected: source -> keys taken, where a recipe takes less than all; digests: of shard sets."""
+
+    streams: dict[str, dict[str, Stream]]
+    validation: dict[str, Validation]
+    taxonomies: dict[str, Taxonomy]
+    digests: dict[str, str]
+    selected: dict[str, list[str]]
+
+    def digest_of_subsets(self) -> dict[str, str]:
+        """Source -> hash of the keys taken."""
+        return {name: digest_of(keys) for name, keys in self.selected.items()}
+
+    def identity(self) -> dict[str, str]:
+        """What must be the same for a run to continue: every shard set, every selection, what raw ids mean."""
+        chosen = {f"{name} (selection)": digest for name, digest in self.digest_of_subsets().items()}
+        meaning = {f"{name}{CLASSES}": _meaning(taxonomy) for name, taxonomy in self.taxonomies.items()}
+        return self.digests | chosen | meaning
+
+
+def _meaning(taxonomy: Taxonomy) -> str:
+    """A digest of which raw ids make which class, and which classes are objects; classes may be called something else."""
+    told = [sorted(taxonomy.ids.items()), len(taxonomy.names), sorted(taxonomy.foreground)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
+    """Open every shard set of the recipe and choose its samples. `fill`: colour of padding."""
+    streams: dict[str, dict[str, Stream]] = {}
+    validation: dict[str, Validation] = {}
+    taxonomies: dict[str, Taxonomy] = {}
+    digests: dict[str, str] = {}
+    selected: dict[str, list[str]] = {}
+    for name, domain in recipe.data.domains.items():
+        labeled = open_source(recipe.data.shards, domain.labeled)
+        taxonomy = taxonomies[name] = labeled.taxonomy(domain.taxonomy)
+        chosen = {"labeled": (labeled, select(labeled, domain.labeled, taxonomy))}
+        if domain.unlabeled is not None:
+            pool = open_source(recipe.data.shards, domain.unlabeled)
+            indices = select(pool, domain.unlabeled, taxonomy)
+            if domain.unlabeled.minus == "labeled":
+                indices = without(pool, indices, *chosen["labeled"])
+            chosen["unlabeled"] = (pool, indices)
+        if domain.weak is not None:
+            pool = open_source(recipe.data.shards, domain.weak)
+            indices = without(pool, None, *chosen["labeled"]) if domain.weak.minus == "labeled" else None
+            chosen["weak"] = (pool, indices)
+        streams[name] = {}
+        for role, (shards, indices) in chosen.items():
+            stream = f"{name}/{role}"
+            plan = Plan(shards, key64(recipe.seed, "order", stream), window=recipe.data.window, subset=indices)
+            if role == "labeled" and domain.labeled.class_uniform is not None:
+                shards, plan = class_uniform(recipe, domain.labeled, shards, indices, plan, taxonomy)
+            streams[name][role] = Stream(
+                name=stream,
+                shards=shards,
+                plan=plan,
+                batch_size=getattr(domain, role).batch_size,
+                pairs=role == "unlabeled" and recipe.mixes(name),
+                augmentation=build_augmentation(domain.augment, fill),
+                taxonomy={"labeled": taxonomy, "weak": class_space(taxonomy)}.get(role),
+                seed=recipe.seed,
+            )
+            digests[stream] = shards.digest
+            if indices is not None:
+                keys = chosen[role][0].keys()
+                selected[stream] = [keys[i] for i in indices]
+        if domain.val is not None:
+            shards = open_source(recipe.data.shards, domain.val)
+            subset = select(shards, domain.val, taxonomy)
+            resize, views = domain.augment.resize, build_views(recipe.evaluate)
+            validation[name] = Validation(shards=shards, taxonomy=taxonomy, subset=subset, resize=resize, views=views)
+            digests[f"{name}/val"] = shards.digest
+            if subset is not None:
+                keys = shards.keys()
+                selected[f"{name}/val"] = [keys[i] for i in subset]
+    return Sources(streams=streams, validation=validation, taxonomies=taxonomies, digests=digests, selected=selected)
+
+
+def class_uniform(
+    recipe: r.Recipe,
+    source: r.Labeled,
+    shards: ShardSet | Pool,
+    indices: np.ndarray | None,
+    plan: Plan,
+    taxonomy: Taxonomy,
+) -> tuple[ShardSet | Pool, ClassUniformPlan]:
+    """The labeled source with crops drawn class by class, and what it draws from: with `extra`, a pool of both."""
+    settings = source.class_uniform
+    assert settings is not None
+    own = shards.anchors(taxonomy)
+    if indices is not None:
+        own = own.of_samples(indices)
+    if settings.extra is None:
+        return shards, ClassUniformPlan(plan, own, share=settings.share)
+    more = open_source(recipe.data.shards, settings.extra)
+    anchors = more.anchors(taxonomy).of_next_set(len(shards))
+    if settings.extra.classes is not None:
+        anchors = anchors.of_classes([taxonomy.names.index(name) for name in settings.extra.classes])
+    sets = [part for each in (shards, more) for part in (each.sets if isinstance(each, Pool) else (each,))]
+    turns = len(recipe.data.domains) if recipe.data.domains_per_step == "one" else 1
+    until = round(settings.extra.until * recipe.steps / turns) * source.batch_size
+    return Pool(sets), ClassUniformPlan(plan, own + anchors, share=settings.share, until=until, later=own)
+
+
+def build_augmentation(augment: r.Augment, fill: tuple[int, int, int]) -> Augmentation:
+    return Augmentation(
+        resize=augment.resize,
+        scale=augment.scale,
+        crop=augment.crop,
+        flip=augment.flip,
+        jitter=augment.jitter,
+        blur=augment.blur,
+        fill=fill,
+    )
+
+
+CLASSES = " (classes)"  # ends the name of what says which raw ids make which class of a domain

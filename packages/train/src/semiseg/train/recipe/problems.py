@@ -1,0 +1,94 @@
+"""Everything that is wrong with a recipe, told at once, each with its place, what was found and a remedy."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from semiseg.data import SemisegError
+from semiseg.train.recipe.lines import Path
+
+
+class RecipeError(SemisegError):
+    """What is wrong with a recipe; the message holds every fault, one a line."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault: the key it is about, what is wrong, and, for a misspelt key, the key that was probably meant."""
+
+    path: Path
+    what: str
+    meant: str | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where each value of a recipe came from: a line of `file`, or an argument, which wins.
+
+    `arguments`: path -> the argument as typed, of the values that it set; `lines`: path -> line of the others.
+    """
+
+    file: str
+    lines: Mapping[Path, int]
+    arguments: Mapping[Path, str]
+
+    def attach(self, recipe: object) -> None:
+        """Let `of` find this origin again. No field: equality, copies and digest know nothing of it."""
+        object.__setattr__(recipe, "_origin", self)
+
+    @classmethod
+    def of(cls, recipe: object) -> "Origin":
+        """Where a loaded recipe came from; for one made in Python, nowhere in particular."""
+        return getattr(recipe, "_origin", cls("recipe", {}, {}))
+
+    def tell(self, problems: Iterable[Problem]) -> list[str]:
+        """One line for each problem, in the order of the file, then in that of the arguments."""
+        placed = [(*self._place(problem.path), problem) for problem in problems]
+        order = {path: number for number, path in enumerate(self.arguments, start=1)}
+        placed.sort(key=lambda item: (order.get(item[1], 0), item[0]))
+        return list(dict.fromkeys(self._line(*item) for item in placed))
+
+    def _place(self, path: Path) -> tuple[int, Path]:
+        """The line of the nearest key that encloses `path`, or the path that an argument set; 0 and () for neither."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.arguments:
+                return 0, path[:end]
+            if path[:end] in self.lines:
+                return self.lines[path[:end]], ()
+        return 0, ()
+
+    def _line(self, line: int, argument: Path, problem: Problem) -> str:
+        if not argument:
+            place = f"{self.file}:{line}" if line else self.file
+            meant = problem.meant
+            key = f"{dotted(problem.path)}: "
+        else:
+            place = f"argument '{self.arguments[argument]}'"
+            meant = problem.meant and dotted((*problem.path[:-1], problem.meant))
+            key = "" if problem.path == argument else f"{dotted(problem.path)}: "
+        return f"{place}: {key}{problem.what}" + (f"; did you mean '{meant}'?" if meant else "")
+
+
+def dotted(path: Path) -> str:
+    """A path as it is typed in an argument: objectives.1.weight.value."""
+    return ".".join(str(part) for part in path)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return close[0] if close else None
+
+
+def show(value: Any) -> str:
+    """A value as TOML would have it, cut where it is long."""
+    if isinstance(value, dict):
+        return "a table"
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,48 @@
+"""The shards that a recipe names: opened, and their samples selected."""
+
+from pathlib import Path as File
+
+import numpy as np
+
+from semiseg.data import DataError, OverlaySet, Pool, ShardSet, Taxonomy, by_keys, stratified
+from semiseg.train import recipe as r
+
+
+def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Weak | r.Val | r.Extra) -> ShardSet | Pool:
+    """The shard set of a source, or the pool of several splits."""
+    places = [f"{root.rstrip('/')}/{source.dataset}/{split}" for split in source.splits]
+    if isinstance(source, r.Weak):
+        sets = [OverlaySet(f"{each}@{source.overlay}") for each in places]
+    else:
+        sets = [ShardSet(each) for each in places]
+    return sets[0] if len(sets) == 1 else Pool(sets)
+
+
+def select(shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, taxonomy: Taxonomy) -> np.ndarray | None:
+    """Sorted indices of the samples that a source asks for; None for all."""
+    if source.ids is not None:
+        return by_keys(shards, read_keys(source.ids))
+    if source.subset is not None:
+        return stratified(shards, taxonomy, source.subset.count, source.subset.seed)
+    return None
+
+
+def without(
+    pool: ShardSet | Pool, indices: np.ndarray | None, labeled: ShardSet | Pool, taken: np.ndarray | None
+) -> np.ndarray:
+    """Indices of `pool` (or of a selection of it) whose keys the labeled selection does not hold."""
+    keys, labeled_keys = pool.keys(), labeled.keys()
+    held = set(labeled_keys) if taken is None else {labeled_keys[i] for i in taken}
+    every = range(len(keys)) if indices is None else indices.tolist()
+    return np.array([i for i in every if keys[i] not in held], dtype=np.int64)
+
+
+def read_keys(path: str) -> list[str]:
+    """The keys of an `ids` file, one a line; DataError where it can't be read or is empty."""
+    try:
+        keys = [line.strip() for line in File(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read '{path}' ({error}); write one key a line") from error
+    if not keys:
+        raise DataError(f"'{path}' is empty; write one key a line")
+    return keys

@@ -1,0 +1,1 @@
+"""What is made of finished runs: collected scores, tables, charts, one self-contained page."""

@@ -1,0 +1,1 @@
+"""Scoring saved models: evaluation, prediction, scales, flips and tiles."""

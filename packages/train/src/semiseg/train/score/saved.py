@@ -1,0 +1,130 @@
+"""Saved models as commands take them: opened, with what their classes mean, and how their run looked at images."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semiseg.data import SemisegError
+
+if TYPE_CHECKING:
+    from semiseg.data import Taxonomy
+    from semiseg.models import Segmenter
+    from semiseg.train.recipe import Evaluate, Recipe
+    from semiseg.train.score.views import Views
+
+
+def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str, Taxonomy]]":
+    """A saved model in evaluation mode and the taxonomy of each of its domains, as it was saved with them."""
+    from semiseg.data import RawSpace, Taxonomy
+    from semiseg.models import from_pretrained
+
+    kept = sorted(Path(place).glob("best-*"))
+    if best and not kept:
+        raise SemisegError(f"{place} holds no best-*/: it is no run, or was never evaluated; leave --best out")
+    folder = kept[-1] if best else place
+    try:
+        segmenter = from_pretrained(folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise SemisegError(str(error)) from None
+    described = segmenter.metadata.get("taxonomies", {})
+    taxonomies = {}
+    for name, classes in segmenter.classes.items():
+        if name not in described:
+            raise SemisegError(f"{place} does not say what the classes of its domain {name} are; train it with semiseg")
+        saved = described[name]
+        raw = RawSpace(name=saved["name"], names=dict(enumerate(saved["names"])))
+        taxonomies[name] = Taxonomy(
+            name=saved["name"],
+            raw=raw,
+            names=tuple(saved["names"]),
+            colours=tuple((r, g, b) for r, g, b in saved["colours"]),
+            ids={each: each for each in range(classes)},
+            foreground=frozenset(),
+        )
+    return segmenter, taxonomies
+
+
+def classes_in(segmenter: "Segmenter", domain: str) -> tuple[str, ...]:
+    """The names of a saved model's classes, as they were saved with it; empty where it does not say."""
+    return tuple(segmenter.metadata.get("taxonomies", {}).get(domain, {}).get("names", ()))
+
+
+def to_work(segmenter: "Segmenter") -> str:
+    """Move a model to a GPU where there is one (ACCELERATE_USE_CPU=true: never); returns " on <device>", "" for a CPU."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
+    assert device is not None
+    segmenter.to(device)
+    return "" if device.type == "cpu" else f" on {device}"
+
+
+def choose_domain(segmenter: "Segmenter", domain: str | None) -> str:
+    """The domain that was asked for, or the only one."""
+    known = list(segmenter.classes)
+    if domain is None and len(known) == 1:
+        return known[0]
+    if domain not in known:
+        what = "has several domains" if domain is None else f"has no domain {domain!r}"
+        raise SemisegError(f"the model {what}; choose one with --domain: {', '.join(known)}")
+    return domain
+
+
+def recipe_of(run: Path) -> "Recipe | None":
+    """The recipe in a run's folder; None for any other model."""
+    from semiseg.train.recipe.load import load
+
+    return load(run / "recipe.toml") if (run / "recipe.toml").is_file() else None
+
+
+def views_of(
+    recipe: "Recipe | None",
+    metadata: Mapping[str, Any],
+    *,
+    scale: list[float] | None = None,
+    flip: bool | None = None,
+    tile: tuple[int, int] | None = None,
+    overlap: float | None = None,
+) -> "Views":
+    """What the command line says; what it leaves open, as the run's recipe has it, or else as was saved with the model."""
+    from semiseg.train.score.views import ONE_LOOK, Views
+
+    planned = ONE_LOOK
+    if recipe is not None:
+        planned = build_views(recipe.evaluate)
+    elif told := metadata.get("views"):  # JSON, which has lists
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+        }
+        planned = Views(**fields)
+    if tile is not None and bool(tile[0]) != bool(tile[1]):
+        raise SemisegError(f"--tile {tile[0]} {tile[1]} is no size; give height and width, or 0 0 for whole images")
+    return Views(
+        scales=tuple(scale) if scale else planned.scales,
+        flip=planned.flip if flip is None else flip,
+        tile=planned.tile if tile is None else (tile if all(tile) else None),
+        overlap=planned.overlap if overlap is None else overlap,
+    )
+
+
+def build_views(evaluate: "Evaluate") -> "Views":
+    """How images are looked at in evaluation and prediction."""
+    from semiseg.train.score.views import Views
+
+    tile = evaluate.tile
+    if tile is None:
+        return Views(scales=evaluate.scales, flip=evaluate.flip)
+    return Views(scales=evaluate.scales, flip=evaluate.flip, tile=tile.size, overlap=tile.overlap)
+
+
+def class_conflict(model: Sequence[str], data: Sequence[str]) -> str:
+    """Why a model's decoder is not one for these classes; "" where it is. Classes may have been given other names."""
+    moved = [name for number, name in enumerate(model) if name in data and list(data).index(name) != number]
+    if len(model) == len(data) and not moved and (set(model) & set(data)):
+        return ""
+    return f"the model's classes are {_listed(model)}, those of the data {_listed(data)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -1,0 +1,1 @@
+"""What happens in one step: batches, augmentation, the learner, the update, precision, ranks."""

@@ -1,0 +1,1 @@
+"""Grids of runs: expansion, launching, progress, tables, plots, confidence intervals."""
