@@ -12,10 +12,9 @@ from typing import Any
 
 from semiseg.train import loop
 from semiseg.train.__main__ import main
-from semiseg.train.step.batches import Batch, StepData
+from semiseg.train.step.batches import Batch, StepData, steps_from
 
 RECORD = Path(sys.argv[1])
-steps_from = loop.steps_from
 
 
 def recorded(data: StepData, start: int, stop: int, **options: Any) -> Iterator[Batch]:
@@ -35,5 +34,5 @@ def recorded(data: StepData, start: int, stop: int, **options: Any) -> Iterator[
             yield batch
 
 
-loop.steps_from = recorded
+loop.steps_from = recorded  # pyright: ignore[reportPrivateImportUsage]
 sys.exit(main(sys.argv[2:]))

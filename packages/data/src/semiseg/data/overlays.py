@@ -23,11 +23,12 @@ from PIL import Image
 from semiseg.data.errors import DataError
 from semiseg.data.format.manifest import Manifest, canonical
 from semiseg.data.format.names import MANIFEST, PLAN, shard_name
+from semiseg.data.parallel import Progress
 from semiseg.data.read.shard_set import Members, ShardSet
 from semiseg.data.source.adapter import JSON, Adapter, RawSample, Split
 from semiseg.data.storage.storage import Storage
 from semiseg.data.taxonomy import RawSpace, Taxonomy
-from semiseg.data.write.shard import Progress, shard
+from semiseg.data.write.shard import shard
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -15,7 +15,7 @@ from semiseg.train.loop import Run, train
 from semiseg.train.recipe import Recipe, Supervised
 from semiseg.train.recipe.load import check_facts, load
 from semiseg.train.recipe.shipped import find
-from semiseg.train.score.evaluate import predict_ids
+from semiseg.train.score.views import predict_ids
 
 DOMAIN, DATASET = "street", "street"
 

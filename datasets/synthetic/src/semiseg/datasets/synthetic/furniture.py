@@ -4,8 +4,8 @@ import numpy as np
 
 from semiseg.datasets.synthetic.dice import Colour, Dice
 from semiseg.datasets.synthetic.geometry import DISC, Point
-from semiseg.datasets.synthetic.materials import Shader, boards, clouds, mottled, scatter, stripes
-from semiseg.datasets.synthetic.raster import Canvas, Pose
+from semiseg.datasets.synthetic.materials import boards, clouds, mottled, scatter, stripes
+from semiseg.datasets.synthetic.raster import Canvas, Pose, Shader
 from semiseg.datasets.synthetic.scene import Air, Glow
 
 WOODS: tuple[Colour, ...] = (

@@ -6,8 +6,8 @@ import numpy as np
 
 from semiseg.datasets.synthetic.dice import Colour, Dice
 from semiseg.datasets.synthetic.geometry import Point, unit
-from semiseg.datasets.synthetic.materials import Shader, clouds, grain, mottled
-from semiseg.datasets.synthetic.raster import Canvas, Light
+from semiseg.datasets.synthetic.materials import clouds, grain, mottled
+from semiseg.datasets.synthetic.raster import Canvas, Light, Shader
 from semiseg.datasets.synthetic.scene import Air
 
 SKY, ROAD, PAVEMENT, BUILDING, VEGETATION, POLE, CAR, PERSON, VOID = range(9)

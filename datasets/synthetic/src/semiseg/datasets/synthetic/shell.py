@@ -6,8 +6,8 @@ import numpy as np
 
 from semiseg.datasets.synthetic.dice import Colour, Dice
 from semiseg.datasets.synthetic.furniture import WOODS
-from semiseg.datasets.synthetic.materials import Shader, boards, clouds, mottled, stripes, tiles
-from semiseg.datasets.synthetic.raster import Canvas, Pose
+from semiseg.datasets.synthetic.materials import boards, clouds, mottled, stripes, tiles
+from semiseg.datasets.synthetic.raster import Canvas, Pose, Shader
 
 WALL, FLOOR, CEILING, WINDOW, PICTURE, SHELF, TABLE, CHAIR, LAMP, VOID = range(10)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from semiseg.datasets.synthetic.dice import Colour, Dice
-from semiseg.datasets.synthetic.materials import Shader, clouds, facade, mottled, soft_shadow
+from semiseg.datasets.synthetic.materials import clouds, facade, mottled, soft_shadow
 from semiseg.datasets.synthetic.outdoors import (
     BUILDING,
     CAR,
@@ -24,7 +24,7 @@ from semiseg.datasets.synthetic.outdoors import (
     paint_bonnet,
     paint_sky,
 )
-from semiseg.datasets.synthetic.raster import Camera, Canvas, Pose
+from semiseg.datasets.synthetic.raster import Camera, Canvas, Pose, Shader
 from semiseg.datasets.synthetic.roadside import bin_on_pavement, hedge, pole, tree
 from semiseg.datasets.synthetic.scene import OVERSAMPLING, Air, Scene, develop
 from semiseg.datasets.synthetic.traffic import car, person

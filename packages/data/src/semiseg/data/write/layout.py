@@ -14,12 +14,12 @@ from semiseg.data.errors import DataError, unknown
 from semiseg.data.format.manifest import FORMAT, canonical, sha256
 from semiseg.data.format.names import shard_name
 from semiseg.data.image.convert import Conversion, parse_resize
-from semiseg.data.image.decode import check_kind, image_kind
+from semiseg.data.image.decode import TAGS, check_kind, image_kind
 from semiseg.data.parallel import share
 from semiseg.data.sizes import parse_size
 from semiseg.data.source.adapter import Adapter, RawSample
 from semiseg.data.taxonomy import Taxonomy
-from semiseg.data.write.encode import TAGS, Contents, describe, fetch
+from semiseg.data.write.encode import Contents, describe, fetch
 
 LONGEST_KEY = 200  # characters: with its extension below 255, the longest name of a file
 _SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.@-]*")
