@@ -1,4 +1,4 @@
-"""What a fresh machine needs: `pip install nox && nox -s quickstart`, `pip install nox && nox -s tests`."""
+"""Sessions for a fresh machine: `pip install nox`, then `nox -s quickstart`, `nox -s tests` or `nox -l` for all of them."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).parent
-EVERYTHING = ROOT / ".nox" / "everything"  # the one environment with torch (5 GB), shared by all sessions that need it
+EVERYTHING = ROOT / ".nox" / "everything"  # one environment with torch (5 GB), shared by the sessions that need it
 BIN = EVERYTHING / ("Scripts" if os.name == "nt" else "bin")
 MEMBERS = sorted(
     path.parent for pattern in ("packages/*", "datasets/*") for path in ROOT.glob(f"{pattern}/pyproject.toml")
@@ -22,14 +22,14 @@ nox.options.reuse_existing_virtualenvs = True
 
 @nox.session(venv_backend="none")
 def quickstart(session: nox.Session) -> None:
-    """See CCT and its supervised twin train on generated scenes (5 minutes on 2 cores after installation)."""
+    """Train CCT and a supervised baseline on generated scenes (5 minutes on 2 cores after installation)."""
     install_everything(session)
     run(session, "semiseg", "quickstart", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """All tests; arguments after -- go to pytest."""
+    """All tests; arguments after -- are passed to pytest."""
     install_everything(session)
     arguments = session.posargs or ["-n", "auto", "--durations=10"]
     run(session, "python", "-m", "pytest", *arguments, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
@@ -37,7 +37,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
-    """Format, style, types, and who imports whom."""
+    """Format, style, import contracts and types."""
     install_everything(session)
     run(session, "ruff", "format", "--check", ".")
     run(session, "ruff", "check", ".")
@@ -47,7 +47,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def isolated(session: nox.Session) -> None:
-    """The members that promise to work without torch, from wheels, in an environment that has none."""
+    """The packages that work without torch, installed from wheels, in an environment without torch."""
     wheels = Path(session.create_tmp()) / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     members = [str(member) for member in MEMBERS if member.name not in WITH_TORCH]
@@ -59,9 +59,9 @@ def isolated(session: nox.Session) -> None:
 
 
 def install_everything(session: nox.Session) -> None:
-    """Make the environment and install requirements-dev.txt, once for each state of the files that say what is needed."""
-    said = [ROOT / "requirements-dev.txt", *(member / "pyproject.toml" for member in MEMBERS)]
-    state = hashlib.sha256(b"".join(file.read_bytes() for file in said)).hexdigest()
+    """Create the environment and install requirements-dev.txt, unless neither it nor any pyproject.toml has changed since."""
+    files = [ROOT / "requirements-dev.txt", *(member / "pyproject.toml" for member in MEMBERS)]
+    state = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = EVERYTHING / "installed"
     if stamp.is_file() and stamp.read_text() == state:
         return
@@ -73,6 +73,6 @@ def install_everything(session: nox.Session) -> None:
 
 
 def run(session: nox.Session, command: str, *arguments: str, **environment: str) -> None:
-    """Run a command of the environment with everything."""
+    """Run a command of the environment with everything; the variables of the caller are passed on."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     session.run(str(BIN / command), *arguments, env={"PATH": path, **environment}, external=True)
