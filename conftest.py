@@ -1,4 +1,4 @@
-"""What every test of the repository may ask for. Imports lazily: some tests run where torch is not installed."""
+"""Fixtures for all tests of the repository. Imports are lazy: some tests run where torch is not installed."""
 
 import os
 import sys
@@ -18,22 +18,25 @@ if TYPE_CHECKING:
     from semiseg.train.recipe import Recipe
 
 ROOT = Path(__file__).parent
-TEST_DATA = Path(os.environ.get("SEMISEG_TEST_DATA", ROOT.parent / "shared" / "data"))
+REAL_IMAGES = "SEMISEG_TEST_DATA"  # names a folder with camvid/, VOCdevkit/VOC2012/ and nyuv2_13/; see CONTRIBUTING.md
 
 
 @pytest.fixture(autouse=True)
 def same_random_numbers() -> None:
-    """Every test starts from the same global random numbers, whatever ran before it."""
+    """Every test starts from the same state of the global random generator."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder of real images; a test that needs it is skipped, loudly, where it is missing."""
-    if not TEST_DATA.is_dir():
-        pytest.skip(f"NO REAL DATA at {TEST_DATA}: set SEMISEG_TEST_DATA to run this test")
-    return TEST_DATA
+    """The folder of real images; tests that need it are skipped, loudly, if SEMISEG_TEST_DATA is not set."""
+    if not os.environ.get(REAL_IMAGES):
+        pytest.skip(f"NO REAL DATA: set {REAL_IMAGES} to a folder of real images to run this test")
+    folder = Path(os.environ[REAL_IMAGES]).expanduser().absolute()
+    if not folder.is_dir():
+        pytest.fail(f"{REAL_IMAGES}={folder} is not a folder; correct it, or unset it to skip tests on real images")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +104,7 @@ val = {{ dataset = "room", split = "val" }}
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of both generated label spaces: 18 training and 5 validation scenes each, 64x48."""
+    """Shards of both generated data sets: 18 training and 5 validation scenes each, 64x48."""
     from semiseg.data import open_dataset, shard
 
     shards = tmp_path_factory.mktemp("scenes")
@@ -114,7 +117,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def taxonomies() -> dict[str, str]:
-    """Data set -> the name of its taxonomy."""
+    """The name of the taxonomy of each generated data set."""
     from semiseg.data import open_dataset
 
     return {name: open_dataset(name).taxonomies[0].name for name in ("street", "room")}
@@ -122,7 +125,7 @@ def taxonomies() -> dict[str, str]:
 
 @pytest.fixture
 def recipe_file(scenes: Path, taxonomies: dict[str, str], tmp_path: Path) -> Callable[..., Path]:
-    """Write the tiny recipe, of one domain or two; run folders go below tmp_path."""
+    """A function that writes the tiny recipe, with one domain or two; run folders go below tmp_path."""
 
     def write(*, domains: int = 1) -> Path:
         room = ROOM.format(**taxonomies) if domains == 2 else ""
@@ -136,7 +139,7 @@ def recipe_file(scenes: Path, taxonomies: dict[str, str], tmp_path: Path) -> Cal
 
 @pytest.fixture
 def tiny(recipe_file: Callable[..., Path]) -> "Callable[..., Recipe]":
-    """The tiny recipe, loaded, with overrides."""
+    """A function that loads the tiny recipe with overrides."""
     from semiseg.train.recipe.load import load
 
     def make(*overrides: str, domains: int = 1) -> "Recipe":
@@ -147,7 +150,7 @@ def tiny(recipe_file: Callable[..., Path]) -> "Callable[..., Recipe]":
 
 @pytest.fixture
 def write_unlabeled(scenes: Path) -> Callable[[Path], str]:
-    """Write the training scenes' images alone as an unlabeled shard set; returns its URL."""
+    """A function that writes the images of training scenes, without labels, as a shard set and returns its URL."""
     from dataclasses import replace
 
     from semiseg.data import open_dataset, shard
@@ -156,7 +159,7 @@ def write_unlabeled(scenes: Path) -> Callable[[Path], str]:
         street = open_dataset("street", size="64x48", train_count=4, val_count=1)
         plain, splits = street.samples, street.splits
         street.samples = lambda split: (replace(sample, label=None) for sample in plain(split))  # type: ignore[method-assign]
-        street.splits = lambda: {name: replace(each, labeled=False) for name, each in splits().items()}  # type: ignore[method-assign]
+        street.splits = lambda: {name: replace(split, labeled=False) for name, split in splits().items()}  # type: ignore[method-assign]
         shard(street, "train", to)
         return str(to / "street" / "train")
 
@@ -165,9 +168,9 @@ def write_unlabeled(scenes: Path) -> Callable[[Path], str]:
 
 @pytest.fixture
 def weak_scenes(scenes: Path, tmp_path: Path) -> Path:
-    """A copy of the generated street's shards, whose training scenes but the last three have an overlay `cam`.
+    """A copy of the shards of `street`, in which all training scenes but the last three have an overlay `cam`.
 
-    Its labels are the true ones, of which the upper third is missing.
+    Labels of the overlay are the true ones, with the upper third ignored.
     """
     import shutil
 

@@ -1,4 +1,4 @@
-"""These tests run in an environment without torch (`nox -s isolated`); elsewhere they are left out."""
+"""These tests run in an environment without torch (`nox -s isolated`); elsewhere they are not collected."""
 
 from importlib.util import find_spec
 
