@@ -13,7 +13,7 @@ from semiseg.cli.main import build_app
 from semiseg.data import ShardSet, open_dataset, shard
 from semiseg.train import load, train
 from semiseg.train.assemble.sources import build_sources
-from semiseg.train.recipe.load import check_facts
+from semiseg.train.recipe.preflight import preflight
 from semiseg.train.step.batches import StepData
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -58,7 +58,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_checks_and_trains_on_shards_of_its_layout(name: str, shards: Path, tmp_path: Path) -> None:
     subset = ["data.domains.cityscapes.labeled.subset.count=4"] if name.endswith("r50") else []
     given = [f"data.shards={shards}", f"runs={tmp_path}", *subset]
-    check_facts(load(RECIPES / f"{name}.toml", given))  # as it is shipped, but for where shards are
+    preflight(load(RECIPES / f"{name}.toml", given))  # as it is shipped, but for where shards are
     run = train(load(RECIPES / f"{name}.toml", [*given, *SMALL]), quiet=True)
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     terms = {f"cityscapes/{term}" for term in ("supervised", "pixel_consistency", "structure_consistency")}
@@ -71,7 +71,7 @@ def test_train_and_val_are_one_source_where_both_are_named(shards: Path) -> None
     both = 'data.domains.cityscapes.labeled={ dataset = "cityscapes", split = ["train", "val"], batch_size = 2 }'
     rest = 'data.domains.cityscapes.unlabeled={ dataset = "cityscapes", split = "train_extra", batch_size = 2 }'
     recipe = load(RECIPES / "cityscapes_structured_r50.toml", [f"data.shards={shards}", "data.workers=0", both, rest])
-    check_facts(recipe)
+    preflight(recipe)
     sources = build_sources(recipe, fill=(0, 0, 0))
     stream = sources.streams["cityscapes"]["labeled"]
     keys = stream.shards.keys()

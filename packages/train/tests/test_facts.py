@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from semiseg.data import RawSample, RawSpace, ShardSet, Split, Taxonomy, open_dataset, shard
-from semiseg.train.recipe.load import RecipeError, check_facts, load
+from semiseg.train.recipe.load import RecipeError, load
+from semiseg.train.recipe.preflight import preflight
 
 
 class Photos:
@@ -54,7 +55,7 @@ def problems(recipe_file: Callable[..., Path], shards: Path) -> Callable[..., li
     def check(*overrides: str, world: int = 1, domains: int = 1) -> list[str]:
         recipe = load(recipe_file(domains=domains), overrides)
         try:
-            check_facts(recipe, world=world)
+            preflight(recipe, world=world)
         except RecipeError as error:
             return list(error.faults)
         return []

@@ -33,11 +33,12 @@ def main(arguments: list[str]) -> int:
             print(USAGE)
         return 2 if strange or not options & {"-h", "--help"} else 0
     try:
-        from semiseg.train.recipe.load import check_facts, load
+        from semiseg.train.recipe.load import load
+        from semiseg.train.recipe.preflight import preflight
         from semiseg.train.recipe.shipped import find
 
         recipe = load(find(arguments[0]), arguments[1:])
-        check_facts(recipe, world=world)
+        preflight(recipe, world=world)
     except SemisegError as error:  # every rank meets it: one tells
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)

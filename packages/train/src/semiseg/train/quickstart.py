@@ -13,7 +13,8 @@ from semiseg.data import Bar, ShardSet, Taxonomy, colourise, contact_sheet, open
 from semiseg.models import from_pretrained
 from semiseg.train.loop import Run, train
 from semiseg.train.recipe import Recipe, Supervised
-from semiseg.train.recipe.load import check_facts, load
+from semiseg.train.recipe.load import load
+from semiseg.train.recipe.preflight import preflight
 from semiseg.train.recipe.shipped import find
 from semiseg.train.score.views import predict_ids
 
@@ -43,7 +44,7 @@ def quickstart(to: Path, *, steps: int | None = None) -> Path:
         say(
             f"[bold]{number + 2}/3[/bold] training {name}: {each.steps} steps, {labeled.count if labeled else 'all'} labels"
         )
-        check_facts(each)
+        preflight(each)
         runs[name] = train(each)
     print_comparison(runs)
     sheet = to / "predictions.png"

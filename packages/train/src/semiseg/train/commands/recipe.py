@@ -97,12 +97,13 @@ def check(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object: ok, and what is wrong."),
 ) -> None:
     """Tell every mistake in a recipe, and everything that is missing to train it here."""
-    from semiseg.train.recipe.load import RecipeError, check_facts, load
+    from semiseg.train.recipe.load import RecipeError, load
+    from semiseg.train.recipe.preflight import preflight
     from semiseg.train.recipe.shipped import find
 
     try:
         loaded = load(find(recipe), overrides or [])
-        check_facts(loaded, world=world)
+        preflight(loaded, world=world)
     except RecipeError as error:
         if not as_json:
             raise

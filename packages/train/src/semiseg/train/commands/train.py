@@ -23,11 +23,12 @@ def train(
 
     On several GPUs: accelerate launch -m semiseg.train RECIPE [KEY=VALUE]...
     """
-    from semiseg.train.recipe.load import check_facts, load
+    from semiseg.train.recipe.load import load
+    from semiseg.train.recipe.preflight import preflight
     from semiseg.train.recipe.shipped import find
 
     loaded = load(find(recipe), overrides or [])
-    check_facts(loaded)
+    preflight(loaded)
     if dry_run:
         from semiseg.train.dry_run import preview
 

@@ -4,20 +4,20 @@ import re
 import tomllib
 from collections.abc import Sequence
 from datetime import date, time
-from pathlib import Path as File
+from pathlib import Path
 from typing import Any
 
-from semiseg.train.recipe.lines import Path, lines
+from semiseg.train.recipe.lines import KeyPath, lines
 from semiseg.train.recipe.problems import Origin, RecipeError, dotted, show
 
 _NOTHING = object()  # the value of `key=`
 
 
-def read(path: str | File, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Origin]:
+def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Origin]:
     """The bare TOML values with the arguments laid over them, and where each came from. Raises RecipeError."""
     text = ""
     try:
-        text = File(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
         raw = tomllib.loads(text)
     except OSError as error:
         raise RecipeError(
@@ -27,7 +27,7 @@ def read(path: str | File, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
         raise RecipeError([f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start})"]) from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError([_syntax(path, text, error)]) from error
-    found, arguments, faults = lines(text), dict[Path, str](), list[str]()
+    found, arguments, faults = lines(text), dict[KeyPath, str](), list[str]()
     for argument in overrides:
         try:
             key = _override(raw, *_parse(argument))
@@ -44,7 +44,7 @@ def read(path: str | File, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
     return raw, Origin(str(path), found, arguments)
 
 
-def _syntax(path: str | File, text: str, error: tomllib.TOMLDecodeError) -> str:
+def _syntax(path: str | Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     reason, _, place = str(error).partition(" (at ")
     numbers = re.findall(r"\d+", place)
     line, column = (numbers[0], f" (column {numbers[1]})") if numbers else (text.rstrip().count("\n") + 1, "")
@@ -76,10 +76,10 @@ def _read_value(text: str) -> Any:
     return text if len(table) > 1 or isinstance(table["value"], date | time) else table["value"]
 
 
-def _override(raw: dict[str, Any], key: Sequence[str], value: Any) -> Path:
+def _override(raw: dict[str, Any], key: Sequence[str], value: Any) -> KeyPath:
     """Set one value in place and say where; ValueError where the way there is blocked."""
     at: Any = raw
-    path: Path = ()
+    path: KeyPath = ()
     for position, part in enumerate(key, start=1):
         if isinstance(at, list):
             if not (part.isdigit() and int(part) < len(at)):

@@ -3,7 +3,7 @@
 import re
 import tomllib
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 KEY = re.compile(r"""[ \t]*("(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_-]+)[ \t]*""")
@@ -11,7 +11,7 @@ STRING = re.compile(r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\])*
 SCALAR = re.compile(r"[^,\]}#\r\n]+")
 
 
-def lines(text: str) -> dict[Path, int]:
+def lines(text: str) -> dict[KeyPath, int]:
     """The line, counted from 1, of every key, table and list item of a document that `tomllib` accepts.
 
     A path holds keys and list indices: ("objectives", 1, "perturbations", 0, "kind"). A table without a header of its
@@ -28,11 +28,11 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
-        self.found: dict[Path, int] = {}
-        self.items: dict[Path, int] = {}  # lists of tables, [[path]]: items so far
+        self.found: dict[KeyPath, int] = {}
+        self.items: dict[KeyPath, int] = {}  # lists of tables, [[path]]: items so far
 
     def document(self) -> None:
-        table: Path = ()
+        table: KeyPath = ()
         self.skip(BLANK)
         while self.at < len(self.text):
             if self.text[self.at] == "[":
@@ -41,11 +41,11 @@ class _Scanner:
                 self.pair(table)
             self.skip(BLANK)
 
-    def header(self) -> Path:
+    def header(self) -> KeyPath:
         listed = self.text.startswith("[[", self.at)
         self.at += 1 + listed
         keys = self.keys()
-        path: Path = ()
+        path: KeyPath = ()
         for position, key in enumerate(keys, start=1):
             path = (*path, key)
             self.note(path)
@@ -57,7 +57,7 @@ class _Scanner:
         self.at += 1 + listed
         return path
 
-    def pair(self, table: Path) -> None:
+    def pair(self, table: KeyPath) -> None:
         path = table
         for key in self.keys():
             path = (*path, key)
@@ -66,7 +66,7 @@ class _Scanner:
         self.skip(BLANK)
         self.value(path)
 
-    def value(self, path: Path) -> None:
+    def value(self, path: KeyPath) -> None:
         opening = self.text[self.at]
         if opening not in "[{":
             self.skip(STRING if opening in "\"'" else SCALAR)
@@ -98,7 +98,7 @@ class _Scanner:
                 return keys
             self.at += 1
 
-    def note(self, path: Path) -> None:
+    def note(self, path: KeyPath) -> None:
         self.found.setdefault(path, self.text.count("\n", 0, self.at) + 1)
 
     def skip(self, pattern: re.Pattern[str]) -> None:

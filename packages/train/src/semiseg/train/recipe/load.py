@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from pathlib import Path as File
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -13,23 +13,22 @@ from annotated_types import Ge, Gt, Le, Lt
 from semiseg.data import unknown
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.document import read
-from semiseg.train.recipe.lines import Path
-from semiseg.train.recipe.preflight import check_facts
+from semiseg.train.recipe.lines import KeyPath
 from semiseg.train.recipe.problems import Problem, RecipeError, dotted, nearest, show
 from semiseg.train.recipe.resolved import changes, digest, to_toml
 from semiseg.train.recipe.rules import broken_rules
 
-__all__ = ["RecipeError", "changes", "check_facts", "digest", "load", "schema", "to_toml"]
+__all__ = ["RecipeError", "changes", "digest", "load", "schema", "to_toml"]
 
 
-def load(path: str | File, overrides: Sequence[str] = ()) -> Recipe:
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and change it by `key=value` arguments.
 
     A key is dotted and counts list items from 0 (`objectives.1.weight.value=10`); tables on its way are made where they
     are missing. A value is read as TOML, or else is a string, as it also is where the key holds one (`name=1`); an empty
     one takes the key away (`data.domains.street.labeled.subset=`), so its default holds.
     Raises RecipeError with every mistake in types, keys and rules, one a line: `file:line: key: what is wrong`. Whether
-    the data is there is another question, for `check_facts`.
+    the data is there is another question, for `preflight`.
     """
     raw, origin = read(path, overrides)
     recipe, problems = _validate(raw, origin.arguments)
@@ -56,7 +55,7 @@ def _adapter() -> Any:
     return TypeAdapter(Recipe)
 
 
-def _validate(raw: dict[str, Any], arguments: Mapping[Path, str]) -> tuple[Recipe | None, list[Problem]]:
+def _validate(raw: dict[str, Any], arguments: Mapping[KeyPath, str]) -> tuple[Recipe | None, list[Problem]]:
     from pydantic import ValidationError
 
     try:
@@ -73,7 +72,7 @@ def _validate(raw: dict[str, Any], arguments: Mapping[Path, str]) -> tuple[Recip
     return None, [problem for fault in found if (problem := _translate(fault["type"], fault["loc"], raw))]
 
 
-def _translate(fault: str, location: Path, raw: dict[str, Any]) -> Problem | None:
+def _translate(fault: str, location: KeyPath, raw: dict[str, Any]) -> Problem | None:
     """One of pydantic's errors in plain words, or None for one that only follows from others."""
     path, hint, owner = _walk(location)
     value = _at(raw, path)
@@ -101,13 +100,13 @@ def _translate(fault: str, location: Path, raw: dict[str, Any]) -> Problem | Non
     return Problem(path, f"expected {_expected(hint)}, found {show(value)}{advice}")
 
 
-def _walk(location: Path) -> tuple[Path, Any, Any]:
+def _walk(location: KeyPath) -> tuple[KeyPath, Any, Any]:
     """Follow pydantic's location through the types of the schema.
 
     Gives the key it is about, without pydantic's own marks (union tags, places within a value such as a size), its type
     (None for a key that does not exist) and the dataclass that owns it.
     """
-    path: Path = ()
+    path: KeyPath = ()
     hint, owner = Recipe, None
     for part in location:
         bare = _bare(hint)
@@ -151,7 +150,7 @@ def _kinds(hint: Any) -> dict[str, Any]:
     return {get_args(get_type_hints(member)["kind"])[0]: member for member in members}
 
 
-def _at(raw: Any, path: Path) -> Any:
+def _at(raw: Any, path: KeyPath) -> Any:
     for part in path:
         try:
             raw = raw[part]

@@ -1,7 +1,7 @@
 """Whether the world is as a recipe needs it: shards, taxonomies, masks, counts, processes."""
 
 from collections.abc import Iterator
-from pathlib import Path as File
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semiseg.data import DataError, unknown
@@ -19,7 +19,7 @@ from semiseg.train.recipe import (
     Val,
     Weak,
 )
-from semiseg.train.recipe.lines import Path
+from semiseg.train.recipe.lines import KeyPath
 from semiseg.train.recipe.problems import Origin, Problem, RecipeError, nearest
 from semiseg.train.recipe.shards import read_keys
 
@@ -30,14 +30,14 @@ Source = Labeled | Unlabeled | Weak | Val
 OBJECTS = ("context_mask", "object_mask", "guided_cutout")  # perturbations that need to know what an object is
 
 
-def check_facts(recipe: Recipe, *, world: int = 1) -> None:
+def preflight(recipe: Recipe, *, world: int = 1) -> None:
     """Raise RecipeError with everything that keeps this recipe from being trained here by `world` processes.
 
     Looks for data sets, shards, taxonomies, masks, key files, weights; opens no image and builds no model.
     """
     problems = [problem for name in recipe.data.domains for problem in _domain(name, recipe, world)]
     weights = recipe.model.encoder.weights
-    if recipe.model.start is None and weights not in ("timm", "none") and not File(weights).exists():
+    if recipe.model.start is None and weights not in ("timm", "none") and not Path(weights).exists():
         what = f'nothing at \'{weights}\'; the head of the recipe may say how to get it, or use "timm" or "none"'
         problems.append(Problem(("model", "encoder", "weights"), what))
     for index, objective in enumerate(recipe.objectives):
@@ -48,7 +48,7 @@ def check_facts(recipe: Recipe, *, world: int = 1) -> None:
             at = ("objectives", index, "loss", "pool")
             problems.append(Problem(at, f'{what}; use pool = "image", or one process without accumulate'))
     start = recipe.model.start
-    if start is not None and not File(start).exists():
+    if start is not None and not Path(start).exists():
         problems.append(
             Problem(("model", "start"), f"nothing at '{start}'; expected the folder of a run or a saved model")
         )
@@ -98,7 +98,7 @@ def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
     yield from _strict(recipe, name, taxonomy)
 
 
-def _extra(at: Path, domain: Domain, data: Data, taxonomy: "Taxonomy | None") -> Iterator[Problem]:
+def _extra(at: KeyPath, domain: Domain, data: Data, taxonomy: "Taxonomy | None") -> Iterator[Problem]:
     """The further source of class-uniform crops, and the classes that it is asked for."""
     extra = domain.labeled.class_uniform.extra if domain.labeled.class_uniform else None
     if extra is None:
@@ -111,7 +111,7 @@ def _extra(at: Path, domain: Domain, data: Data, taxonomy: "Taxonomy | None") ->
             yield Problem((*at, "classes", place), unknown("class", name, taxonomy.names))
 
 
-def _open(at: Path, source: Source, data: Data) -> "ShardSet | Pool | Problem":
+def _open(at: KeyPath, source: Source, data: Data) -> "ShardSet | Pool | Problem":
     """The shards of a source, or why there are none."""
     from semiseg.data import MANIFEST, Pool, ShardSet, Storage, broken, installed
 
@@ -153,7 +153,7 @@ def _written(folder: str) -> list[str]:
 
 
 def _contents(
-    at: Path, source: Labeled | Unlabeled | Val, pool: "ShardSet | Pool", taxonomy: "Taxonomy | None"
+    at: KeyPath, source: Labeled | Unlabeled | Val, pool: "ShardSet | Pool", taxonomy: "Taxonomy | None"
 ) -> Iterator[Problem]:
     """Masks where they are needed, in ids that the taxonomy reads; enough samples; key files that fit."""
     from semiseg.data import Taxonomy, by_keys
@@ -184,7 +184,7 @@ def _contents(
             yield Problem((*at, "ids"), f"'{source.ids}': {_one_line(error)}")
 
 
-def _batch(at: Path, source: Labeled | Unlabeled | Weak, recipe: Recipe, world: int) -> Iterator[Problem]:
+def _batch(at: KeyPath, source: Labeled | Unlabeled | Weak, recipe: Recipe, world: int) -> Iterator[Problem]:
     """An image for every process and micro-step, and two where batch norm sees pooled 1x1 maps."""
     parts = world * recipe.accumulate
     micro = f" and accumulate = {recipe.accumulate} micro-steps" * (recipe.accumulate > 1)
@@ -202,7 +202,7 @@ def _batch(at: Path, source: Labeled | Unlabeled | Weak, recipe: Recipe, world: 
         yield Problem(at, f"{what}; {remedy}")
 
 
-def _sizes(at: Path, domain: Domain, pool: "ShardSet | Pool", together: int) -> Iterator[Problem]:
+def _sizes(at: KeyPath, domain: Domain, pool: "ShardSet | Pool", together: int) -> Iterator[Problem]:
     """Images that are stacked into a batch have one size."""
     if domain.augment.resize or domain.augment.crop or together < 2:
         return
@@ -213,7 +213,7 @@ def _sizes(at: Path, domain: Domain, pool: "ShardSet | Pool", together: int) -> 
         yield Problem((*at, "batch_size"), f"{what}; add augment.crop or augment.resize = [height, width]")
 
 
-def _remainder(at: Path, domain: Domain, role: str, pools: "dict[str, ShardSet | Pool]") -> Iterator[Problem]:
+def _remainder(at: KeyPath, domain: Domain, role: str, pools: "dict[str, ShardSet | Pool]") -> Iterator[Problem]:
     """Something is left of the unlabeled, or weak, images without the labeled ones."""
     labeled, source = domain.labeled, domain.unlabeled if role == "unlabeled" else domain.weak
     if source is None or not source.minus or len(pools.keys() & {"labeled", role}) < 2:
@@ -259,7 +259,7 @@ def _sets(pool: "ShardSet | Pool") -> "list[ShardSet]":
     return list(getattr(pool, "sets", [pool]))
 
 
-def weak_sets(at: Path, source: Weak, data: Data) -> "ShardSet | Pool | Problem":
+def weak_sets(at: KeyPath, source: Weak, data: Data) -> "ShardSet | Pool | Problem":
     """The overlays of splits whose shards are there, or why there are none."""
     from semiseg.data import MANIFEST, OverlaySet, Pool, Storage
 
@@ -278,7 +278,7 @@ def weak_sets(at: Path, source: Weak, data: Data) -> "ShardSet | Pool | Problem"
     return sets[0] if len(sets) == 1 else Pool(sets)
 
 
-def weak_classes(at: Path, pool: "ShardSet | Pool", taxonomy: "Taxonomy | None") -> Iterator[Problem]:
+def weak_classes(at: KeyPath, pool: "ShardSet | Pool", taxonomy: "Taxonomy | None") -> Iterator[Problem]:
     """Pseudo-labels are ids of classes: those of the domain, in the same order."""
     for each in getattr(pool, "sets", [pool]):
         own = each.taxonomies[0]

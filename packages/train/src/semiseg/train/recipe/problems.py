@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from semiseg.data import SemisegError
-from semiseg.train.recipe.lines import Path
+from semiseg.train.recipe.lines import KeyPath
 
 
 class RecipeError(SemisegError):
@@ -22,7 +22,7 @@ class RecipeError(SemisegError):
 class Problem:
     """One fault: the key it is about, what is wrong, and, for a misspelt key, the key that was probably meant."""
 
-    path: Path
+    path: KeyPath
     what: str
     meant: str | None = None
 
@@ -35,8 +35,8 @@ class Origin:
     """
 
     file: str
-    lines: Mapping[Path, int]
-    arguments: Mapping[Path, str]
+    lines: Mapping[KeyPath, int]
+    arguments: Mapping[KeyPath, str]
 
     def attach(self, recipe: object) -> None:
         """Let `of` find this origin again. No field: equality, copies and digest know nothing of it."""
@@ -54,7 +54,7 @@ class Origin:
         placed.sort(key=lambda item: (order.get(item[1], 0), item[0]))
         return list(dict.fromkeys(self._line(*item) for item in placed))
 
-    def _place(self, path: Path) -> tuple[int, Path]:
+    def _place(self, path: KeyPath) -> tuple[int, KeyPath]:
         """The line of the nearest key that encloses `path`, or the path that an argument set; 0 and () for neither."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.arguments:
@@ -63,7 +63,7 @@ class Origin:
                 return self.lines[path[:end]], ()
         return 0, ()
 
-    def _line(self, line: int, argument: Path, problem: Problem) -> str:
+    def _line(self, line: int, argument: KeyPath, problem: Problem) -> str:
         if not argument:
             place = f"{self.file}:{line}" if line else self.file
             meant = problem.meant
@@ -75,7 +75,7 @@ class Origin:
         return f"{place}: {key}{problem.what}" + (f"; did you mean '{meant}'?" if meant else "")
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """A path as it is typed in an argument: objectives.1.weight.value."""
     return ".".join(str(part) for part in path)
 

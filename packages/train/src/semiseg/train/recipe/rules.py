@@ -17,7 +17,7 @@ from semiseg.train.recipe import (
     StructuredConsistency,
     Weak,
 )
-from semiseg.train.recipe.lines import Path
+from semiseg.train.recipe.lines import KeyPath
 from semiseg.train.recipe.problems import Problem, nearest, show
 
 
@@ -39,7 +39,7 @@ def broken_rules(recipe: Recipe) -> Iterator[Problem]:
     yield from _optimisation(recipe)
 
 
-def _domain(at: Path, name: str, domain: Domain, recipe: Recipe) -> Iterator[Problem]:
+def _domain(at: KeyPath, name: str, domain: Domain, recipe: Recipe) -> Iterator[Problem]:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         yield Problem(at, f"'{name}' cannot name a domain; use letters, digits, '_' and '-'")
     scale = domain.augment.scale
@@ -150,13 +150,13 @@ def _objectives(recipe: Recipe) -> Iterator[Problem]:
     yield from _teacher(recipe)
 
 
-def _ramp(at: Path, ramp: Ramp) -> Iterator[Problem]:
+def _ramp(at: KeyPath, ramp: Ramp) -> Iterator[Problem]:
     if ramp.shape != "constant" and ramp.start + ramp.over > 1:
         what = f"the ramp ends after training: start + over = {ramp.start + ramp.over:g}"
         yield Problem(at, f"{what}; shares of training add up to 1 at most")
 
 
-def _structured_consistency(at: Path, objective: StructuredConsistency) -> Iterator[Problem]:
+def _structured_consistency(at: KeyPath, objective: StructuredConsistency) -> Iterator[Problem]:
     yield from _ramp((*at, "pixel"), objective.pixel)
     yield from _ramp((*at, "structure"), objective.structure)
     count, compared = objective.boxes.count, objective.boxes.compared
@@ -180,7 +180,7 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(("evaluate", "weights"), f"{what}; {remedy}")
 
 
-def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) -> Iterator[Problem]:
+def _cross_consistency(at: KeyPath, objective: CrossConsistency, recipe: Recipe) -> Iterator[Problem]:
     for index, perturbation in enumerate(objective.perturbations):
         if isinstance(perturbation, FeatureDrop) and (perturbation.low or 0) > (perturbation.high or 1):
             what = f"{perturbation.low:g} is above high = {perturbation.high:g}; swap them"
@@ -198,7 +198,7 @@ def _cross_consistency(at: Path, objective: CrossConsistency, recipe: Recipe) ->
 
 
 def _needs(
-    at: Path, role: str, objective: CrossConsistency | StructuredConsistency, recipe: Recipe
+    at: KeyPath, role: str, objective: CrossConsistency | StructuredConsistency, recipe: Recipe
 ) -> Iterator[Problem]:
     """A source for each domain that the objective names, or for one at least where it names none."""
     domains = {name: each for name, each in recipe.data.domains.items() if name in (objective.domains or {name})}

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.train.recipe import Recipe
-from semiseg.train.recipe.lines import Path as Key
-from semiseg.train.recipe.lines import lines
-from semiseg.train.recipe.load import check_facts, digest, load
+from semiseg.train.recipe.lines import KeyPath, lines
+from semiseg.train.recipe.load import digest, load
+from semiseg.train.recipe.preflight import preflight
 from semiseg.train.recipe.problems import RecipeError, nearest, show
 from semiseg.train.recipe.resolved import changes
 from semiseg.train.recipe.shipped import find
@@ -181,7 +181,7 @@ def check_runs(runs: Sequence[Planned]) -> None:
                 "runs=FOLDER, undo the change, or remove that folder"
             ] = None
         try:
-            check_facts(run.recipe)
+            preflight(run.recipe)
         except RecipeError as error:
             faults.update(dict.fromkeys(error.faults))
     if faults:
@@ -191,22 +191,22 @@ def check_runs(runs: Sequence[Planned]) -> None:
 class _Reader:
     """Judges the bare values of a sweep's file and keeps every fault with its line."""
 
-    def __init__(self, file: str, at: dict[Key, int]) -> None:
+    def __init__(self, file: str, at: dict[KeyPath, int]) -> None:
         self.file, self.at = file, at
         self.faults: list[tuple[int, str]] = []
 
-    def fault(self, key: Key, what: str, meant: str | None = None) -> None:
+    def fault(self, key: KeyPath, what: str, meant: str | None = None) -> None:
         line = next((self.at[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self.at), 0)
         place = f"{self.file}:{line}" if line else self.file
         guess = f"; did you mean '{meant}'?" if meant else ""
         self.faults.append((line, f"{place}: {'.'.join(map(str, key))}: {what}{guess}"))
 
-    def known(self, key: Key, table: dict[str, Any], names: Sequence[str]) -> None:
+    def known(self, key: KeyPath, table: dict[str, Any], names: Sequence[str]) -> None:
         for name in table:
             if name not in names:
                 self.fault((*key, name), f"unknown key; known: {', '.join(names)}", nearest(name, names))
 
-    def text(self, key: Key, value: Any) -> str:
+    def text(self, key: KeyPath, value: Any) -> str:
         if not isinstance(value, str) or not value:
             self.fault(
                 key, "missing; expected a string" if value is None else f"expected a string, found {show(value)}"
@@ -214,7 +214,7 @@ class _Reader:
             return ""
         return value
 
-    def table(self, key: Key, value: Any) -> dict[str, Any]:
+    def table(self, key: KeyPath, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict) or (not value and key == ("axes",)):
             self.fault(key, "expected a table of axes, such as [axes.seed]" if value is None else "expected a table")
             return {}
