@@ -3,11 +3,11 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, interpolate, pixel_shuffle
 
-from semiseg.methods import AuxiliaryBank, Dropout, FeatureNoise, Vat, View
+from semiseg.methods import AuxiliaryBank, Dropout, FeatureNoise, Prediction, Vat
 
 
 class Plain(nn.Module):
-    """The decoder as layers, one of them."""
+    """Decoder k of a bank, as layers."""
 
     def __init__(self, bank: AuxiliaryBank, k: int):
         super().__init__()
@@ -45,18 +45,18 @@ def test_parameters_at_stride_16_and_linear():
 
 @pytest.mark.parametrize("last_relu", [False, True])
 @pytest.mark.parametrize("stride", [2, 8])
-def test_each_decoder_equals_its_layers(generators, last_relu, stride):
+def test_every_decoder_equals_its_layers(generators, last_relu, stride):
     torch.manual_seed(0)
     bank = AuxiliaryBank([Dropout(), FeatureNoise(), Dropout()], 6, 3, stride=stride, last_relu=last_relu).double()
     for parameter in bank.parameters():
         nn.init.normal_(parameter)
     z = torch.randn(2, 6, 4, 5, dtype=torch.float64, requires_grad=True)
-    view = View(torch.zeros(2, 3, 4 * stride, 5 * stride))
-    outputs = list(bank(z, view, lambda name: generators(0, 1)))
+    prediction = Prediction(torch.zeros(2, 3, 4 * stride, 5 * stride))
+    outputs = list(bank(z, prediction, lambda name: generators(0, 1)))
     assert len(outputs) == len(bank) == 3
     gradients = []
     for k, output in enumerate(outputs):
-        operator = bank.perturbations[k](z, view, generators(0, 1), lambda z: z)
+        operator = bank.perturbations[k](z, prediction, generators(0, 1), lambda z: z)
         plain = Plain(bank, k)
         expected = plain(operator.apply(z))
         assert output.shape == (2, 3, 4 * stride, 5 * stride)
@@ -64,7 +64,7 @@ def test_each_decoder_equals_its_layers(generators, last_relu, stride):
         gradients.append(torch.autograd.grad(expected.square().sum(), [*plain.parameters()]))
     torch.stack(outputs).square().sum().backward()
     for k, expected in enumerate(gradients):
-        # The layers' order is weight, then weight and bias of each stage.
+        # In the layers' order: weight, then weight and bias of each stage.
         found = [bank.weights[0].grad[k]]  # pyright: ignore[reportOptionalSubscript]
         for weight, bias in zip(list(bank.weights)[1:], bank.biases, strict=True):
             found += [weight.grad[k], bias.grad[k]]
@@ -96,7 +96,7 @@ def test_a_3x3_kernel_sees_around_masked_cells_and_starts_as_a_copy():
         AuxiliaryBank([Dropout()], 6, 3, kernel=5)
 
 
-def test_a_fresh_decoder_is_nearest_neighbour_upsampling_and_each_is_another():
+def test_a_new_decoder_is_nearest_neighbour_upsampling_and_decoders_differ():
     torch.manual_seed(0)
     bank = AuxiliaryBank([Dropout()] * 3, 6, 4)
     outputs = [bank.logits(k, torch.randn(1, 6, 3, 3, generator=torch.Generator().manual_seed(0))) for k in range(3)]
@@ -114,7 +114,7 @@ def test_last_relu_leaves_no_negative_logits():
     assert AuxiliaryBank([Dropout()], 6, 4, last_relu=False).logits(0, z).min() < 0
 
 
-def test_all_start_as_copies_of_the_main_one():
+def test_decoders_can_start_as_copies_of_the_main_one():
     main = AuxiliaryBank([Dropout()], 6, 4)
     bank = AuxiliaryBank([Dropout()] * 3, 6, 4)
     bank.init_from([w[0][:, :, None, None] for w in main.weights], [b[0] for b in main.biases])
@@ -125,16 +125,16 @@ def test_all_start_as_copies_of_the_main_one():
         bank.init_from([torch.zeros(4, 7)], [])
 
 
-def test_each_decoder_asks_for_its_own_numbers(generators):
-    asked = []
+def test_every_decoder_draws_its_own_numbers(generators):
+    drawn = []
 
     def random(name):
-        asked.append(name)
+        drawn.append(name)
         return generators(0)
 
     bank = AuxiliaryBank([Dropout(), Vat()], 6, 4, stride=2)
-    list(bank(torch.rand(1, 6, 3, 3), View(torch.zeros(1, 4, 6, 6)), random))
-    assert asked == ["0.dropout", "1.vat"]
+    list(bank(torch.rand(1, 6, 3, 3), Prediction(torch.zeros(1, 4, 6, 6)), random))
+    assert drawn == ["0.dropout", "1.vat"]
 
 
 def test_half_precision_features_are_decoded_in_float32():
@@ -146,15 +146,17 @@ def test_half_precision_features_are_decoded_in_float32():
 
 
 def test_half_precision_features_are_perturbed_in_float32(generators):
-    bank, view = AuxiliaryBank([Dropout(0.3), FeatureNoise(), Vat()], 6, 4), View(torch.zeros(1, 4, 24, 24))
+    bank, prediction = AuxiliaryBank([Dropout(0.3), FeatureNoise(), Vat()], 6, 4), Prediction(torch.zeros(1, 4, 24, 24))
     z = torch.randn(1, 6, 3, 3).bfloat16()
     for half, exact in zip(
-        bank(z, view, lambda name: generators(0)), bank(z.float(), view, lambda name: generators(0)), strict=True
+        bank(z, prediction, lambda name: generators(0)),
+        bank(z.float(), prediction, lambda name: generators(0)),
+        strict=True,
     ):
         assert torch.equal(half, exact)
 
 
-def test_mistakes_are_named():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="did you mean 'linear'"):
         AuxiliaryBank([Dropout()], 6, 4, decoder="liner")
     with pytest.raises(ValueError, match="power of two"):

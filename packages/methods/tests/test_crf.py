@@ -11,7 +11,7 @@ from semiseg.methods.lattice import Lattice
 
 
 def scene(height: int, width: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Discs on a ground with noise, uint8 [3, h, w], and what they are, [h, w] of 0..2."""
+    """Discs on a noisy background, uint8 [3, h, w], and their labels, [h, w] of 0..2."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     labels = torch.zeros(height, width, dtype=torch.long)
@@ -30,7 +30,7 @@ def blocks(labels: Tensor, side: int) -> Tensor:
 
 
 def mean_field(unary: np.ndarray, image: np.ndarray, normalization: str, iterations: int) -> np.ndarray:
-    """The definition, one pair of pixels after the other: unary [C, h, w], image [3, h, w] -> [C, h, w]."""
+    """The definition, pair by pair of pixels: unary [C, h, w], image [3, h, w] -> [C, h, w]."""
     _, height, width = image.shape
     places = list(np.ndindex(height, width))
     kernels = []
@@ -60,11 +60,11 @@ def mean_field(unary: np.ndarray, image: np.ndarray, normalization: str, iterati
 @pytest.mark.parametrize("normalization", crf.NORMALIZATIONS)
 def test_the_exact_form_equals_brute_force(normalization: str):
     images = torch.stack([scene(12, 12, seed=0)[0], scene(12, 12, seed=1)[0]]).double()
-    images /= 8  # near colours, so that far pixels matter
+    images /= 8  # similar colours, so that distant pixels matter
     unary = 3 * torch.rand(2, 3, 12, 12, dtype=torch.float64)
     dense = DenseCrf(
         images,
-        spatial_weight=0.6,  # the defaults leave no pixel in doubt
+        spatial_weight=0.6,  # with the defaults, every pixel is certain
         bilateral_weight=2,
         normalization=normalization,
         dtype=torch.float64,
@@ -73,18 +73,19 @@ def test_the_exact_form_equals_brute_force(normalization: str):
     for image, energies, marginals in zip(images.numpy(), unary.numpy(), found.numpy(), strict=True):
         expected = mean_field(energies, image, normalization, 10)
         np.testing.assert_allclose(marginals, expected, atol=1e-6, rtol=0)
-        if normalization != "none":  # whose sums of 144 pixels leave no doubt either
+        if normalization != "none":  # whose sums over 144 pixels make every pixel certain too
             assert ((expected > 0.1) & (expected < 0.9)).any()
 
 
-def test_pieces_of_the_exact_form_equal_the_whole(monkeypatch: pytest.MonkeyPatch):
+def test_the_exact_form_in_pieces_equals_that_in_one(monkeypatch: pytest.MonkeyPatch):
     images = scene(14, 11, seed=2)[0][None]
     unary = torch.rand(1, 2, 14, 11)
-    whole = DenseCrf(images)(unary)
+    complete = DenseCrf(images)(unary)
     monkeypatch.setattr(crf._ExactSums, "entries", 154 * 20)
     pieces = DenseCrf(images)
-    assert all(isinstance(each.sums, crf._ExactSums) and each.sums.whole is None for each in pieces.kernels)
-    torch.testing.assert_close(pieces(unary), whole)
+    for kernel in pieces.kernels:
+        assert isinstance(kernel.sums, crf._ExactSums) and kernel.sums.complete is None
+    torch.testing.assert_close(pieces(unary), complete)
 
 
 def test_the_lattice_is_near_the_exact_form():
@@ -95,12 +96,12 @@ def test_the_lattice_is_near_the_exact_form():
     )
     assert (exact.argmax(0) == lattice.argmax(0)).float().mean() > 0.99
     assert (exact - lattice).abs().mean() < 0.01
-    assert (exact.argmax(0) == truth).float().mean() > 0.99  # and both are worth having
+    assert (exact.argmax(0) == truth).float().mean() > 0.99  # and both improve on the labels
     assert (labels == truth).float().mean() < 0.95
 
 
 def lattice_sums(points: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The lattice of Adams et al. with a dictionary of corners, one point after the other."""
+    """The lattice of Adams et al. with a dictionary of corners, point by point."""
     d = points.shape[1]
     simplices, corners = [], {}
     for point, value in zip(points, values, strict=True):
@@ -109,10 +110,10 @@ def lattice_sums(points: np.ndarray, values: np.ndarray) -> np.ndarray:
         nearest = np.round(place / (d + 1)) * (d + 1)
         while (
             excess := round(nearest.sum() / (d + 1))
-        ) != 0:  # back to the plane by the coordinate that is furthest off
-            off = (nearest - place) * np.sign(excess)
-            nearest[off.argmax()] -= (d + 1) * np.sign(excess)
-        order = np.argsort(nearest - place)  # by falling distance from the corner of colour 0
+        ) != 0:  # back to the plane, by the coordinate with the largest error
+            error = (nearest - place) * np.sign(excess)
+            nearest[error.argmax()] -= (d + 1) * np.sign(excess)
+        order = np.argsort(nearest - place)  # by decreasing distance from the corner of colour 0
         offset = np.append((place - nearest)[order], (place - nearest)[order[0]] - (d + 1))
         simplex = []
         for colour in range(d + 1):
@@ -151,7 +152,7 @@ def test_lattice_means_are_near_gaussian_means(dimensions: int):
     assert (found - expected).std() < 0.2 * expected.std()
 
 
-def test_a_batch_is_its_images():
+def test_images_of_a_batch_are_independent():
     images = torch.stack([scene(70, 66, seed=seed)[0] for seed in (4, 5)])
     unary = torch.rand(2, 3, 70, 66)
     together = DenseCrf(images)(unary)
@@ -206,7 +207,7 @@ def test_agrees_with_pydensecrf_on_real_images(test_data: Path):
         theirs.addPairwiseBilateral(sxy=50, srgb=5, rgbim=image, compat=10)
         expected = torch.tensor(np.array(theirs.inference(10))).argmax(0).view(height, width)
         found = DenseCrf(torch.from_numpy(image).permute(2, 0, 1)[None]).refine(labels[None], len(ids))[0]
-        assert (expected != labels).float().mean() > 0.01  # or agreement says nothing
+        assert (expected != labels).float().mean() > 0.01  # otherwise the agreement means nothing
         agreements.append((found == expected).float().mean())
     assert len(agreements) == 10
     assert min(agreements) >= 0.98
@@ -222,7 +223,7 @@ def test_mistakes_are_named():
         DenseCrf(image[0])
     with pytest.raises(ValueError, match=r"expected \[1, classes, 6, 6\]"):
         DenseCrf(image)(torch.zeros(1, 2, 5, 6))
-    with pytest.raises(ValueError, match="labels hold 3"):
+    with pytest.raises(ValueError, match="labels contain 3"):
         unary_from_labels(torch.tensor([[[3]]]), 3)
     with pytest.raises(ValueError, match="confidence=1"):
         unary_from_labels(torch.tensor([[[0]]]), 2, 1.0)

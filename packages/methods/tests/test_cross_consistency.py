@@ -11,11 +11,11 @@ from semiseg.methods import (
     FeatureDrop,
     FeatureNoise,
     Part,
+    Prediction,
     Ramp,
     Step,
     Supervised,
     Vat,
-    View,
     distance,
     pairwise_variance,
 )
@@ -90,10 +90,10 @@ def test_the_paper_s_thirty_decoders():
 
 
 def weak_step(network, *samples, unlabeled=(), weights=None, size=(24, 32), progress=0.05, step=5):
-    """A step with weak images of samples 0, 1, ...: a third of their pixels has a pseudo-label."""
+    """A step with the given samples as weak images: a third of their pixels has a pseudo-label."""
     plain = build(network, *(unlabeled or samples), progress=progress, step=step)
-    whole = build(network, *samples)
-    images, masks = whole.part("unlabeled").images, whole.part("labeled").masks
+    source = build(network, *samples)
+    images, masks = source.part("unlabeled").images, source.part("labeled").masks
     assert masks is not None
     masks = torch.nn.functional.interpolate(masks[:, None].float(), size=size)[:, 0].to(torch.uint8)
     masks[:, size[0] // 3 :] = 255
@@ -114,15 +114,17 @@ def test_the_weak_term_is_the_mean_cross_entropy_over_decoders_and_images(networ
     step = weak_step(network, 0, 1, 2)
     losses = method(step)
     outputs = list(
-        method.bank(step.features("weak").deep, View(step.logits("weak"), [1, 2]), lambda n: step.random(n, "weak"))
+        method.bank(
+            step.features("weak").deep, Prediction(step.logits("weak"), [1, 2]), lambda n: step.random(n, "weak")
+        )
     )
     masks, target = step.part("weak").masks, step.logits("weak").detach().softmax(1)
     assert masks is not None
-    each = []
+    entropies = []
     for logits in outputs:
         picked = logits.log_softmax(1).gather(1, masks.long().where(masks != 255, 0)[:, None])[:, 0]
-        each.append(torch.stack([-picked[i][masks[i] != 255].mean() for i in range(3)]))
-    entropy = torch.stack(each).mean()
+        entropies.append(torch.stack([-picked[i][masks[i] != 255].mean() for i in range(3)]))
+    entropy = torch.stack(entropies).mean()
     assert weak(0.05) == pytest.approx(0.4 * 2.718281828 ** (-5 * 0.75**2))
     torch.testing.assert_close(losses.terms["weak"], weak(0.05) * entropy, rtol=1e-4, atol=0)
     torch.testing.assert_close(losses.diagnostics["weak_unweighted"], entropy.detach(), rtol=1e-4, atol=0)
@@ -147,15 +149,15 @@ def test_weak_labels_train_the_encoder_and_auxiliary_decoders_never_the_main_one
 
 @pytest.mark.parametrize("unlabeled", [(), (5, 6, 7)])
 @pytest.mark.parametrize("options", [{}, {"distance": "js", "confidence": 0.3, "pairwise": 0.7}])
-def test_with_weak_labels_bank_and_loop_are_the_same(network, unlabeled, options):
+def test_with_weak_labels_bank_and_loop_are_equal(network, unlabeled, options):
     def step():
         return weak_step(network, 0, 1, 2, unlabeled=unlabeled, size=(50, 37))
 
     assert_bank_is_loop(network, step, 1e-6, weak=Ramp(0.4), **options)
 
 
-def test_weak_images_count_as_unlabeled_ones_each_like_any_other(network):
-    """Two weak and three unlabeled images: the consistency is that of five; also where ranks share them out unevenly."""
+def test_weak_images_count_as_unlabeled_ones_with_equal_weight(network):
+    """Two weak and three unlabeled images count as five unlabeled ones, also if ranks have different numbers of them."""
     perturbations = [name for name in ALL if name[0] != "guided_cutout"]
     method = objective(perturbations, weak=Ramp(0.4))
     plain = objective(perturbations)(build(network, 0, 1, 5, 6, 7))
@@ -174,7 +176,7 @@ def test_weak_images_count_as_unlabeled_ones_each_like_any_other(network):
         torch.testing.assert_close(sum((r.terms | r.diagnostics)[name] for r in ranks) / 2, value)
 
 
-def test_a_weak_part_that_cannot_be_used_is_named(network):
+def test_a_weak_part_without_masks_or_a_missing_one_raises(network):
     method = objective(weak=Ramp(0.4))
     assert method.needs == {"weak"} and objective().needs == {"unlabeled"}
     step = weak_step(network, 0)
@@ -193,12 +195,12 @@ def test_the_term_is_the_weighted_mean_over_decoders_and_images(network, kind, r
     step = build(network, 0, 1, 2)
     losses = method(step)
     z, target = step.features("unlabeled").deep, step.logits("unlabeled").detach().softmax(1)
-    view = View(step.logits("unlabeled"), [1, 2])
-    outputs = list(method.bank(z, view, lambda name: step.random(name)))
-    each = torch.stack([distance(kind, target, output, reduction=reduction) for output in outputs])
-    assert each.shape == (12, 3)
-    torch.testing.assert_close(losses.terms["consistency"], 8.5951 * each.mean(), rtol=1e-4, atol=0)
-    torch.testing.assert_close(losses.diagnostics["consistency_unweighted"], each.mean())
+    prediction = Prediction(step.logits("unlabeled"), [1, 2])
+    outputs = list(method.bank(z, prediction, lambda name: step.random(name)))
+    distances = torch.stack([distance(kind, target, output, reduction=reduction) for output in outputs])
+    assert distances.shape == (12, 3)
+    torch.testing.assert_close(losses.terms["consistency"], 8.5951 * distances.mean(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(losses.diagnostics["consistency_unweighted"], distances.mean())
     assert losses.diagnostics["consistency_weight"].item() == pytest.approx(8.5951, abs=1e-4)
     spread = pairwise_variance(outputs, reduction=reduction).mean()
     torch.testing.assert_close(losses.terms["pairwise"], 0.5 * 8.5951 * spread, rtol=1e-4, atol=0)
@@ -214,14 +216,14 @@ def test_consistency_trains_the_encoder_and_auxiliary_decoders_never_the_main_on
     assert all(g is None for g in gradients(network.decoder))
     assert all(g is not None and g.abs().sum() > 0 for g in gradients(network.encoder))
     for gradient in gradients(method):
-        assert gradient is not None and (gradient.flatten(1).abs().sum(1) > 0).all()  # each of the K
+        assert gradient is not None and (gradient.flatten(1).abs().sum(1) > 0).all()  # of all K decoders
 
 
 class Nothing:
     name = "nothing"
     guided = False
 
-    def __call__(self, z, view, generators, decoder):
+    def __call__(self, z, prediction, generators, decoder):
         return SimpleNamespace(apply=lambda z: z)
 
 
@@ -249,10 +251,12 @@ def test_weight_zero_is_supervised_training(network, preset):
     assert torch.equal(both.total, alone.total)
     for found, wanted in zip(gradients(network), expected, strict=True):
         assert found is not None and wanted is not None and torch.equal(found, wanted)
-    assert all(g is not None and (g == 0).all() for g in gradients(method))  # there, so that no rank waits for them
+    assert all(
+        g is not None and (g == 0).all() for g in gradients(method)
+    )  # zeros, not None, so that no rank waits for them
 
 
-def test_only_the_paper_starts_from_zero(network):
+def test_only_preset_paper_starts_from_zero(network):
     step = build(network, 0, progress=0.0, step=0)
     assert objective(preset="paper")(step).terms["consistency"] == 0
     assert objective(preset="released")(step).diagnostics["consistency_weight"].item() == pytest.approx(
@@ -262,7 +266,7 @@ def test_only_the_paper_starts_from_zero(network):
     assert explicit(step).diagnostics["consistency_weight"] == 0
 
 
-def test_batches_split_over_ranks_train_alike(network):
+def test_a_batch_split_over_ranks_has_the_same_losses_and_gradients(network):
     method = objective(pairwise=0.3)
     supervised = Supervised("bootstrapped")
 
@@ -285,7 +289,7 @@ def test_batches_split_over_ranks_train_alike(network):
         torch.testing.assert_close((first + second) / 2, wanted, rtol=1e-3, atol=1e-5)
 
 
-def test_the_pairwise_term_takes_some_decoders_by_step(network):
+def test_the_pairwise_term_chooses_decoders_by_step(network):
     method = objective([("dropout", 6)], pairwise=1.0, pairwise_max=2, weight=Ramp(1, shape="constant"))
     chosen = set()
     for step in range(12):
@@ -298,7 +302,7 @@ def test_the_pairwise_term_takes_some_decoders_by_step(network):
     assert chosen == set(range(6))
 
 
-def test_confidence_leaves_pixels_out(network):
+def test_pixels_below_the_confidence_do_not_count(network):
     step = build(network, 0, 1)
     assert objective(confidence=1.0)(step).terms["consistency"] == 0
     assert objective(confidence=0.0)(step).total == objective()(step).total
@@ -339,7 +343,7 @@ def test_bank_and_loop_give_the_same_losses_and_gradients(network, preset, optio
 
 
 def assert_bank_is_loop(network, make_step, tolerance, **options):
-    """The same losses and gradients, in float64: the released code's adversarial direction is rounding in float32."""
+    """Equal losses and gradients, in float64: in float32, the released adversarial direction is rounding error."""
     network.double()
     found = []
     for evaluation in ("bank", "loop"):
@@ -359,7 +363,7 @@ def assert_bank_is_loop(network, make_step, tolerance, **options):
         assert (a - b).norm() <= tolerance * b.norm()
 
 
-def test_3x3_kernels_take_the_loop_and_make_masks_act(network):
+def test_3x3_kernels_use_the_loop_and_train_behind_masks(network):
     assert objective().evaluation == "bank"
     method = objective([("context_mask", 2)], kernel=3)
     assert method.evaluation == "loop"
@@ -372,7 +376,7 @@ def test_perturbations_may_be_objects_or_have_options():
     assert method.bank.perturbations == (Dropout(0.3), *[Vat(eps=0.1, relative=True)] * 2, FeatureDrop())
 
 
-def test_mistakes_are_named(network):
+def test_invalid_arguments_raise(network):
     with pytest.raises(ValueError, match="context_mask, guided_cutout, object_mask need foreground"):
         objective(foreground=None)
     assert objective([("dropout", 1)], foreground=None).foreground == frozenset()

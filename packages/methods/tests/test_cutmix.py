@@ -1,4 +1,4 @@
-"""Boxes against rectangles painted one by one."""
+"""CutMix boxes against rectangles painted one by one."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ def keyed(*seeds: int) -> list[torch.Generator]:
 
 
 def test_a_later_box_covers_the_earlier_ones():
-    """Equal squares, painted pixel by pixel in their order from the same random numbers."""
+    """Equal squares, painted pixel by pixel and in order, from the same random numbers."""
     height, width, count, area = 40, 50, 12, 0.9
     (found,) = draw_boxes(keyed(5), (height, width), count=count, area=area, sizes="equal", aspect=1)
     numbers = torch.rand(count, 4, generator=keyed(5)[0]).tolist()
@@ -29,12 +29,12 @@ def test_a_later_box_covers_the_earlier_ones():
 
 @pytest.mark.parametrize(("sizes", "aspect"), [("uniform", 2), ("equal", 1), ("uniform", 4)])
 def test_coverage(sizes: str, aspect: float):
-    """32 boxes of nominal 0.5 cover 0.380 on average; corrected, what is asked for. 400 draws, standard error 0.002."""
+    """32 boxes of nominal 0.5 cover 0.380 on average; with "covered", the requested area. 400 draws, standard error 0.002."""
     random = keyed(*range(400))
     nominal = covered(draw_boxes(random, (64, 96), sizes=sizes, aspect=aspect))
     assert nominal.mean().item() == pytest.approx(0.380, abs=0.005)
-    wanted = covered(draw_boxes(keyed(*range(400)), (64, 96), sizes=sizes, aspect=aspect, area_of="covered"))
-    assert wanted.mean().item() == pytest.approx(0.5, abs=0.02)
+    corrected = covered(draw_boxes(keyed(*range(400)), (64, 96), sizes=sizes, aspect=aspect, area_of="covered"))
+    assert corrected.mean().item() == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize(("count", "area"), [(1, 0.5), (4, 0.3), (8, 0.75)])
@@ -57,7 +57,7 @@ def test_boxes_do_not_depend_on_the_batch():
     assert draw_boxes(keyed(1, 2, 3), (20, 30))[2].equal(draw_boxes(keyed(3), (20, 30))[0])
 
 
-def test_pasting_takes_the_same_place_of_the_partner():
+def test_pasting_copies_the_same_position_of_the_partner():
     a, b = torch.randint(0, 255, (2, 2, 3, 6, 5), dtype=torch.uint8)
     boxes = torch.randint(0, 3, (2, 6, 5), dtype=torch.uint8)
     found = paste(a, b, boxes)
@@ -69,7 +69,7 @@ def test_pasting_takes_the_same_place_of_the_partner():
     assert found.dtype == torch.uint8
 
 
-def test_mistakes_are_named():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="did you mean 'covered'"):
         draw_boxes(keyed(1), (8, 8), area_of="coverd")
     with pytest.raises(ValueError, match=r"1\.\.255 boxes"):

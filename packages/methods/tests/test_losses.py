@@ -12,6 +12,7 @@ from semiseg.methods import (
     bootstrapping_threshold,
     cross_entropy,
     distance,
+    hard_cross_entropy,
     pairwise_variance,
 )
 
@@ -32,16 +33,16 @@ def masks() -> torch.Tensor:
 
 
 def true_probabilities(logits, masks) -> list[list[float]]:
-    """Of the valid pixels of each image, by plain loops."""
+    """Probabilities of the true class at the valid pixels of each image, by loops."""
     images = []
     for image, mask in zip(logits.numpy(), masks.numpy(), strict=True):
-        found = []
+        probabilities = []
         for y in range(H):
             for x in range(W):
                 if mask[y, x] != 255:
                     exponents = np.exp(image[:, y, x])
-                    found.append(exponents[mask[y, x]] / exponents.sum())
-        images.append(found)
+                    probabilities.append(exponents[mask[y, x]] / exponents.sum())
+        images.append(probabilities)
     return images
 
 
@@ -87,13 +88,13 @@ def test_ignored_pixels_get_no_gradient(logits, masks):
     assert torch.equal(leaf.grad.abs().sum(1) == 0, masks == 255)
 
 
-def test_ids_that_are_no_class_are_named(logits, masks):
+def test_unknown_class_ids_raise(logits, masks):
     masks[0, 0, 0] = 7
     with pytest.raises(ValueError, match=r"class id 7; expected 0\.\.4"):
         cross_entropy(logits, masks)
 
 
-def test_masks_that_do_not_fit(logits, masks):
+def test_masks_that_do_not_fit_raise(logits, masks):
     with pytest.raises(ValueError, match="expected"):
         cross_entropy(logits, masks[:2])
 
@@ -101,11 +102,11 @@ def test_masks_that_do_not_fit(logits, masks):
 @pytest.mark.parametrize(
     ("epoch", "eta"), [(0, 0.048), (1, 0.171), (4, 0.444), (8, 0.656), (16, 0.830), (32, 0.894), (80, 0.894)]
 )
-def test_bootstrapping_threshold_has_the_published_values(epoch, eta):
+def test_bootstrapping_threshold_equals_the_published_values(epoch, eta):
     assert bootstrapping_threshold(epoch / 80, 21) == pytest.approx(eta, abs=5e-4)
 
 
-def test_bootstrapping_threshold_ends_at_once_over_nothing():
+def test_bootstrapping_threshold_without_a_ramp_is_constant():
     assert bootstrapping_threshold(0.0, 21, until=0) == pytest.approx(0.894, abs=5e-4)
 
 
@@ -138,10 +139,23 @@ def test_bootstrapping_over_the_batch_is_the_authors_form(logits, masks, over, p
 def test_bootstrapping_a_flat_prediction_keeps_every_tie():
     masks = torch.zeros(1, H, W, dtype=torch.long)
     logits = torch.zeros(1, C, H, W)
-    logits[:, 0] = 9  # every pixel is known, equally
+    logits[:, 0] = 9  # every pixel is predicted equally well
     for pool in ("image", "batch"):
         found = bootstrapped_cross_entropy(logits, masks, 0.0, pool=pool)
         torch.testing.assert_close(found, cross_entropy(logits, masks))
+
+
+@pytest.mark.parametrize(("threshold", "least"), [(0.7, 0.0), (0.3, 0.25), (0.05, 0.5), (1.0, 0.0)])
+def test_hard_pixels_are_those_below_the_threshold_or_the_least_probable(logits, masks, threshold, least):
+    expected = []
+    for probabilities in true_probabilities(logits, masks):
+        losses = sorted((-math.log(p) for p in probabilities), reverse=True)
+        below = sum(loss >= -math.log(threshold) for loss in losses)
+        kept = losses[: max(below, math.ceil(least * len(losses)), 1)]
+        expected.append(np.mean(kept))
+    found = hard_cross_entropy(logits, masks, threshold=threshold, least=least)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert hard_cross_entropy(logits, torch.full_like(masks, 255)).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -175,7 +189,7 @@ def test_distance_gradients_equal_finite_differences(logits, kind):
 
 
 @pytest.mark.parametrize("kind", ["mse", "kl", "js"])
-def test_no_distance_from_itself(logits, kind):
+def test_the_distance_from_itself_is_zero(logits, kind):
     assert distance(kind, logits.softmax(1), logits).abs().max() < 1e-15
 
 
@@ -199,7 +213,7 @@ def test_everything_is_finite_at_extreme_logits(logits, masks, dtype):
         assert per_image.isfinite().all() and leaf.grad is not None and leaf.grad.isfinite().all()
 
 
-def test_a_confidence_that_nothing_reaches_counts_zero(logits):
+def test_images_without_confident_pixels_count_zero(logits):
     leaf = logits.requires_grad_()
     found = distance("mse", torch.full_like(logits, 1 / C), leaf, confidence=0.5)
     found.sum().backward()
@@ -216,7 +230,7 @@ def test_pairwise_variance_equals_numpy_s_and_reaches_every_output(logits):
     assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in outputs)
 
 
-def test_mistakes_are_named(logits, masks):
+def test_invalid_arguments_raise(logits, masks):
     with pytest.raises(ValueError, match="did you mean 'mse'"):
         distance("msee", logits.softmax(1), logits)
     with pytest.raises(ValueError, match="differ in shape"):

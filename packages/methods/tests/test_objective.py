@@ -11,7 +11,7 @@ def build(encode=lambda x: SimpleNamespace(deep=x), decode=lambda f: 2 * f.deep,
     return Step(progress=0.5, step=7, parts=parts, encode=encode, decode=decode, **options)
 
 
-def test_features_and_logits_are_computed_once_for_each_part():
+def test_features_and_logits_are_computed_once_per_part():
     calls = []
 
     def encode(images):
@@ -38,8 +38,8 @@ def test_a_joint_step_encodes_all_parts_in_one_batch():
 
     step = build(encode, lambda features: features.deep, joint=True)
     parts = [step.parts["labeled"].images, step.parts["unlabeled"].images]
-    whole = torch.cat(parts).flatten(1).cumsum(0)
-    assert torch.equal(step.logits("unlabeled"), whole[2:]) and torch.equal(step.logits("labeled"), whole[:2])
+    together = torch.cat(parts).flatten(1).cumsum(0)
+    assert torch.equal(step.logits("unlabeled"), together[2:]) and torch.equal(step.logits("labeled"), together[:2])
     assert len(batches) == 1 and torch.equal(batches[0], torch.cat(parts))
     others = vars(step.features("labeled"))
     assert others["low"] is None and others["size"] == (4, 4)
@@ -52,7 +52,7 @@ def test_a_joint_step_needs_images_of_one_size():
         step.features("labeled")
 
 
-def test_an_absent_part_is_none_and_asking_for_it_names_what_there_is():
+def test_a_missing_part_is_none_and_the_error_lists_the_others():
     step = build()
     assert step.weak is None
     assert step.labeled is step.parts["labeled"] and step.unlabeled is step.parts["unlabeled"]
@@ -60,7 +60,7 @@ def test_an_absent_part_is_none_and_asking_for_it_names_what_there_is():
         step.features("weak")
 
 
-def test_features_need_deep():
+def test_features_need_the_attribute_deep():
     with pytest.raises(TypeError, match=r"encode\(images\) returned Tensor"):
         build(encode=lambda x: x).features("labeled")
 
@@ -76,17 +76,17 @@ def test_default_weights_make_a_plain_mean():
 @pytest.mark.parametrize(
     "options", [{"masks": torch.zeros(3, 2, 2)}, {"masks": torch.zeros(2, 1, 2, 2)}, {"weights": torch.ones(3)}]
 )
-def test_parts_that_do_not_fit(options):
+def test_masks_and_weights_that_do_not_fit_raise(options):
     with pytest.raises(ValueError, match="expected"):
         Part(torch.rand(2, 3, 2, 2), **options)
 
 
-def test_an_empty_part_is_refused():
+def test_an_empty_part_raises():
     with pytest.raises(ValueError, match="leave the part out"):
         Part(torch.rand(0, 3, 2, 2))
 
 
-def test_generators_are_keyed_by_everything_and_repeatable():
+def test_generators_are_keyed_by_all_arguments_and_repeatable():
     parts = {"labeled": Part(torch.rand(2, 3, 4, 4)), "unlabeled": Part(torch.rand(2, 3, 4, 4))}
     numbers = set()
     for seed in (0, 1):
@@ -100,14 +100,14 @@ def test_generators_are_keyed_by_everything_and_repeatable():
     assert len(numbers) == 2**5
 
 
-def test_a_step_alone_draws_by_its_number():
+def test_the_default_generators_of_a_step_are_repeatable():
     numbers = [torch.rand(1, generator=g).item() for g in build().random("vat")]
     assert len(numbers) == 3
     assert numbers == [torch.rand(1, generator=g).item() for g in build().random("vat")]
 
 
-def test_too_few_generators_are_noticed():
-    with pytest.raises(ValueError, match="gave 1 generators for 3 images"):
+def test_too_few_generators_raise():
+    with pytest.raises(ValueError, match="returned 1 generators for 3 images: expected one per image"):
         build(random=lambda name, part: [torch.Generator()]).random("vat")
 
 
@@ -120,6 +120,6 @@ def test_losses_merge_and_add_up():
     assert Losses().total == 0
 
 
-def test_two_losses_of_one_name_are_refused():
+def test_two_losses_of_the_same_name_raise():
     with pytest.raises(ValueError, match=r"both report a.*prefixed"):
         _ = Losses({"a": torch.tensor(1.0)}) + Losses({"a": torch.tensor(1.0)})

@@ -15,7 +15,7 @@ MAPS = torch.tensor(
 
 def test_the_papers_thresholds():
     labels = pseudo_labels(MAPS, [CAT, DOG], background=0)
-    # below 0.05 in all: background; above 0.30 (strictly): the best; the rest is ignored
+    # below 0.05 in all: background; above 0.30 (strictly): the best class; the rest is ignored
     assert labels.tolist() == [[0, 0, 255, 255, 255, CAT, CAT, DOG, DOG]]
     assert labels.dtype == torch.uint8
     labels = pseudo_labels(MAPS, [CAT, DOG], background=None)
@@ -26,14 +26,14 @@ def test_the_papers_thresholds():
 
 
 def test_the_released_thresholds():
-    # foreground by argmax of [0.30, maps]; where that is nothing, background if argmax of [0.05, maps] is nothing too
+    # foreground: argmax of [0.30, maps]; background where neither that nor argmax of [0.05, maps] has a class
     labels = pseudo_labels(MAPS, [CAT, DOG], background=0, rule="released")
     assert labels.tolist() == [[0, 0, 0, 255, 255, CAT, CAT, DOG, DOG]]
     labels = pseudo_labels(MAPS, [CAT, DOG], background=None, rule="released")
     assert labels.tolist() == [[255, 255, 255, 255, 255, CAT, CAT, DOG, DOG]]
 
 
-def test_refinement_sees_places_in_the_list_and_what_is_unknown():
+def test_refinement_gets_indices_into_the_classes_and_unknown_pixels():
     seen = []
 
     def mirror(labels: Tensor, count: int) -> Tensor:
@@ -62,12 +62,12 @@ def test_an_image_without_objects_is_background_or_unknown(rule: str):
     assert pseudo_labels(nothing, [], background=None, rule=rule).tolist() == [[255, 255], [255, 255]]
 
 
-def test_mistakes_are_named():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="did you mean 'released'"):
         pseudo_labels(MAPS, [CAT, DOG], background=0, rule="relased")
     with pytest.raises(ValueError, match="for 1 classes"):
         pseudo_labels(MAPS, [CAT], background=0)
-    with pytest.raises(ValueError, match="hold the background 8"):
+    with pytest.raises(ValueError, match="contain the background 8"):
         pseudo_labels(MAPS, [CAT, DOG], background=CAT)
     with pytest.raises(ValueError, match=r"low=0.5"):
         pseudo_labels(MAPS, [CAT, DOG], background=0, low=0.5)

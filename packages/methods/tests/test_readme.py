@@ -4,7 +4,7 @@ from pathlib import Path
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_readme_s_training_runs_as_typed_and_learns():
+def test_the_training_in_the_readme_runs_and_learns():
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     names: dict = {}
     exec(code, names)

@@ -1,4 +1,4 @@
-"""Boundary relaxation against a loop over pixels, and its identities."""
+"""Boundary label relaxation against a loop over pixels, and its identities."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg.methods import cross_entropy, hard_cross_entropy, relaxed_cross_entropy
+from semiseg.methods import cross_entropy, relaxed_cross_entropy
 
 CLASSES = 4
 
@@ -49,13 +49,13 @@ def by_loop(
 @pytest.mark.parametrize(
     "options", [{}, {"strict": (1, 3)}, {"by_frequency": True}, {"strict": (0,), "by_frequency": True}]
 )
-def test_loop_over_pixels(logits: Tensor, masks: Tensor, window: int, options: dict):
+def test_it_equals_a_loop_over_pixels(logits: Tensor, masks: Tensor, window: int, options: dict):
     found = relaxed_cross_entropy(logits, masks, window=window, **options)
     expected = [by_loop(logits[i], masks[i], window, **options) for i in range(3)]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_window_one_and_the_end_of_relaxation_are_cross_entropy(logits: Tensor, masks: Tensor):
+def test_with_window_1_or_after_the_relaxation_it_is_cross_entropy(logits: Tensor, masks: Tensor):
     plain = cross_entropy(logits, masks)
     torch.testing.assert_close(relaxed_cross_entropy(logits, masks, window=1), plain)
     torch.testing.assert_close(relaxed_cross_entropy(logits, masks, 0.57, until=0.57), plain)
@@ -68,7 +68,7 @@ def test_an_image_does_not_depend_on_the_batch(logits: Tensor, masks: Tensor):
     torch.testing.assert_close(together.sum(), torch.cat(alone).sum())
 
 
-def test_extreme_logits_give_their_difference():
+def test_extreme_logits_give_a_finite_loss_and_gradient():
     logits = torch.full((1, 2, 3, 3), -200.0)
     logits[:, 1] = 200
     logits.requires_grad_()
@@ -77,7 +77,7 @@ def test_extreme_logits_give_their_difference():
     assert loss.item() == 400 and logits.grad is not None and logits.grad.isfinite().all()
 
 
-def test_an_ignored_pixel_has_no_gradient_and_relaxes_nobody(logits: Tensor):
+def test_an_ignored_pixel_has_no_gradient_and_adds_no_class(logits: Tensor):
     masks = torch.zeros(1, 7, 9, dtype=torch.uint8)
     masks[0, 3, 4] = 255
     logits = logits[:1].clone().requires_grad_()
@@ -91,25 +91,7 @@ def test_an_ignored_pixel_has_no_gradient_and_relaxes_nobody(logits: Tensor):
     assert nothing.item() == 0 and logits.grad is not None and not logits.grad.any()
 
 
-def test_hard_pixels_are_those_below_the_threshold_or_the_least_likely(logits: Tensor, masks: Tensor):
-    for threshold, least in ((0.7, 0.0), (0.3, 0.25), (0.05, 0.5), (1.0, 0.0)):
-        expected = []
-        for image, mask in zip(logits, masks, strict=True):
-            losses = sorted(
-                -float(image[:, y, x].double().log_softmax(0)[int(mask[y, x])])
-                for y in range(7)
-                for x in range(9)
-                if mask[y, x] != 255
-            )[::-1]
-            kept = [loss for loss in losses if loss >= -math.log(threshold)]
-            kept = losses[: max(len(kept), math.ceil(least * len(losses)), 1)]
-            expected.append(sum(kept) / len(kept))
-        found = hard_cross_entropy(logits, masks, threshold=threshold, least=least)
-        assert found.tolist() == pytest.approx(expected, rel=1e-5)
-    assert hard_cross_entropy(logits, torch.full_like(masks, 255)).tolist() == [0, 0, 0]
-
-
-def test_mistakes_are_named(logits: Tensor, masks: Tensor):
+def test_invalid_arguments_raise(logits: Tensor, masks: Tensor):
     with pytest.raises(ValueError, match="odd number"):
         relaxed_cross_entropy(logits, masks, window=2)
     with pytest.raises(ValueError, match=r"class ids 0\.\.3"):

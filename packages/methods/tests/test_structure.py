@@ -8,7 +8,7 @@ from semiseg.methods import structure_loss
 
 
 def probabilities(shape: tuple[int, ...], difference: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Softmax of two sets of logits so far apart, float32."""
+    """Softmax of two sets of logits with the given difference, float32."""
     numbers = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(shape, generator=numbers)
     return (logits + difference * torch.randn(shape, generator=numbers)).softmax(1), logits.softmax(1)
@@ -25,7 +25,7 @@ def dense(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def double_loop(student: Tensor, teacher: Tensor) -> float:
-    own, other = (unit(each.double()).T.tolist() for each in (student, teacher))
+    own, other = (unit(vectors.double()).T.tolist() for vectors in (student, teacher))
     total = 0.0
     for s_i, t_i in zip(own, other, strict=True):
         for s_j, t_j in zip(own, other, strict=True):
@@ -37,14 +37,14 @@ def double_loop(student: Tensor, teacher: Tensor) -> float:
 
 @pytest.mark.parametrize("difference", [1, 1e-2, 1e-3])
 def test_double_loop_in_float64(difference: float):
-    """Two images, three boxes of up to 300 pixels, one of them compared in part, another not at all."""
+    """Two images, three boxes of up to 300 pixels, of which one is not compared."""
     student, teacher = probabilities((2, 3, 20, 20), difference)
     boxes = torch.zeros(2, 20, 20, dtype=torch.uint8)
     boxes[0, :15], boxes[0, 15:, :6], boxes[1, 3:9, 4:12] = 1, 2, 3
     expected = []
     for image in range(2):
-        inside = [boxes[image] == box for box in (1, 2) if (boxes[image] == box).any()]
-        expected.append(sum(double_loop(student[image][:, each], teacher[image][:, each]) for each in inside))
+        members = [boxes[image] == box for box in (1, 2) if (boxes[image] == box).any()]
+        expected.append(sum(double_loop(student[image][:, box], teacher[image][:, box]) for box in members))
     found = structure_loss(student, teacher, boxes, compared=range(1, 3))
     assert found.dtype == torch.float32
     assert found.tolist() == pytest.approx(expected, rel=4e-6)
@@ -52,13 +52,13 @@ def test_double_loop_in_float64(difference: float):
 
 
 @pytest.mark.parametrize("difference", [1, 1e-2, 1e-3])
-def test_value_and_gradient_are_as_good_as_the_dense_form(difference: float):
+def test_value_and_gradient_are_as_accurate_as_the_dense_form(difference: float):
     """65 x 65 pixels, 21 classes: value to 4e-6 in float32, where the textbook's three terms lose all digits."""
     student, teacher = probabilities((1, 21, 65, 65), difference)
     exact = student.double().requires_grad_()
     own, other = unit(exact[0].flatten(1)), unit(teacher.double()[0].flatten(1))
     terms = ((own @ own.T).square().sum(), (other @ other.T).square().sum(), (own @ other.T).square().sum())
-    expected = (terms[0] + terms[1] - 2 * terms[2]) / 4225**2  # in float64 these three terms do
+    expected = (terms[0] + terms[1] - 2 * terms[2]) / 4225**2  # accurate enough in float64
     expected.backward()
 
     ours, pairs = student.clone().requires_grad_(), student.clone().requires_grad_()
@@ -76,14 +76,14 @@ def test_value_and_gradient_are_as_good_as_the_dense_form(difference: float):
 
 
 def test_gradient_of_boxes_in_float64():
-    student, teacher = (each.double() for each in probabilities((2, 4, 5, 6), 1))
+    student, teacher = (values.double() for values in probabilities((2, 4, 5, 6), 1))
     boxes = torch.randint(0, 4, (2, 5, 6), generator=torch.Generator().manual_seed(1))
     weights = torch.tensor([0.3, 2.0], dtype=torch.float64)
     student.requires_grad_()
     assert torch.autograd.gradcheck(lambda own: structure_loss(own, teacher, boxes) @ weights, student)
 
 
-def test_what_it_does_not_see():
+def test_it_ignores_the_length_of_vectors_and_a_swap_of_classes():
     student, teacher = probabilities((1, 5, 8, 8), 1)
     assert structure_loss(teacher, teacher, torch.ones(1, 8, 8, dtype=torch.int64)).item() == pytest.approx(
         0, abs=1e-12
@@ -98,8 +98,8 @@ def test_what_it_does_not_see():
 
 
 @pytest.mark.parametrize("pairs", ["all", 40])
-def test_covered_pixels_and_boxes_that_are_not_compared(pairs):
-    """A pixel that a later box covers is no part of the earlier one; outside the compared boxes there is no gradient."""
+def test_covered_pixels_and_boxes_outside_compared_do_not_count(pairs):
+    """A pixel covered by a later box does not belong to the earlier one; there is no gradient outside compared boxes."""
     student, teacher = probabilities((1, 3, 10, 10), 1)
     boxes = torch.zeros(1, 10, 10, dtype=torch.uint8)
     boxes[0, :6, :6], boxes[0, 3:8, 3:8], boxes[0, 9] = 1, 2, 3
@@ -121,7 +121,7 @@ def test_covered_pixels_and_boxes_that_are_not_compared(pairs):
     assert not student.grad[0][:, boxes[0] != 1].any()
 
 
-def test_no_compared_box_is_zero_without_a_gradient():
+def test_without_compared_boxes_loss_and_gradient_are_zero():
     student, teacher = probabilities((2, 3, 4, 4), 1)
     student.requires_grad_()
     loss = structure_loss(student, teacher, torch.zeros(2, 4, 4, dtype=torch.int64))
@@ -130,7 +130,7 @@ def test_no_compared_box_is_zero_without_a_gradient():
 
 
 def test_random_pairs_converge_to_all_pairs():
-    """200 draws of 500 of 14,400 pairs: their mean within three standard errors; too few pairs are all taken."""
+    """The mean of 200 draws of 500 of 14,400 pairs is within three standard errors; a box of fewer pairs uses all."""
     student, teacher = probabilities((1, 4, 12, 12), 1)
     boxes = torch.ones(1, 12, 12, dtype=torch.int64)
     boxes[0, 10:] = 2
@@ -160,7 +160,7 @@ def test_a_sample_draws_its_own_pairs():
     assert draw(0, 1).equal(draw(0, 1))
 
 
-def test_precision_of_the_training_does_not_matter():
+def test_mixed_precision_and_tf32_change_nothing():
     student, teacher = probabilities((1, 4, 16, 16), 1e-2)
     boxes = torch.ones(1, 16, 16, dtype=torch.int64)
     plain, mixed = student.clone().requires_grad_(), student.clone().requires_grad_()
@@ -175,12 +175,12 @@ def test_precision_of_the_training_does_not_matter():
     assert plain.grad is not None and mixed.grad is not None and plain.grad.equal(mixed.grad)
 
 
-def test_mistakes_are_named():
+def test_invalid_arguments_raise():
     student, teacher = probabilities((2, 3, 4, 4), 1)
     boxes = torch.ones(2, 4, 4, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"two \[b, C, h, w\] of one shape"):
+    with pytest.raises(ValueError, match=r"two tensors \[b, C, h, w\] of one shape"):
         structure_loss(student, teacher[:1], boxes)
     with pytest.raises(ValueError, match="a box for each pixel"):
         structure_loss(student, teacher, boxes[:, :3])
-    with pytest.raises(ValueError, match="2 generators, one an image"):
+    with pytest.raises(ValueError, match="2 generators, one per image"):
         structure_loss(student, teacher, boxes, pairs=5)

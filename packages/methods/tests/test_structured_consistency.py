@@ -1,4 +1,4 @@
-"""The objective against its two terms computed by hand, and the encoder's passes counted."""
+"""The objective against its two terms computed by hand; encoder passes are counted."""
 
 from types import SimpleNamespace
 
@@ -86,7 +86,7 @@ def test_both_terms_by_hand(parts: dict[str, Part]):
 
 
 def test_passes_of_the_encoder(parts: dict[str, Part]):
-    """Labeled, mixed, and one of the teacher for both images; cross consistency adds one of the images as they are."""
+    """One on labeled, one on mixed images, one of the teacher on both; cross-consistency adds one on unmixed images."""
     student, teacher = Network(), Network()
     objectives = [Supervised(), StructuredConsistency()]
     step = build(parts, student, teacher)
@@ -117,10 +117,10 @@ def test_confidence_leaves_pixels_out_of_both_terms(parts: dict[str, Part]):
         parameter.data *= 20
     sure = StructuredConsistency(confidence=0.999999)(build(parts, student, Network()))
     assert sure.terms["pixel_consistency"] == 0 and sure.terms["structure_consistency"] == 0
-    every = StructuredConsistency()(build(parts, student, teacher))
+    every_pixel = StructuredConsistency()(build(parts, student, teacher))
     some = StructuredConsistency(confidence=0.9)(build(parts, student, teacher))
     none = StructuredConsistency(confidence=0.0)(build(parts, student, teacher))
-    for name, value in every.terms.items():
+    for name, value in every_pixel.terms.items():
         torch.testing.assert_close(none.terms[name], value)
         assert some.terms[name] > 0 and not torch.isclose(some.terms[name], value)
 
@@ -135,15 +135,15 @@ def test_a_student_like_its_teacher_on_equal_images_has_no_loss(parts: dict[str,
     assert losses.total.item() == pytest.approx(0, abs=1e-9)
 
 
-def test_mistakes_are_named(parts: dict[str, Part]):
+def test_invalid_arguments_raise(parts: dict[str, Part]):
     images = parts["unlabeled"].images
     with pytest.raises(ValueError, match="no partners"):
         StructuredConsistency()(build({"unlabeled": Part(images)}, Network(), Network()))
-    with pytest.raises(ValueError, match=r"no teacher; give Step\(teacher=...\)"):
+    with pytest.raises(ValueError, match=r"no teacher; pass Step\(teacher=...\)"):
         step = build(parts, Network(), Network())
         step._teacher = None
         StructuredConsistency()(step)
     with pytest.raises(ValueError, match=r"expected 1\.\.8"):
         StructuredConsistency(boxes=8)
-    with pytest.raises(ValueError, match="one for each, of its size"):
+    with pytest.raises(ValueError, match="one per image, of its size"):
         Part(images, partners=images[:1])

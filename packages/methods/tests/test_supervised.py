@@ -57,7 +57,7 @@ def test_accuracy_counts_valid_pixels(logits, masks):
     assert Supervised()(build(logits, torch.full_like(masks, 255))).diagnostics["accuracy"] == 0
 
 
-def test_mistakes_are_named(logits):
+def test_invalid_arguments_raise(logits):
     with pytest.raises(ValueError, match="did you mean 'bootstrapped'"):
         Supervised("bootstraped")
     with pytest.raises(ValueError, match="did you mean 'until'"):

@@ -1,4 +1,4 @@
-"""The moving average against its formula, written out."""
+"""The EMA teacher against its formula."""
 
 import pytest
 import torch
@@ -34,25 +34,25 @@ def test_formula(warmup: bool, buffers: str):
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_a_forward_pass_leaves_no_trace(mode: str):
-    """In "train" the batch's own statistics normalise, and the running ones stay."""
+def test_a_forward_pass_changes_no_buffer(mode: str):
+    """Mode "train" normalises by batch statistics and leaves the running ones unchanged."""
     teacher = Teacher(network(), mode=mode).train()
     before = {name: value.clone() for name, value in teacher.model.state_dict().items() if "running" in name}
     images = 5 + 3 * torch.randn(4, 3, 6, 6)
     norm = next(module for module in teacher.model.modules() if isinstance(module, nn.BatchNorm2d))
     seen: list[Tensor] = []
 
-    def look(module: nn.Module, given: object, output: Tensor) -> None:
+    def record(module: nn.Module, inputs: object, output: Tensor) -> None:
         seen.append(output)
 
-    norm.register_forward_hook(look)
+    norm.register_forward_hook(record)
     assert not teacher.model(images).requires_grad
     assert (abs(float(seen[0].mean())) < 1e-3) == (mode == "train")
     for name, value in teacher.model.state_dict().items():
         assert "running" not in name or value.equal(before[name])
 
 
-def test_the_student_is_not_touched_and_modes_stay():
+def test_the_student_is_unchanged_and_modes_are_kept():
     student = network()
     teacher = Teacher(student)
     assert all(parameter.requires_grad for parameter in student.parameters())
@@ -65,7 +65,7 @@ def test_the_student_is_not_touched_and_modes_stay():
     )
 
 
-def test_mistakes_are_named():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="did you mean 'eval'"):
         Teacher(network(), mode="evl")
     with pytest.raises(ValueError, match="0 <= decay < 1"):

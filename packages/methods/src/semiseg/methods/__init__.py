@@ -1,4 +1,4 @@
-"""Semi-supervised segmentation methods for any PyTorch model: losses, perturbations, objectives; torch alone."""
+"""Semi-supervised segmentation methods for any PyTorch model: losses, perturbations, objectives; needs only torch."""
 
 from semiseg.methods.auxiliary import AuxiliaryBank
 from semiseg.methods.cam import class_activation_maps, class_activations
@@ -10,12 +10,12 @@ from semiseg.methods.losses import (
     bootstrapping_threshold,
     cross_entropy,
     distance,
+    hard_cross_entropy,
     pairwise_variance,
 )
 from semiseg.methods.objective import Features, Losses, Objective, Part, Step, seeded
-from semiseg.methods.ohem import hard_cross_entropy
 from semiseg.methods.operators import ChannelScale, Operator, Scale, Shift, SpatialMask
-from semiseg.methods.perturb import (
+from semiseg.methods.perturbations import (
     PERTURBATIONS,
     ContextMask,
     Dropout,
@@ -27,7 +27,7 @@ from semiseg.methods.perturb import (
     Vat,
     create_perturbation,
 )
-from semiseg.methods.prediction import View, connected_components
+from semiseg.methods.prediction import Prediction, connected_components
 from semiseg.methods.pseudo import pseudo_labels
 from semiseg.methods.ramps import Ramp
 from semiseg.methods.relaxed import relaxed_cross_entropy
@@ -54,6 +54,7 @@ __all__ = [
     "Operator",
     "Part",
     "Perturbation",
+    "Prediction",
     "Ramp",
     "Scale",
     "Shift",
@@ -63,7 +64,6 @@ __all__ = [
     "Supervised",
     "Teacher",
     "Vat",
-    "View",
     "bootstrapped_cross_entropy",
     "bootstrapping_threshold",
     "class_activation_maps",

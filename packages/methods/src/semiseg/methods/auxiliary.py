@@ -1,4 +1,4 @@
-"""The auxiliary decoders of cross-consistency training: K small decoders, each behind its own perturbation of z."""
+"""The auxiliary decoders of cross-consistency training: K small decoders, each on a different perturbation of z."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -10,24 +10,24 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from semiseg.methods.choices import check_choice
-from semiseg.methods.fused import Sweep
+from semiseg.methods.float32 import in_float32, without_autocast
+from semiseg.methods.fused import FusedPass
 from semiseg.methods.operators import Operator
-from semiseg.methods.perturb import Perturbation, Vat
-from semiseg.methods.precision import full, without_autocast
-from semiseg.methods.prediction import View
+from semiseg.methods.perturbations import Perturbation, Vat
+from semiseg.methods.prediction import Prediction
 from semiseg.methods.tails import LinearTail, SubpixelTail, Tail
 
 DECODERS = ("subpixel", "linear")
 
 
-class Compared(NamedTuple):
-    """What K decoders' predictions of b images are like.
+class Comparison(NamedTuple):
+    """The predictions of K auxiliary decoders against the main one, for b images.
 
-    consistency: the sum over images of weight times the mean distance from the main prediction over decoders. spread:
-    that sum of the variance among some of them, or None. weak: that sum of the cross entropy with labels, with weights
-    of its own, or None. These are scalars in the graph.
-    agreement: the share of pixels where the most probable class is the main one's. distances, entropies (None without
-    labels): the mean distance, the mean cross entropy. These are [b], means over decoders, detached.
+    Scalars in the graph: consistency: the sum over images of weight times the distance from the main prediction,
+    averaged over decoders. spread: the same sum of the variance among some of the decoders, or None. weak: the same sum
+    of the cross entropy with labels, with separate weights, or None.
+    Detached means over decoders, [b]: agreement: the share of pixels with the main decoder's most probable class.
+    distances: the distance. entropies: the cross entropy, None without labels.
     """
 
     consistency: Tensor
@@ -41,19 +41,17 @@ class Compared(NamedTuple):
 class AuxiliaryBank(nn.Module):
     """K auxiliary decoders (CCT section 3.2.2), their parameters stacked over K.
 
-    perturbations: K of them, one a decoder. channels: Cz of z. classes: C. stride: how much larger the logits are than
-    z.
+    perturbations: K of them, one per decoder. channels: Cz of z. classes: C. stride: size of the logits over that of z.
     decoder: "subpixel" is a 1x1 convolution to C channels without bias, then log2(stride) stages of 1x1 convolution
-    C -> 4C, ReLU, PixelShuffle(2); Cz C + stages (4 C^2 + 4 C) parameters each. Its kernels start as ICNR has it
-    (He-normal, the four of a sub-pixel equal), biases 0. "linear" is a 1x1 convolution (normal, 0.01; bias 0) and
+    C -> 4C, ReLU, PixelShuffle(2); Cz C + stages (4 C^2 + 4 C) parameters per decoder. Initialised by
+    ICNR (He-normal kernels, the four of a cell equal), biases 0. "linear" is a 1x1 convolution (normal, 0.01; bias 0) and
     bilinear upsampling.
     last_relu: keep the ReLU of the last sub-pixel stage, as the authors' code does.
-    kernel: 3 makes the first convolution 3x3, so that a decoder sees around a masked cell. With 1, decoders are
-    pointwise up to the upsampling: a mask then only chooses which cells teach.
-    weights: [K, C, Cz], or [K, C, Cz, 3, 3], then a [K, 4C, C] for each stage. biases: a [K, 4C] for each stage; [K, C]
-    for "linear".
-    Each decoder has its own initial values, from torch's global generator. Everything is computed in float32 (float64 z
-    stays float64) also under autocast: adversarial shifts would vanish in half precision.
+    kernel: 3 makes the first convolution 3x3, so that a decoder sees the neighbours of a masked cell. With 1, decoders
+    are pointwise up to the upsampling: a mask then only selects the cells that are trained on.
+    weights: [K, C, Cz], or [K, C, Cz, 3, 3], then [K, 4C, C] per stage. biases: [K, 4C] per stage; [K, C] for "linear".
+    Each decoder has its own initial values, from torch's global generator. Everything is computed in float32 (float64
+    for float64 z), also under autocast: adversarial shifts would vanish in half precision.
     """
 
     def __init__(
@@ -102,7 +100,7 @@ class AuxiliaryBank(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw every decoder anew from torch's global generator."""
+        """Initialise every decoder again from torch's global generator."""
         for k in range(len(self)):
             if self.decoder == "linear":
                 nn.init.normal_(self.weights[0][k], std=0.01)
@@ -120,35 +118,37 @@ class AuxiliaryBank(nn.Module):
     def init_from(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
         """Start every decoder as a copy of the main one, given its weights and biases in the order of its layers.
 
-        weights: [C, Cz], [4C, C], ..., trailing 1x1 allowed. A 3x3 kernel starts as the main decoder's in its middle and 0
-        around it. ValueError where shapes differ.
+        weights: [C, Cz], [4C, C], ..., trailing 1x1 allowed. A 3x3 kernel starts as the main decoder's at its centre and 0
+        elsewhere. ValueError where shapes differ.
         """
         if self.kernel == 3 and len(weights):
             first = weights[0].reshape(*weights[0].shape[:2], 1, 1)
             weights = [F.pad(first, (1, 1, 1, 1)), *weights[1:]]
-        for kind, mine, given in (("weights", self.weights, weights), ("biases", self.biases, biases)):
-            expected = [tuple(stacked.shape[1:]) for stacked in mine]
+        for kind, own, given in (("weights", self.weights, weights), ("biases", self.biases, biases)):
+            expected = [tuple(stacked.shape[1:]) for stacked in own]
             found = [tuple(value.shape[:2] if value.shape[2:] == (1, 1) else value.shape) for value in given]
             if found != expected:
-                raise ValueError(f"init_from: {kind} of shapes {found}; expected {expected}")
-            for stacked, value in zip(mine, given, strict=True):
+                raise ValueError(f"AuxiliaryBank.init_from: {kind} of shapes {found}; expected {expected}")
+            for stacked, value in zip(own, given, strict=True):
                 stacked.copy_(value.reshape(stacked.shape[1:]).expand_as(stacked))
 
-    def forward(self, z: Tensor, view: View, random: Callable[[str], Sequence[Generator]]) -> Iterator[Tensor]:
+    def forward(
+        self, z: Tensor, prediction: Prediction, random: Callable[[str], Sequence[Generator]]
+    ) -> Iterator[Tensor]:
         """Yield each decoder's logits [b, C, stride h, stride w] on its perturbation of z [b, Cz, h, w], one at a time.
 
-        random(name) gives one generator a sample; names are "<k>.<perturbation>".
+        random(name) returns one generator per sample; names are "<k>.<perturbation>".
         """
-        z = full(z)
+        z = in_float32(z)
         for k, perturbation in enumerate(self.perturbations):
             generators = random(f"{k}.{perturbation.name}")
-            operator = perturbation(z.detach(), view, generators, partial(self.logits, k))
+            operator = perturbation(z.detach(), prediction, generators, partial(self.logits, k))
             yield self.logits(k, operator.apply(z))
 
     def compare(
         self,
         z: Tensor,
-        view: View,
+        prediction: Prediction,
         random: Callable[[str], Sequence[Generator]],
         *,
         weights: Tensor,
@@ -158,33 +158,33 @@ class AuxiliaryBank(nn.Module):
         paired: frozenset[int] = frozenset(),
         labels: Tensor | None = None,
         label_weights: Tensor | None = None,
-    ) -> Compared:
-        """How far all decoders' predictions are from the main one's: what `forward` is wanted for, in little memory.
+    ) -> Comparison:
+        """Compare all decoders' predictions with the main one, in memory that does not grow with K.
 
         weights: [b], of the images. distance, reduction, confidence: see `losses.distance`. paired: the decoders of
-        `spread`, `losses.pairwise_variance`; they are evaluated once more. labels: class ids [b, stride h, stride w], int64,
-        255 = none, for `weak`, `losses.cross_entropy`, found in the same pass; label_weights: [b].
-        `consistency` and `weak` are back-propagated as their sum or a multiple of it; anything else is a RuntimeError.
-        Random numbers are those of `forward`. ValueError for 3x3 kernels: there is no cheap form.
+        `spread` (`losses.pairwise_variance`); they are evaluated a second time. labels: class ids [b, stride h, stride w],
+        int64, 255 = none, for `weak` (`losses.cross_entropy`), computed in the same pass; label_weights: [b].
+        Back-propagate `consistency` and `weak` as their sum or a multiple of it; anything else raises RuntimeError.
+        Random numbers are those of `forward`. ValueError for 3x3 kernels, which cannot be fused.
         """
         if self.kernel != 1:
-            raise ValueError(f"AuxiliaryBank(kernel={self.kernel}).compare: pointwise decoders only; use forward")
-        z = full(z)
+            raise ValueError(f"AuxiliaryBank(kernel={self.kernel}).compare: expected 1x1 kernels; use forward")
+        z = in_float32(z)
         parameters = [parameter.to(z.dtype) for parameter in (*self.weights, *self.biases)]
 
-        def draw(k: int, slope: Callable[[Tensor], Tensor]) -> Operator:
+        def draw(k: int, gradient: Callable[[Tensor], Tensor]) -> Operator:
             perturbation = self.perturbations[k]
             generators = random(f"{k}.{perturbation.name}")
             if type(perturbation) is Vat:
-                return perturbation.along(z.detach(), generators, slope)
-            return perturbation(z.detach(), view, generators, partial(self.logits, k))
+                return perturbation.along(z.detach(), generators, gradient)
+            return perturbation(z.detach(), prediction, generators, partial(self.logits, k))
 
-        sweep = Sweep(
+        fused_pass = FusedPass(
             decoders=range(len(self)),
             draw=draw,
             new_tail=self._tail,
-            target=view.probabilities,
-            classes=view.classes,
+            target=prediction.probabilities,
+            classes=prediction.classes,
             weights=weights,
             distance=distance,
             reduction=reduction,
@@ -193,17 +193,22 @@ class AuxiliaryBank(nn.Module):
             label_weights=label_weights,
             mean_of=paired,
         )
-        consistency, *weak = sweep.values(z, *parameters)
-        found = Compared(
-            consistency, None, sweep.agreement, weak[0] if weak else None, sweep.distances, sweep.entropies
+        consistency, *weak = fused_pass.values(z, *parameters)
+        found = Comparison(
+            consistency,
+            None,
+            fused_pass.agreement,
+            weak[0] if weak else None,
+            fused_pass.distances,
+            fused_pass.entropies,
         )
         if not paired:
             return found
-        # The variance is the mean squared distance from the mean, and its gradient that with the mean held fixed.
+        # The variance is the mean squared distance from the mean; its gradient is the same if the mean is held fixed.
         spread = replace(
-            sweep,
+            fused_pass,
             decoders=sorted(paired),
-            target=sweep.mean,
+            target=fused_pass.mean,
             classes=None,
             distance="mse",
             confidence=None,
@@ -219,9 +224,9 @@ class AuxiliaryBank(nn.Module):
         return SubpixelTail(parameters[:stages], parameters[stages:], size, self.last_relu)
 
     def logits(self, k: int, z: Tensor) -> Tensor:
-        """Decoder k on z as it is: [b, Cz, h, w] -> [b, C, stride h, stride w]."""
+        """Decoder k on unperturbed z: [b, Cz, h, w] -> [b, C, stride h, stride w]."""
         with without_autocast(z):
-            z = full(z)
+            z = in_float32(z)
             weights = [weight[k].to(z.dtype) for weight in self.weights]
             weights = [weight if weight.ndim == 4 else weight[:, :, None, None] for weight in weights]
             biases = [bias[k].to(z.dtype) for bias in self.biases]

@@ -1,4 +1,4 @@
-"""Class activation maps: where in an image a classifier of whole images sees each class (Zhou et al., CVPR 2016)."""
+"""Class activation maps (CAM): where in an image an image classifier sees each class (Zhou et al., CVPR 2016)."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.methods.precision import full
+from semiseg.methods.float32 import in_float32
 
 SCALES = (1.0, 0.5, 1.5, 2.0)  # of CCT's authors
 
 
 def class_activations(features: Tensor, weight: Tensor) -> Tensor:
-    """The classifier's score of each class at each place, [b, C, h, w], without bias and without ReLU.
+    """The classifier's score of each class at each position, [b, C, h, w], without bias and ReLU.
 
-    features: [b, D, h, w], what the classifier averages over places; weight: [C, D], its linear layer's.
+    features: [b, D, h, w], before the classifier's global average pooling. weight: [C, D], of its linear layer.
     """
     return torch.einsum("bdhw,cd->bchw", features, weight)
 
@@ -28,11 +28,11 @@ def class_activation_maps(
     scales: Sequence[float] = SCALES,
     flip: bool = True,
 ) -> Tensor:
-    """Maps of the images' own classes in 0..1 at the images' size, float32 [b, C, H, W] (CCT section 3.3).
+    """Activation maps of the tagged classes in 0..1 at the images' size, float32 [b, C, H, W] (CCT section 3.3).
 
-    For each scale, and mirrored too if `flip`: activations, ReLU, resized to the image, summed. Classes that an image
-    does not hold are 0; the others are divided by their maximum (one without any activation stays 0).
-    images: [b, 3, H, W] as `activate` expects them. tags: [b, C], true where an image holds a class. activate: images of
+    For each scale, and also flipped horizontally if `flip`: activations, ReLU, resized to the image, summed. Maps of
+    untagged classes are 0; the others are divided by their maximum (a map without any activation stays 0).
+    images: [b, 3, H, W] as `activate` expects them. tags: [b, C], true where an image contains a class. activate: images of
     any size -> `class_activations`, [b, C, h, w].
     """
     size = images.shape[-2:]
@@ -41,9 +41,9 @@ def class_activation_maps(
         scaled = F.interpolate(
             images, [max(round(side * scale), 1) for side in size], mode="bilinear", antialias=scale < 1
         )
-        maps = full(activate(scaled)).relu()
+        maps = in_float32(activate(scaled)).relu()
         if flip:
-            maps = maps + full(activate(scaled.flip(-1))).relu().flip(-1)
+            maps = maps + in_float32(activate(scaled.flip(-1))).relu().flip(-1)
         if maps.shape[:2] != tags.shape:
             raise ValueError(
                 f"activations of shape {list(maps.shape)} for tags {list(tags.shape)}: expected [b, C, h, w]"

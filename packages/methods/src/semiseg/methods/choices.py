@@ -1,11 +1,11 @@
-"""One error message for a name that is not among the known ones."""
+"""Check names such as preset="paper" against the known ones; the error suggests the nearest."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def check_choice(what: str, name: str, known: Iterable[str]) -> None:
-    """Raise ValueError with the nearest known name unless `name` is one of `known`; `what` says whose name it is."""
+    """Raise ValueError unless `name` is one of `known`. what: what the name is for, as the error shows it."""
     names = list(known)
     if name in names:
         return

@@ -2,7 +2,7 @@
 
 Mean field with Potts labels and two Gaussian kernels, one of position ("spatial"), one of position and colour
 ("bilateral"). Defaults are the settings of CCT's authors. Definitions follow the CRF's authors' own code, known in
-Python as pydensecrf, so results can be compared: each kernel is normalised, and a pixel is its own neighbour too.
+Python as pydensecrf, so results can be compared: each kernel is normalised, and a pixel is also its own neighbour.
 """
 
 import math
@@ -11,26 +11,26 @@ import torch
 from torch import Tensor
 
 from semiseg.methods.choices import check_choice
+from semiseg.methods.float32 import without_autocast
 from semiseg.methods.lattice import Lattice
 from semiseg.methods.losses import IGNORE
-from semiseg.methods.precision import without_autocast
 
 NORMALIZATIONS = ("symmetric", "before", "after", "none")
 FORMS = ("auto", "exact", "lattice")
-EXACT_PIXELS = 4096  # the largest image of form "auto" whose pixel pairs are all summed
+EXACT_PIXELS = 4096  # form "auto" is exact up to this many pixels
 
 
 class DenseCrf:
-    """A dense CRF over images: built once for them, then called with any number of unary energies.
+    """A dense CRF over a batch of images: build it once, then call it with any number of unary energies.
 
-    images: RGB in 0..255, [b, 3, h, w], any dtype; its device is where all is computed.
-    spatial_*, bilateral_*: standard deviations in pixels (xy) and grey levels (rgb), and Potts weights; a kernel of
+    images: RGB in 0..255, [b, 3, h, w], any dtype; everything is computed on its device.
+    spatial_*, bilateral_*: standard deviations in pixels (xy) and grey levels (rgb), and Potts weights; a kernel with
     weight 0 is left out.
     normalization: of a kernel K with row sums s. "symmetric" K_ij / sqrt(s_i s_j), "before" K_ij / s_j, "after"
     K_ij / s_i, "none" K_ij.
-    form: "exact" sums over all pairs of pixels, "lattice" approximately (`Lattice`) in time linear in the pixels,
-    "auto" exactly up to 4,096 pixels. The exact form holds b h^2 w^2 numbers for each kernel where these are at most
-    2^24 (64 MB), and computes them anew in pieces of that size at each iteration otherwise.
+    form: "exact" sums over all pairs of pixels, "lattice" approximates that (`Lattice`) in time linear in the pixels,
+    "auto" is exact up to 4,096 pixels. The exact form keeps b h^2 w^2 numbers per kernel if these are at most 2^24
+    (64 MB); otherwise it recomputes them at each iteration, in pieces of that size.
     dtype: of the computation, torch.float32 or torch.float64.
     """
 
@@ -53,7 +53,7 @@ class DenseCrf:
             raise ValueError(f"DenseCrf(images of shape {list(images.shape)}): expected RGB images [b, 3, h, w]")
         deviations = {"spatial_xy": spatial_xy, "bilateral_xy": bilateral_xy, "bilateral_rgb": bilateral_rgb}
         if wrong := {name: value for name, value in deviations.items() if value <= 0}:
-            raise ValueError(f"DenseCrf({wrong}): standard deviations must be above 0")
+            raise ValueError(f"DenseCrf({wrong}): expected standard deviations above 0")
         self.images, self.dtype = images, dtype
         count, _, height, width = images.shape
         exact = form == "exact" or (form == "auto" and height * width <= EXACT_PIXELS)
@@ -69,9 +69,9 @@ class DenseCrf:
 
     @torch.no_grad()
     def __call__(self, unary: Tensor, *, iterations: int = 10) -> Tensor:
-        """Each pixel's marginal probabilities [b, C, h, w] after mean-field iterations from unary energies of that shape.
+        """Marginal probabilities of each pixel, [b, C, h, w], by mean-field iterations from unary energies of that shape.
 
-        An energy is minus the logarithm of a probability: `unary_from_labels`, `unary_from_probabilities`.
+        An energy is minus the logarithm of a probability: see `unary_from_labels`, `unary_from_probabilities`.
         """
         expected = len(self.images), *self.images.shape[2:]
         if unary.ndim != 4 or (len(unary), *unary.shape[2:]) != expected:
@@ -90,24 +90,25 @@ class DenseCrf:
         return marginals.transpose(1, 2).reshape(unary.shape)
 
     def refine(self, labels: Tensor, classes: int, *, confidence: float = 0.7, iterations: int = 10) -> Tensor:
-        """The most probable label of each pixel, uint8 [b, h, w], from labels that hold with `confidence`.
+        """Refined labels: the most probable label of each pixel, uint8 [b, h, w].
 
-        labels: [b, h, w] of 0..classes-1; where 255 they say nothing, and the other pixels decide.
+        labels: [b, h, w] of 0..classes-1, each right with probability `confidence`; 255 = unknown, decided by the other
+        pixels.
         """
         return self(unary_from_labels(labels, classes, confidence), iterations=iterations).argmax(1).byte()
 
 
 def unary_from_labels(labels: Tensor, classes: int, confidence: float = 0.7) -> Tensor:
-    """Unary energies [b, classes, h, w] of labels [b, h, w]: each is right with probability `confidence`.
+    """Unary energies [b, classes, h, w] of labels [b, h, w], each right with probability `confidence`.
 
-    The other classes share the rest. Where a label is 255, all classes are as likely.
+    The other classes share the rest equally. Where a label is 255, all classes are equally likely.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"unary_from_labels(confidence={confidence}): expected a probability between 0 and 1")
     labels = labels.long()
     known = labels != IGNORE
     if labels.device.type == "cpu" and bool((wrong := known & ((labels < 0) | (labels >= classes))).any()):
-        raise ValueError(f"labels hold {int(labels[wrong][0])}; expected 0..{classes - 1}, or {IGNORE} = unknown")
+        raise ValueError(f"labels contain {int(labels[wrong][0])}; expected 0..{classes - 1}, or {IGNORE} = unknown")
     if classes == 1:
         return torch.zeros(len(labels), 1, *labels.shape[1:], device=labels.device)
     unary = torch.full((len(labels), classes, *labels.shape[1:]), -math.log((1 - confidence) / (classes - 1)))
@@ -116,7 +117,7 @@ def unary_from_labels(labels: Tensor, classes: int, confidence: float = 0.7) -> 
 
 
 def unary_from_probabilities(probabilities: Tensor) -> Tensor:
-    """Unary energies of probabilities of any shape; below 1e-5 they count as 1e-5, as in pydensecrf."""
+    """Unary energies of probabilities of any shape, which are first clamped to at least 1e-5, as in pydensecrf."""
     return -probabilities.clamp(1e-5, 1).log()
 
 
@@ -141,30 +142,30 @@ class _Kernel:
 
 
 class _ExactSums:
-    """sum_j exp(-|f_i - f_j|^2 / 2) v_j over all pairs; `Lattice` has the shapes."""
+    """sum_j exp(-|f_i - f_j|^2 / 2) v_j over all pairs; shapes as for `Lattice`."""
 
-    entries = EXACT_PIXELS**2  # of the kernel, in memory at a time
+    entries = EXACT_PIXELS**2  # entries of the kernel in memory at a time
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
         sets, points, _ = features.shape
-        self.rows = max(self.entries // (sets * points), 1)  # at a time
-        self.whole = self._kernel(slice(0, points)) if self.rows >= points else None
+        self.rows = max(self.entries // (sets * points), 1)  # computed at a time
+        self.complete = self._kernel(slice(0, points)) if self.rows >= points else None
 
     def __call__(self, values: Tensor) -> Tensor:
-        if self.whole is not None:
-            return self.whole @ values
+        if self.complete is not None:
+            return self.complete @ values
         starts = range(0, values.shape[1], self.rows)
         return torch.cat([self._kernel(slice(start, start + self.rows)) @ values for start in starts], 1)
 
     def _kernel(self, rows: slice) -> Tensor:
-        # not by matrix products, whose cancellation costs three digits at distances of a few tens
-        apart = torch.cdist(self.features[:, rows], self.features, compute_mode="donot_use_mm_for_euclid_dist")
-        return apart.square_().div_(-2).exp_()
+        # not by matrix products: at distances of a few tens, their cancellation costs three digits
+        distances = torch.cdist(self.features[:, rows], self.features, compute_mode="donot_use_mm_for_euclid_dist")
+        return distances.square_().div_(-2).exp_()
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Softmax over the last dimension; torch's own takes ten times as long on CPU where that has 2 to 12 entries."""
+    """Softmax over the last dimension; on a CPU, torch's takes ten times as long for 2 to 12 entries."""
     powers = (scores - scores.amax(-1, keepdim=True)).exp_()
     return powers.div_(powers.sum(-1, keepdim=True))
 

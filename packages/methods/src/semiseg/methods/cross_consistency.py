@@ -1,4 +1,4 @@
-"""Cross-consistency training: Ouali, Hudelot, Tami, CVPR 2020."""
+"""Cross-consistency training (CCT): Ouali, Hudelot, Tami, CVPR 2020."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.methods.auxiliary import AuxiliaryBank, Compared
+from semiseg.methods.auxiliary import AuxiliaryBank, Comparison
 from semiseg.methods.choices import check_choice
 from semiseg.methods.losses import DISTANCES, IGNORE, REDUCTIONS, checked, cross_entropy, distance, pairwise_variance
 from semiseg.methods.objective import Losses, Objective, Step
-from semiseg.methods.perturb import PRESETS, Perturbation, create_perturbation
-from semiseg.methods.prediction import View
+from semiseg.methods.perturbations import PRESETS, Perturbation, create_perturbation
+from semiseg.methods.prediction import Prediction
 from semiseg.methods.ramps import Ramp
 
 # "CCT" in the paper's Tables 1 to 3: 30 auxiliary decoders.
@@ -36,24 +36,24 @@ PerturbationSpec = Perturbation | tuple[str, int] | tuple[str, int, Mapping[str,
 class CrossConsistency(Objective):
     """Makes auxiliary decoders on perturbed features agree with the main decoder, on unlabeled images (CCT Eq. 2).
 
-    Trains the encoder and the auxiliary decoders, never the main decoder. At weight 0 the pass still runs, so every
+    Trains the encoder and the auxiliary decoders, never the main decoder. At weight 0 it still runs, so that every
     parameter has a (zero) gradient.
 
-    perturbations: objects, (name, count) or (name, count, options), expanded to one auxiliary decoder each.
-    channels: Cz of `features.deep`. classes, stride, decoder, last_relu: of the auxiliary decoders; as the main one's.
-    foreground: class ids of objects, needed by context_mask, object_mask and guided_cutout. None means, under
-    "released" alone, every class but 0, which on street scenes would be road or sky.
+    perturbations: objects, (name, count) or (name, count, options), expanded to `count` auxiliary decoders.
+    channels: Cz of `features.deep`. classes, stride, decoder, last_relu: of the auxiliary decoders, as for the main one.
+    foreground: class ids of objects, needed by context_mask, object_mask and guided_cutout. With "released", None means
+    every class but 0, which in street scenes is road or sky.
     weight: lambda_u over time. distance, reduction, confidence: see `losses.distance`.
-    pairwise: the pair-wise term's weight as a share of `weight`; 0 is off. It takes at most `pairwise_max` auxiliary
-    outputs, chosen by the step's number.
-    weak: w_w over time (CCT Eq. 5), the weight of the cross entropy of every auxiliary decoder with pseudo-labels, the
-    masks of the step's weak part (Eq. 6), resized by nearest neighbour to the decoders' resolution. The authors' code has
-    0.4 on the ramp of `weight`. Weak images then count as unlabeled ones too, each like any other: a step needs a weak
-    part, and may have an unlabeled one. None leaves a weak part alone.
+    pairwise: the weight of the pair-wise term as a share of `weight`; 0 disables it. It uses at most `pairwise_max`
+    auxiliary outputs, chosen by the step number.
+    weak: w_w over time (CCT Eq. 5), the weight of the cross entropy between every auxiliary decoder and the pseudo-labels,
+    which are the masks of the step's weak part (Eq. 6), resized by nearest neighbour to the decoders' resolution. The
+    authors' code has 0.4 on the ramp of `weight`. Weak images then also count as unlabeled ones, with equal weight: a
+    step needs a weak part, and may have an unlabeled one. None ignores a weak part.
     kernel: 1, or 3 for auxiliary decoders that see a cell's neighbours, see `AuxiliaryBank`.
-    evaluation: "bank" evaluates the decoders together (`AuxiliaryBank.compare`), "loop" one after the other, keeping
-    everything for the backward pass: the same numbers up to rounding, slower and with memory that grows with K. Kernels
-    of 3x3 always take the loop.
+    evaluation: "bank" evaluates the decoders together (`AuxiliaryBank.compare`); "loop" one after the other, keeping
+    everything for the backward pass: the same numbers up to rounding, but slower, with memory that grows with K. 3x3
+    kernels always use the loop.
 
     | what                 | "paper"                              | "released" (the authors' code)                  |
     |----------------------|--------------------------------------|-------------------------------------------------|
@@ -65,14 +65,14 @@ class CrossConsistency(Objective):
     | foreground None      | an error                             | every class but 0                               |
 
     The same in both: mse, averaged over classes, no confidence mask, no pair-wise term; weight 30 over 10 % of
-    training; dropout 0.5; noise 0.3; cutout with sides 0.4 of each component's box, drawn anew for each decoder.
+    training; dropout 0.5; noise 0.3; cutout with sides 0.4 of each component's box, drawn again for each decoder.
     "paper" takes the released value where the paper is silent. Not reproduced from the code: the reversed
     arguments of its JS, and its limit of 50 outline vertices on objects.
 
-    Terms: "consistency", and "pairwise" and "weak" where asked for. "consistency" and "weak" are back-propagated as one
-    sum, as in `Losses.total`: the bank finds their gradients together, and says so otherwise.
+    Terms: "consistency"; "pairwise" and "weak" if enabled. Back-propagate "consistency" and "weak" as one sum, as in
+    `Losses.total`: the bank computes their gradients together, and raises an error otherwise.
     Diagnostics: "consistency_unweighted", "consistency_weight", "target_confidence" (mean largest probability of the
-    target) and "agreement" (share of pixels, over decoders, where the auxiliary class is the main one's), with `weak` also
+    target) and "agreement" (share of pixels, over decoders, with the main decoder's most probable class); with `weak` also
     "weak_unweighted", "weak_weight" and "weak_coverage" (mean share of pixels with a pseudo-label).
     """
 
@@ -109,7 +109,7 @@ class CrossConsistency(Objective):
             if guided and not released:
                 raise ValueError(
                     f"CrossConsistency: {', '.join(guided)} need foreground=..., the class ids of objects; "
-                    f"for a data set whose class 0 is background: foreground=range(1, {classes})"
+                    f"if class 0 is background, pass foreground=range(1, {classes})"
                 )
             foreground = range(1, classes) if released else ()
         self.weight = _of_preset(weight or Ramp(30.0, over=0.1), released)
@@ -134,45 +134,45 @@ class CrossConsistency(Objective):
 
     def forward(self, step: Step) -> Losses:
         weight = self.weight(step.progress, step.step)
-        told = Losses()
+        losses = Losses()
         for name, share in self._shares(step).items():
             part = step.part(name)
-            view = View(step.logits(name), self.foreground)
+            prediction = Prediction(step.logits(name), self.foreground)
             z = step.features(name).deep
-            self._check_sizes(z, view)
+            self._check_sizes(z, prediction)
             weights = weight * share * part.weights
             labels = self._labels(step) if name == "weak" else None
             evaluate = self._by_loop if self.evaluation == "loop" else self._by_bank
-            found = evaluate(z, view, step, name, weights, labels)
+            found = evaluate(z, prediction, step, name, weights, labels)
             terms = {"consistency": found.consistency}
             if found.spread is not None:
                 terms["pairwise"] = self.pairwise * found.spread
-            _add(told.terms, terms)
+            _add(losses.terms, terms)
             per_image = {
                 "consistency_unweighted": found.distances,
                 "consistency_weight": torch.full_like(found.agreement, weight),
-                "target_confidence": view.probabilities.amax(1).mean((1, 2)),
+                "target_confidence": prediction.probabilities.amax(1).mean((1, 2)),
                 "agreement": found.agreement,
             }
-            _add(told.diagnostics, {key: share * part.average(value) for key, value in per_image.items()})
+            _add(losses.diagnostics, {key: share * part.average(value) for key, value in per_image.items()})
             if labels is not None and found.weak is not None and found.entropies is not None:
-                told.terms["weak"] = found.weak
+                losses.terms["weak"] = found.weak
                 of_weak = {
                     "weak_unweighted": found.entropies,
                     "weak_weight": torch.full_like(found.entropies, self._weak_weight(step)),
                     "weak_coverage": (labels != IGNORE).to(found.entropies).mean((1, 2)),
                 }
-                _add(told.diagnostics, {key: part.average(value) for key, value in of_weak.items()})
-        return told
+                _add(losses.diagnostics, {key: part.average(value) for key, value in of_weak.items()})
+        return losses
 
     def _shares(self, step: Step) -> dict[str, Tensor | float]:
-        """The parts whose images count as unlabeled, and which share of those images each part has, over all ranks."""
+        """The parts whose images count as unlabeled, and each part's share of those images over all ranks."""
         if self.weak is None:
             return {"unlabeled": 1.0}
         if "unlabeled" not in step.parts:
             return {"weak": 1.0}
         unlabeled, weak = (step.part(name).weights.mean() for name in ("unlabeled", "weak"))
-        # an image's weight goes as 1 / the size of its part's global batch
+        # an image's weight is proportional to 1 / the size of its part's global batch
         return {"unlabeled": weak / (unlabeled + weak), "weak": unlabeled / (unlabeled + weak)}
 
     def _weak_weight(self, step: Step) -> float:
@@ -183,25 +183,25 @@ class CrossConsistency(Objective):
         masks, logits = step.part("weak").masks, step.logits("weak")
         if masks is None:
             raise ValueError(
-                "the weak part has no masks: expected pseudo-labels, class ids [b, h, w], Part(images, masks)"
+                "the weak part has no masks: expected pseudo-labels as class ids [b, h, w]; pass Part(images, masks)"
             )
         masks, _ = checked(logits, masks)
         return F.interpolate(masks[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
 
-    def _check_sizes(self, z: Tensor, view: View) -> None:
+    def _check_sizes(self, z: Tensor, prediction: Prediction) -> None:
         expected = [len(z), self.bank.classes, *(self.bank.stride * side for side in z.shape[2:])]
-        if list(view.probabilities.shape) != expected:
+        if list(prediction.probabilities.shape) != expected:
             raise ValueError(
-                f"main logits are {list(view.probabilities.shape)}, auxiliary ones {expected}; "
-                "CrossConsistency(classes=..., stride=...) must fit the main decoder's output against z"
+                f"main logits are {list(prediction.probabilities.shape)}, auxiliary ones {expected}; "
+                "CrossConsistency(classes=..., stride=...) must fit the main decoder: its classes, its size over that of z"
             )
 
     def _by_bank(
-        self, z: Tensor, view: View, step: Step, name: str, weights: Tensor, labels: Tensor | None
-    ) -> Compared:
+        self, z: Tensor, prediction: Prediction, step: Step, name: str, weights: Tensor, labels: Tensor | None
+    ) -> Comparison:
         return self.bank.compare(
             z,
-            view,
+            prediction,
             lambda perturbation: step.random(perturbation, name),
             weights=weights,
             distance=self.distance,
@@ -213,30 +213,30 @@ class CrossConsistency(Objective):
         )
 
     def _by_loop(
-        self, z: Tensor, view: View, step: Step, name: str, weights: Tensor, labels: Tensor | None
-    ) -> Compared:
+        self, z: Tensor, prediction: Prediction, step: Step, name: str, weights: Tensor, labels: Tensor | None
+    ) -> Comparison:
         part, paired = step.part(name), self._paired(step.step)
         none = torch.zeros(len(part), device=z.device)
         distances, agreement, entropies, outputs = none, none, none, []
-        for k, logits in enumerate(self.bank(z, view, lambda perturbation: step.random(perturbation, name))):
+        for k, logits in enumerate(self.bank(z, prediction, lambda perturbation: step.random(perturbation, name))):
             distances = distances + distance(
-                self.distance, view.probabilities, logits, reduction=self.reduction, confidence=self.confidence
+                self.distance, prediction.probabilities, logits, reduction=self.reduction, confidence=self.confidence
             )
             if labels is not None:
                 entropies = entropies + cross_entropy(logits, labels)
-            agreement = agreement + (logits.detach().argmax(1) == view.classes).float().mean((1, 2))
+            agreement = agreement + (logits.detach().argmax(1) == prediction.classes).float().mean((1, 2))
             if k in paired:
                 outputs.append(logits)
-        distances, entropies, agreement = (found / len(self.bank) for found in (distances, entropies, agreement))
+        distances, entropies, agreement = (total / len(self.bank) for total in (distances, entropies, agreement))
         weak = None if labels is None else self._weak_weight(step) * part.average(entropies)
         spread = (pairwise_variance(outputs, reduction=self.reduction) * weights).sum() if outputs else None
-        return Compared(
+        return Comparison(
             (distances * weights).sum(), spread, agreement, weak, distances.detach(),
             None if labels is None else entropies.detach(),
         )  # fmt: skip
 
     def _paired(self, step: int) -> frozenset[int]:
-        """The decoders of the pair-wise term: chosen by the step alone, so that all ranks take the same."""
+        """The decoders of the pair-wise term: chosen by the step number alone, so that all ranks choose the same."""
         if not self.pairwise:
             return frozenset()
         order = torch.randperm(len(self.bank), generator=torch.Generator().manual_seed(step))

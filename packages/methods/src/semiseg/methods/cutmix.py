@@ -1,4 +1,4 @@
-"""CutMix of two images by boxes: where the boxes lie, and the pasting. A later box covers the earlier ones."""
+"""CutMix: draw random boxes, and paste them from one image into another. A later box covers the earlier ones."""
 
 import math
 from collections.abc import Sequence
@@ -26,16 +26,17 @@ def draw_boxes(
 ) -> Tensor:
     """Which box each pixel of each image belongs to, uint8 [number of generators, *size]: 1..count, 0 for none.
 
-    A pixel in several boxes belongs to the one with the largest number, which is pasted last. Boxes lie wholly inside
-    the image, everywhere with equal probability. Drawn on the generators' device, made on `device` (default: theirs).
-    area: of all boxes together as a share of the image. area_of: "nominal" adds up the boxes' own areas, of which
-    overlaps take some away (32 boxes of nominal 0.5 cover 0.38); "covered" is the share that boxes cover on average.
+    A pixel in several boxes belongs to the one with the largest number, which is pasted last. Boxes lie completely
+    inside the image, at uniformly distributed positions. Random numbers are drawn on the generators' device; the result
+    is on `device` (default: the generators').
+    area: of all boxes together as a share of the image. area_of: "nominal" is the sum of the boxes' areas, so overlaps
+    reduce the covered share (32 boxes of nominal 0.5 cover 0.38); "covered" is the share covered on average.
     sizes: areas of the boxes in one image, "equal" or in proportion to "uniform" random numbers.
-    aspect: a box's height over its width, each as a share of the image's, is log-uniform in 1/aspect .. aspect, as far
-    as the box fits into the image.
+    aspect: a box's height over its width, each as a share of the image's, is log-uniform in 1/aspect .. aspect, but
+    such that the box fits into the image.
 
     The structured consistency paper (section 3.1) says 32 boxes "with random size and position", "approximately half"
-    of the image in total, and leaves the rest open. One box without bounds on its aspect is that of French et al. 2020.
+    of the image in total, and leaves the rest open. One box with unbounded aspect is that of French et al. 2020.
     """
     check_choice("draw_boxes(sizes=...)", sizes, SIZES)
     check_choice("draw_boxes(area_of=...)", area_of, AREAS)
@@ -45,7 +46,7 @@ def draw_boxes(
         )
     drawn = torch.stack([torch.rand(count, 4, generator=g, device=g.device) for g in random])
     total = area if area_of == "nominal" else nominal_area(count, area, sizes, aspect)
-    return _boxes(drawn.to(device or drawn.device), size, total, sizes, aspect)
+    return _box_map(drawn.to(device or drawn.device), size, total, sizes, aspect)
 
 
 def paste(image: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
@@ -62,24 +63,24 @@ def covered(boxes: Tensor) -> Tensor:
 def nominal_area(count: int, share: float, sizes: str = "uniform", aspect: float = 2.0) -> float:
     """The nominal total area, as a share of the image, at which `count` boxes cover `share` of it on average.
 
-    Found by bisection on 512 images of boxes, always the same ones, so that all processes agree; right to 0.01.
+    Found by bisection on 512 fixed maps of boxes, so that all processes agree; accurate to 0.01.
     """
     drawn = torch.rand(512, count, 4, generator=torch.Generator().manual_seed(count))
     low, high = share, float(count)
     for _ in range(16):
         middle = (low + high) / 2
-        reached = float(covered(_boxes(drawn, (64, 64), middle, sizes, aspect)).mean())
+        reached = float(covered(_box_map(drawn, (64, 64), middle, sizes, aspect)).mean())
         low, high = (middle, high) if reached < share else (low, middle)
     return (low + high) / 2
 
 
-def _boxes(drawn: Tensor, size: tuple[int, int], total: float, sizes: str, aspect: float) -> Tensor:
+def _box_map(drawn: Tensor, size: tuple[int, int], total: float, sizes: str, aspect: float) -> Tensor:
     """The map of boxes from uniform random numbers [b, count, 4]: area, aspect, row and column of each box."""
     parts, aspects, at_y, at_x = drawn.unbind(2)
     if sizes == "equal":
         parts = torch.ones_like(parts)
     areas = (total * parts / parts.sum(1, keepdim=True).clamp_min(1e-6)).clamp(1e-6, 1)
-    uneven = (-areas.log()).clamp(max=math.log(aspect))  # beyond -log(area) a box sticks out of the image
+    uneven = (-areas.log()).clamp(max=math.log(aspect))  # beyond -log(area) a box would exceed the image
     shape = ((2 * aspects - 1) * uneven / 2).exp()
     rows = _inside(areas.sqrt() * shape, at_y, size[0])
     columns = _inside(areas.sqrt() / shape, at_x, size[1])
@@ -91,9 +92,10 @@ def _boxes(drawn: Tensor, size: tuple[int, int], total: float, sizes: str, aspec
 
 
 def _inside(share: Tensor, at: Tensor, pixels: int) -> Tensor:
-    """The number of the box where the centre of a row (or column) lies in it, else 0: uint8 [b, count, pixels].
+    """Each box's number at the rows (or columns) whose centres it contains, else 0: uint8 [b, count, pixels].
 
-    share: the box's extent along this axis; at: its place, of all where it lies wholly inside; both [b, count] in 0..1.
+    share: the box's extent along this axis; at: its position, from the first to the last that fits; both [b, count] in
+    0..1.
     """
     length = share * pixels
     start = (at * (pixels - length))[..., None]

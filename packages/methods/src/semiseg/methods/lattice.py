@@ -8,15 +8,15 @@ from torch import Tensor
 
 
 class Lattice:
-    """sum_j exp(-|f_i - f_j|^2 / 2) v_j for every point i of a set at once, approximately; j = i counts too.
+    """sum_j exp(-|f_i - f_j|^2 / 2) v_j, approximately, for every point i of a set at once, including j = i.
 
-    features: [b, n, d], in units of the kernel's standard deviation; the b sets do not see one another. Calling it
-    with values [b, n, C] of the features' dtype gives sums [b, n, C]. Time and memory grow with b * n * d, not with
+    features: [b, n, d], in units of the kernel's standard deviation; the b sets are independent. Calling it with
+    values [b, n, C] of the features' dtype returns sums [b, n, C]. Time and memory grow with b * n * d, not with
     the square of n: each point is splatted onto the d + 1 corners of its simplex, the corners are blurred along
-    d + 1 axes, and each point reads its corners again. Building costs as much as some ten calls, so build once.
+    d + 1 axes, and each point sums its corners. Building costs as much as about ten calls, so build it once.
 
-    As in the authors' dense CRF code, corners that no point touches are left out of the blur: in sparsely filled
-    spaces far neighbours weigh less than the formula says, hence sums are meant to be divided by the sums of ones.
+    As in the authors' dense CRF code, corners that no point touches are left out of the blur: in sparse spaces, far
+    neighbours weigh less than in the formula, so divide sums by the sums of ones.
     """
 
     def __init__(self, features: Tensor) -> None:
@@ -27,7 +27,7 @@ class Lattice:
         ordered, order = keys.flatten().sort()
         first = torch.cat([ordered.new_ones(1, dtype=torch.bool), ordered[1:] != ordered[:-1]])
         vertices = ordered[first]
-        count = len(vertices)  # row `count` of all values is 0: the neighbour that is not there
+        count = len(vertices)  # row `count` of all values is 0: a missing neighbour
 
         ids = torch.empty_like(order)
         ids[order] = first.cumsum(0) - 1
@@ -39,7 +39,7 @@ class Lattice:
         self.splat_starts = torch.cat([bounds, bounds.new_tensor([len(order)])]).int()
         self.neighbours = [_neighbours(vertices, step) for step in steps]
         self.blur_weights = weights.new_tensor([1, 0.5, 0.5]).expand(count + 1, 3).contiguous()
-        self.scale = 1 / (1 + 2.0**-dimensions)  # of the blur, so that the sum is near that of the Gaussian
+        self.scale = 1 / (1 + 2.0**-dimensions)  # of the blur, so that sums are close to the Gaussian's
 
     def __call__(self, values: Tensor) -> Tensor:
         flat = values.reshape(-1, values.shape[-1])
@@ -51,7 +51,7 @@ class Lattice:
 
 
 def _weighted_sums(rows: Tensor, chosen: Tensor, weights: Tensor, starts: Tensor | None = None) -> Tensor:
-    """Sums of chosen rows: the fastest gather of torch on CPU (17 x index_add_ at C = 21), and free of races on GPU."""
+    """Weighted sums of chosen rows: torch's fastest gather on a CPU (17 x index_add_ at C = 21), deterministic on a GPU."""
     return F.embedding_bag(chosen, rows, starts, mode="sum", per_sample_weights=weights)
 
 
@@ -70,7 +70,7 @@ def _corner_keys(features: Tensor, sets: int) -> tuple[Tensor, Tensor, list[int]
     rank = torch.empty_like(offset, dtype=torch.long)
     order = offset.argsort(dim=0, descending=True, stable=True)
     rank.scatter_(0, order, torch.arange(d + 1, device=features.device)[:, None].expand(-1, count))
-    rank += excess  # rounding may leave the plane sum = 0: move the outermost coordinates back
+    rank += excess  # rounding may leave the plane where coordinates sum to 0: move the outermost ones back
     back = (rank < 0).long().sub_((rank > d).long()).mul_(d + 1)
     rank += back
     rounded += back
@@ -79,13 +79,13 @@ def _corner_keys(features: Tensor, sets: int) -> tuple[Tensor, Tensor, list[int]
     weights = torch.cat([by_rank[:1] + 1 - by_rank[-1:], by_rank[1:] - by_rank[:-1]])
 
     origin = rounded[:d].long()
-    least = origin.amin(1) - 2 * (d + 1)  # corners and their neighbours lie at most that far out
+    least = origin.amin(1) - 2 * (d + 1)  # corners and their neighbours are at most this far away
     spans = (origin.amax(1) + 2 * (d + 1) - least + 1).tolist()
     strides = [math.prod(spans[axis + 1 :]) for axis in range(d)]
     if math.prod(spans) * sets >= 2**63:
         raise ValueError(
             f"features of {d} dimensions spread over {' x '.join(map(str, spans))} cells in {sets} set(s), more than "
-            "64 bits count; expected larger standard deviations (sxy, srgb)"
+            "64-bit keys can number; use larger standard deviations (spatial_xy, bilateral_xy, bilateral_rgb)"
         )
     stride = torch.tensor([*strides, 0], device=features.device)
     first = ((origin - least[:, None]) * stride[:d, None]).sum(0)
@@ -99,7 +99,7 @@ def _corner_keys(features: Tensor, sets: int) -> tuple[Tensor, Tensor, list[int]
 def _elevate(features: Tensor) -> Tensor:
     """Features [n, d] in the lattice's plane, [d + 1, n]: their sum is 0 (the paper's E, p. 5).
 
-    Scaled by the standard deviation that the blur has there, sqrt(2/3) (d + 1) (p. 6).
+    Scaled by the blur's standard deviation in that plane, sqrt(2/3) (d + 1) (p. 6).
     """
     d = features.shape[1]
     basis = torch.ones(d + 1, d, dtype=torch.float64).triu()
@@ -109,7 +109,7 @@ def _elevate(features: Tensor) -> Tensor:
 
 
 def _neighbours(vertices: Tensor, step: int) -> Tensor:
-    """Of each vertex: itself and its two neighbours along an axis, [m + 1, 3]; m where there is none."""
+    """Each vertex and its two neighbours along an axis, [m + 1, 3]; m where there is none."""
     count = len(vertices)
     place = torch.searchsorted(vertices, vertices + step).clamp_(max=count - 1)
     there = vertices[place] == vertices + step

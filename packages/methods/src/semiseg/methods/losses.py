@@ -1,7 +1,7 @@
-"""Losses as pure functions: one value for each image, in float32, so that a batch may be cut in any way.
+"""Losses as pure functions: cross entropy, annealed bootstrapped (ab-CE) or of hard pixels (OHEM); MSE, KL, JS; variance.
 
-Masks hold class ids, uint8 or int64, 255 = ignore. An image without a valid pixel counts exactly 0 and gives no
-gradient.
+They return one value per image, in float32, so that a batch may be split in any way. Masks contain class ids, uint8 or
+int64, 255 = ignore. An image without a valid pixel counts exactly 0 and has no gradient.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.methods.choices import check_choice
-from semiseg.methods.precision import full
+from semiseg.methods.float32 import in_float32
 
 IGNORE = 255
 DISTANCES = ("mse", "kl", "js")
@@ -24,8 +24,8 @@ def cross_entropy(logits: Tensor, masks: Tensor, *, pool: str = "image") -> Tens
     """Cross entropy of each image, [b]: the mean over its valid pixels (CCT Eq. 1).
 
     logits: [b, C, h, w], resized bilinearly (align_corners=True) to the masks' size. masks: [b, H, W].
-    pool: "batch" is the authors' form, one mean over the valid pixels of all images: the values are the images' sums over
-    the mean number of valid pixels an image, so that their average is it. Processes count together: all ranks must call.
+    pool: "batch" is the authors' form, one mean over the valid pixels of all images: each value is the image's sum over
+    the mean number of valid pixels per image, so that their average is that mean. All ranks must call it.
     """
     check_choice("cross_entropy(pool=...)", pool, ("image", "batch"))
     losses, valid = pixel_losses(logits, masks)
@@ -46,16 +46,15 @@ def bootstrapped_cross_entropy(
     over: str = "kept",
     pool: str = "image",
 ) -> Tensor:
-    """Annealed bootstrapped cross entropy (ab-CE) of each image, [b]: leaves out pixels already known well (CCT Eq. 4).
+    """Annealed bootstrapped cross entropy (ab-CE) of each image, [b]: without well-predicted pixels (CCT Eq. 4).
 
-    A pixel is kept where the probability of its true class is strictly below `bootstrapping_threshold(progress)`, and
-    in any case the `minimum` least probable pixels of each image.
+    A pixel is kept if the probability of its true class is strictly below `bootstrapping_threshold(progress)`, or if it
+    is among the `minimum` least probable pixels of its image.
     over: "kept" divides by the kept pixels (the authors' code), "valid" by all valid ones (Eq. 4 read literally).
-    pool: "image" chooses and divides within each image. "batch" is the authors' form: at least minimum * b pixels of
-    the whole batch, all of which may lie in one image, and one mean over the batch's pixels; the values returned are
-    the images' shares of it times b. It knows this process's batch only, so several processes give another loss than
-    one. Unlike the authors' code, equal probabilities at the bound are all kept, so a flat prediction never leaves no
-    pixel.
+    pool: "image" selects and divides within each image. "batch" is the authors' form: at least minimum * b pixels of
+    the batch, all of which may lie in one image, and one mean over the batch's pixels; the values returned are the
+    images' shares of it times b. It uses this process's batch only, so the loss depends on the number of processes.
+    Unlike in the authors' code, equal probabilities at the bound are all kept, so a flat prediction keeps all pixels.
     """
     check_choice("bootstrapped_cross_entropy(over=...)", over, ("kept", "valid"))
     check_choice("bootstrapped_cross_entropy(pool=...)", pool, ("image", "batch"))
@@ -79,12 +78,28 @@ def bootstrapped_cross_entropy(
 
 
 def bootstrapping_threshold(progress: float, classes: int, *, until: float = 0.4, highest: float = 0.9) -> float:
-    """ab-CE's eta: from 1/C at the start towards `highest`, rising until the share `until` of the training.
+    """The threshold eta of ab-CE: rises from 1/C towards `highest` until the share `until` of the training.
 
     eta = 1/C + (highest - 1/C) (1 - exp(-5 t / until)), as in the authors' code; it ends at 0.894 for C = 21.
     """
     share = min(max(progress / until, 0.0), 1.0) if until > 0 else 1.0
     return 1 / classes + (highest - 1 / classes) * (1 - math.exp(-5 * share))
+
+
+def hard_cross_entropy(logits: Tensor, masks: Tensor, *, threshold: float = 0.7, least: float = 0.0625) -> Tensor:
+    """Cross entropy of each image, [b]: the mean over valid pixels whose true class has a probability up to `threshold`.
+
+    At least the share `least` of an image's valid pixels is kept, the least probable ones; equal probabilities at that
+    bound are all kept. logits: [b, C, h, w], resized bilinearly (align_corners=True) to the masks' size. masks: [b, H, W].
+    Online hard example mining (OHEM) after Shrivastava et al. 2016, per image, so that it does not depend on the batch.
+    """
+    losses, valid = pixel_losses(logits, masks)
+    count = valid.sum((1, 2))
+    hardest = losses.detach().masked_fill(~valid, -math.inf).flatten(1).sort(1, descending=True).values
+    place = ((count * least).ceil().long() - 1).clamp(min=0)
+    bound = hardest.gather(1, place[:, None])[:, :, None].clamp(max=-math.log(threshold))
+    kept = valid & (losses >= bound)
+    return losses.masked_fill(~kept, 0).sum((1, 2)) / kept.sum((1, 2)).clamp(min=1)
 
 
 def distance(
@@ -94,16 +109,16 @@ def distance(
 
     kind: "mse", "kl" = KL(target, softmax(logits)) or "js", the Jensen-Shannon divergence, in nats.
     target: probabilities [b, C, h, w], already detached; logits: [b, C, h, w].
-    reduction: over classes, "mean" (the authors' code: a weight then depends on C) or "sum" (transfers between label
-    spaces); over pixels always the mean.
-    confidence: leave out pixels whose target has no probability above it (authors: 0.5). The mean is then over the
-    pixels that stay; an image of which none stays counts 0.
+    reduction: over classes, "mean" (the authors' code: a weight then depends on C) or "sum" (transfers between sets
+    of classes); over pixels always the mean.
+    confidence: ignore pixels whose target has no probability above it (authors: 0.5). The mean is then over the
+    remaining pixels; an image without any counts 0.
     """
     check_choice("distance", kind, DISTANCES)
     check_choice("distance(reduction=...)", reduction, REDUCTIONS)
     if target.shape != logits.shape:
-        raise ValueError(f"target {list(target.shape)} and logits {list(logits.shape)} differ in shape")
-    target, logits = full(target), full(logits)
+        raise ValueError(f"distance: target {list(target.shape)} and logits {list(logits.shape)} differ in shape")
+    target, logits = in_float32(target), in_float32(logits)
     if kind == "mse":
         per_pixel = (logits.softmax(1) - target).square().sum(1)
     else:
@@ -123,28 +138,28 @@ def distance(
 
 
 def pairwise_variance(outputs: Sequence[Tensor], *, reduction: str = "mean") -> Tensor:
-    """Variance of several predictions of the same images around their mean, [b]: the authors' pair-wise term.
+    """Variance of several predictions of the same images, [b]: the authors' pair-wise term.
 
-    outputs: logits [b, C, h, w] of at least one decoder. The variance divides by their number; `reduction` as in
+    outputs: logits [b, C, h, w] of one or more decoders; the variance divides by their number. reduction: as in
     `distance`.
     """
     check_choice("pairwise_variance(reduction=...)", reduction, REDUCTIONS)
-    probabilities = torch.stack([full(logits).softmax(1) for logits in outputs])
+    probabilities = torch.stack([in_float32(logits).softmax(1) for logits in outputs])
     variance = (probabilities - probabilities.mean(0)).square().mean(0)
     per_pixel = variance.mean(1) if reduction == "mean" else variance.sum(1)
     return per_pixel.mean((1, 2))
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits in float32 at another size: bilinear, align_corners=True; unchanged where the size is the same."""
-    logits = full(logits)
+    """Logits in float32, resized to `size` (bilinear, align_corners=True)."""
+    logits = in_float32(logits)
     if logits.shape[-2:] == size:
         return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
 
 def _mean_over_ranks(values: Tensor) -> Tensor:
-    """The mean of a value an image over the images of all processes; all ranks take part."""
+    """The mean of one value per image over the images of all processes; all ranks take part."""
     both = torch.stack([values.sum(), torch.full_like(values[0], len(values))])
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(both)
@@ -159,7 +174,7 @@ def pixel_losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def checked(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Masks as int64 and which of their pixels are valid; ValueError where they don't fit the logits."""
+    """Masks as int64, and which of their pixels are valid; ValueError if masks do not fit the logits."""
     if masks.ndim != 3 or len(masks) != len(logits):
         raise ValueError(
             f"masks of shape {list(masks.shape)} for logits {list(logits.shape)}: expected [{len(logits)}, H, W]"
@@ -167,11 +182,11 @@ def checked(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     classes = logits.shape[1]
     masks = masks.long()
     valid = masks != IGNORE
-    if masks.device.type == "cpu":  # elsewhere the look would cost a synchronisation, and torch's own assertion fires
+    if masks.device.type == "cpu":  # on a GPU this check would wait for the device, and torch asserts the same
         wrong = masks[valid & ((masks < 0) | (masks >= classes))]
         if len(wrong):
             raise ValueError(
-                f"masks hold class id {int(wrong[0])}; expected 0..{classes - 1}, or {IGNORE} = ignore. "
-                "Map the publisher's ids to class ids first"
+                f"masks contain class id {int(wrong[0])}; expected 0..{classes - 1}, or {IGNORE} = ignore: "
+                "map the data set's ids to class ids first"
             )
     return masks, valid

@@ -1,4 +1,4 @@
-"""What an objective is, what a training step gives to it, and what it gives back.
+"""The interface of a method: a `Step` goes in, an `Objective` computes, `Losses` come out.
 
 losses = objective(Step(progress=0.3, step=300, parts={"labeled": Part(images, masks)}, encode=..., decode=...))
 losses.total.backward()
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 
 class Objective(nn.Module):
-    """One term, or family of terms, of the training loss; holds its own parameters (auxiliary decoders)."""
+    """One or more terms of the training loss, with their own parameters (auxiliary decoders); subclass it."""
 
-    needs: frozenset[str] = frozenset()  # the parts of a step that it reads, of {"labeled", "unlabeled", "weak"}
+    needs: frozenset[str] = frozenset()  # the parts of a step it reads, of {"labeled", "unlabeled", "weak"}
 
     def forward(self, step: Step) -> Losses:
         raise NotImplementedError
@@ -29,9 +29,9 @@ class Objective(nn.Module):
 class Losses:
     """Named losses of one step.
 
-    terms: weighted scalars in the graph. diagnostics: detached scalars for people to look at.
-    Both are averages over the images of the global batch when averaged over ranks. `a + b` merges two of them and
-    raises ValueError where both have a name; `prefixed` keeps the names of several label spaces apart.
+    terms: weighted scalars in the graph. diagnostics: detached scalars for logging.
+    Averaged over ranks, both are averages over the images of the global batch. `a + b` merges two `Losses` and raises
+    ValueError if they share a name; `prefixed` keeps the names of several sets of classes (label spaces) apart.
     """
 
     terms: dict[str, Tensor] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        """The sum of the terms: what is back-propagated."""
+        """The sum of the terms, to back-propagate."""
         if not self.terms:
             return torch.zeros(())
         return torch.stack(list(self.terms.values())).sum()
@@ -52,10 +52,10 @@ class Losses:
         )
 
     def __add__(self, other: Losses) -> Losses:
-        twice = sorted((self.terms.keys() & other.terms.keys()) | (self.diagnostics.keys() & other.diagnostics.keys()))
-        if twice:
+        shared = sorted((self.terms.keys() & other.terms.keys()) | (self.diagnostics.keys() & other.diagnostics.keys()))
+        if shared:
             raise ValueError(
-                f"two objectives both report {', '.join(twice)}; keep them apart with Losses.prefixed(...)"
+                f"two objectives both report {', '.join(shared)}; give them different names with Losses.prefixed(...)"
             )
         return Losses(self.terms | other.terms, self.diagnostics | other.diagnostics)
 
@@ -63,10 +63,10 @@ class Losses:
 class Part:
     """The images of one kind (labeled, unlabeled, weak) in a step.
 
-    images: [b, 3, h, w]. masks: class ids [b, h, w], uint8 or int64, 255 = ignore; None where there are none.
-    partners: a second image for each [b, 3, h, w], to mix it with; None where no objective mixes.
+    images: [b, 3, h, w]. masks: class ids [b, h, w], uint8 or int64, 255 = ignore; or None.
+    partners: a second image for each, [b, 3, h, w], to mix it with; None if no objective mixes.
     weights: float32 [b], each image's share of the global batch times the number of ranks (data parallel training takes
-    the mean of the ranks' gradients); None means 1/b, right on one process.
+    the mean of the ranks' gradients); None means 1/b, which is correct for one process.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Part:
             raise ValueError(f"weights of shape {list(weights.shape)} for {count} images: expected [{count}]")
         if partners is not None and partners.shape != images.shape:
             raise ValueError(
-                f"partners of shape {list(partners.shape)} for images {list(images.shape)}: expected one for each, of its size"
+                f"partners of shape {list(partners.shape)} for images {list(images.shape)}: expected one per image, of its size"
             )
         self.images = images
         self.masks = masks
@@ -102,29 +102,29 @@ class Part:
         return len(self.images)
 
     def average(self, per_image: Tensor) -> Tensor:
-        """The mean of a value per image, [b], over the global batch: this rank's scalar share of it."""
+        """The mean of one value per image, [b], over the global batch: this rank's contribution, a scalar."""
         return (per_image * self.weights.to(per_image)).sum()
 
 
 class Features(Protocol):
-    """What an encoder gives; more attributes are welcome."""
+    """What an encoder returns; it may have more attributes."""
 
     @property
     def deep(self) -> Tensor:
-        """z, [b, Cz, h, w]: what the perturbations act on."""
+        """z, [b, Cz, h, w]: the features that are perturbed."""
         ...
 
 
 class Step:
-    """What one training step gives to every objective, computed once and shared.
+    """The inputs of all objectives in one training step, computed once and shared.
 
     progress: share of the training done, in [0, 1]. step: its number, from 0. parts: by kind.
     encode(images) -> an object with `.deep` [b, Cz, h, w]. decode(features) -> logits [b, C, H', W'] of the main
-    decoder, at the decoder's own resolution. teacher(images) -> such logits of the moving-average model, without a
-    gradient; None where there is no teacher. random(name, part) -> one generator a sample, see `random` below; by
-    default `seeded(0, step, parts)`.
-    joint: encode the images of all parts in one batch, so that batch normalisation sees them together; they must have one
-    size. By default each part is a batch of its own, as in CCT's released code.
+    decoder, at the decoder's resolution. teacher(images) -> logits of the moving-average model, without a gradient; None
+    without a teacher. random(name, part) -> one generator per sample, see `random` below; by default
+    `seeded(0, step, parts)`.
+    joint: encode the images of all parts in one batch, so that batch normalisation sees them together; they must have
+    the same size. By default each part is a separate batch, as in CCT's released code.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Step:
         progress: float,
         step: int,
         parts: Mapping[str, Part],
-        encode: Callable[[Tensor], Any],  # of any type that has Features' attribute
+        encode: Callable[[Tensor], Any],  # any type with the attribute of Features
         decode: Callable[..., Tensor],
         teacher: Callable[[Tensor], Tensor] | None = None,
         random: Callable[[str, str], list[torch.Generator]] | None = None,
@@ -163,7 +163,7 @@ class Step:
         return self.parts.get("weak")
 
     def part(self, name: str) -> Part:
-        """The part of that name; ValueError where the step has none."""
+        """The part of that name; ValueError if the step has none."""
         if name not in self.parts:
             raise ValueError(
                 f"this step has no {name!r} part; it has: {', '.join(self.parts) or 'none'}. Add it to Step(parts=...)"
@@ -171,76 +171,79 @@ class Step:
         return self.parts[name]
 
     def features(self, part: str) -> Features:
-        """The features of a part's images as they are; encoded once, whoever asks."""
+        """The features of a part's images, unmixed; encoded once and shared by all objectives."""
         if part not in self._features:
             images = self.part(part).images
-            features = self.encode(_together(self.parts) if self._joint else images)
+            features = self.encode(_joint_images(self.parts) if self._joint else images)
             if not hasattr(features, "deep"):
                 raise TypeError(
                     f"encode(images) returned {type(features).__name__}; expected an object with a tensor .deep "
-                    "[b, Cz, h, w], for instance types.SimpleNamespace(deep=z)"
+                    "[b, Cz, h, w], such as types.SimpleNamespace(deep=z)"
                 )
             if self._joint:
-                counts = {name: len(each) for name, each in self.parts.items()}
-                self._features.update(_apart(features, counts))
+                counts = {name: len(images) for name, images in self.parts.items()}
+                self._features.update(_split(features, counts))
             else:
                 self._features[part] = features
         return self._features[part]
 
     def logits(self, part: str) -> Tensor:
-        """The main decoder's logits for a part, at the decoder's resolution; decoded once, whoever asks."""
+        """The main decoder's logits for a part, at the decoder's resolution; decoded once and shared by all objectives."""
         if part not in self._logits:
             self._logits[part] = self.decode(self.features(part))
         return self._logits[part]
 
     def teacher(self, images: Tensor) -> Tensor:
-        """The teacher's logits [b, C, H', W'] of images, without a gradient; ValueError where there is none."""
+        """The teacher's logits [b, C, H', W'] of images, without a gradient; ValueError without a teacher."""
         if self._teacher is None:
-            raise ValueError("this step has no teacher; give Step(teacher=...) logits of a `Teacher`'s model")
+            raise ValueError(
+                "this step has no teacher; pass Step(teacher=...), a function that returns the logits of `Teacher(...).model`"
+            )
         with torch.no_grad():
             return self._teacher(images)
 
     def random(self, name: str, part: str = "unlabeled") -> list[torch.Generator]:
-        """One fresh generator for each sample of a part; the same (name, part) gives the same numbers again.
+        """One new generator per sample of a part; the same (name, part) gives the same numbers again.
 
-        A sample's generator must not depend on the batch around it, so that any number of ranks draws the same numbers.
+        A sample's generator must not depend on the rest of the batch, so that any number of ranks draws the same numbers.
         """
         generators = self._random(name, part)
         if len(generators) != len(self.part(part)):
             raise ValueError(
-                f"random({name!r}, {part!r}) gave {len(generators)} generators for {len(self.part(part))} images"
+                f"random({name!r}, {part!r}) returned {len(generators)} generators for {len(self.part(part))} images: "
+                "expected one per image"
             )
         return generators
 
 
 def seeded(seed: int, step: int, parts: Mapping[str, Part]) -> Callable[[str, str], list[torch.Generator]]:
-    """Random numbers for a single process: CPU generators keyed by (seed, step, name, part, place in the batch)."""
+    """Random numbers for a single process: CPU generators keyed by (seed, step, name, part, index in the batch)."""
 
     def random(name: str, part: str) -> list[torch.Generator]:
-        return [_generator(seed, step, name, part, place) for place in range(len(parts[part]))]
+        return [_generator(seed, step, name, part, index) for index in range(len(parts[part]))]
 
     return random
 
 
-def _together(parts: Mapping[str, Part]) -> Tensor:
+def _joint_images(parts: Mapping[str, Part]) -> Tensor:
     """The images of all parts as one batch."""
     sizes = {name: tuple(part.images.shape[2:]) for name, part in parts.items()}
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
-        raise ValueError(f"Step(joint=True) needs images of one size; found {found}: crop or resize them alike")
+        raise ValueError(f"Step(joint=True) needs images of one size, found {found}: crop or resize them to one size")
     return torch.cat([part.images for part in parts.values()])
 
 
-def _apart(features: Any, counts: Mapping[str, int]) -> dict[str, Any]:
-    """Features of one batch as those of its parts: every tensor with one entry an image is cut."""
-    total, start, found = sum(counts.values()), 0, {}
+def _split(features: Any, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Features of a joint batch, split into its parts: every tensor with one entry per image is sliced."""
+    total, start, split = sum(counts.values()), 0, {}
     for name, count in counts.items():
-        found[name] = copy.copy(features)
+        split[name] = copy.copy(features)
         for key, value in vars(features).items():
             if isinstance(value, Tensor) and len(value) == total:
-                setattr(found[name], key, value[start : start + count])
+                setattr(split[name], key, value[start : start + count])
         start += count
-    return found
+    return split
 
 
 def _generator(*key: int | str) -> torch.Generator:

@@ -1,8 +1,7 @@
-"""The four things that a perturbation may do to z; `apply` is the plain definition of each.
+"""The four operators by which perturbations change z; `apply` is the definition of each.
 
-The first layer W of an auxiliary decoder is linear, without a bias, and never mixes neighbouring cells, so each form
-also has a cheaper one: W(m z) = m (W z) for a mask, the scale folded into W for channels, W(z + r) = W z + W r
-otherwise.
+The first layer W of an auxiliary decoder is linear, has no bias and never mixes neighbouring cells, so each operator has
+a cheaper form: W(m z) = m (W z) for a mask; scaled columns of W for scaled channels; W(z + r) = W z + W r for noise.
 """
 
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ class Operator(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SpatialMask:
-    """Keeps cells: mask [b, 1, h, w] of 0 and 1."""
+    """Masks cells: mask [b, 1, h, w], 1 = keep, 0 = drop."""
 
     mask: Tensor
 
@@ -51,7 +50,7 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """Additive noise: z + shift, [b, C, h, w]. In half precision a small shift would vanish: float32 z is expected."""
+    """Additive noise: z + shift, [b, C, h, w]. z should be float32: in half precision a small shift would vanish."""
 
     shift: Tensor
 

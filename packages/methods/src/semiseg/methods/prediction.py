@@ -1,4 +1,4 @@
-"""What perturbations may know of the main decoder's prediction: probabilities, foreground, and its objects."""
+"""The main decoder's prediction as perturbations use it: probabilities, foreground, and objects (components)."""
 
 import itertools
 from collections.abc import Collection
@@ -9,27 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.methods.choices import check_choice
-from semiseg.methods.precision import full
+from semiseg.methods.float32 import in_float32
 
-# Rounds of labelling on a GPU, where asking whether it is done would cost a synchronisation.
+# Rounds of labelling on a GPU, where checking whether it is finished would wait for the device.
 ROUNDS = 8
 
 
-class View:
-    """The main prediction of a batch, detached, with what is derived from it computed once for all decoders.
+class Prediction:
+    """The main prediction of a batch, detached; what is derived from it is computed once for all decoders.
 
-    logits: [b, C, H, W] of the main decoder. foreground: class ids of objects (as against context).
+    logits: [b, C, H, W] of the main decoder. foreground: class ids of objects (the others are context).
     probabilities: float32 [b, C, H, W]. classes: int64 [b, H, W], the most probable ones.
     """
 
     def __init__(self, logits: Tensor, foreground: Collection[int] = ()) -> None:
-        wrong = sorted(c for c in foreground if not 0 <= c < logits.shape[1])
-        if wrong:
-            raise ValueError(f"foreground class {wrong[0]} is not among the prediction's, 0..{logits.shape[1] - 1}")
-        self.probabilities = full(logits.detach()).softmax(1)
-        self.classes = logits.detach().max(1).indices  # on a CPU argmax takes 4 times as long for the same
+        unknown = sorted(c for c in foreground if not 0 <= c < logits.shape[1])
+        if unknown:
+            raise ValueError(
+                f"Prediction: foreground class {unknown[0]}; expected ids of its classes, 0..{logits.shape[1] - 1}"
+            )
+        self.probabilities = in_float32(logits.detach()).softmax(1)
+        self.classes = logits.detach().max(1).indices  # on a CPU, argmax takes 4 times as long
         member = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-        for class_id in foreground:  # one by one: a list of indices would have to be copied to the device, which waits
+        for class_id in foreground:  # one by one: copying a list of indices to the device would wait for it
             member[class_id] = True
         self._foreground = member[self.classes]
         self._components: dict[tuple[str, int], Components] = {}
@@ -41,7 +43,7 @@ class View:
     def components(self, per: str = "merged", resolution: int = 128) -> "Components":
         """The foreground's connected components, on a grid whose longer side is at most `resolution`.
 
-        per: "merged" lets neighbours of different foreground classes join, "class" keeps them apart.
+        per: "merged" joins neighbours of different foreground classes, "class" keeps them apart.
         """
         check_choice("components(per=...)", per, ("merged", "class"))
         key = (per, resolution)
@@ -57,10 +59,10 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Bounding boxes of connected components, one slot for each place that a component can be named after.
+    """Bounding boxes of connected components, in one slot for each label that a component can have.
 
-    All int64 [b, n], n = h w cells of `size` = (h, w): area, 0 where a slot has no component; top, left (first cell) and
-    bottom, right (one past the last). Sizes are fixed, so that nothing waits for a GPU to count components, and a
+    All int64 [b, n], n = h w cells of `size` = (h, w): area, 0 if a slot has no component; top, left (first cell) and
+    bottom, right (one past the last). Shapes are fixed, so that nothing waits for a GPU to count components, and a
     component's slot does not depend on other images.
     """
 
@@ -73,7 +75,7 @@ class Components:
 
     @classmethod
     def of(cls, labels: Tensor) -> "Components":
-        """From labels [b, h, w], 0 where there is none."""
+        """From labels [b, h, w], 0 = no component."""
         height, width = labels.shape[1:]
         slots = labels.flatten(1)
         y = torch.arange(height, device=labels.device)[:, None].expand_as(labels).flatten(1)
@@ -100,10 +102,10 @@ class Components:
 def connected_components(groups: Tensor, rounds: int | None = None) -> Tensor:
     """Label the 8-connected components of equal positive ids: int64 [b, h, w] -> int64 [b, h, w], 0 stays 0.
 
-    A component's label is 1 + the largest place y * w + x in it. Labels spread along whole straight runs at a time, so
-    the number of rounds is that of a component's turns (2 to 5 in predictions), not its diameter.
-    rounds: how many to do; None goes on until nothing changes, for which a GPU has to be waited for. A component of
-    more turns than that falls into parts.
+    A component's label is 1 + its largest index y * w + x. Labels spread along an entire straight run at a time, so the
+    number of rounds needed is that of a component's turns (2 to 5 in predictions), not its diameter.
+    rounds: how many to run; None repeats until nothing changes, which waits for a GPU. A component with more turns than
+    rounds is split.
     """
     height, width = groups.shape[1:]
     places = torch.arange(1, height * width + 1, device=groups.device).view(1, height, width)
@@ -120,7 +122,7 @@ def connected_components(groups: Tensor, rounds: int | None = None) -> Tensor:
 
 def _spread_along_runs(labels: Tensor, groups: Tensor, dim: int) -> Tensor:
     """Give each cell the largest label of its run of equal groups along `dim`."""
-    above = groups.shape[1] * groups.shape[2] + 1  # no label reaches it, so a later run outweighs the earlier ones
+    above = groups.shape[1] * groups.shape[2] + 1  # above every label, so a later run outweighs the earlier ones
     for _ in range(2):  # forwards, then backwards
         run = F.pad(groups.diff(dim=dim) != 0, (0, 0, 1, 0) if dim == 1 else (1, 0)).cumsum(dim)
         labels = (run * above + labels).cummax(dim).values - run * above

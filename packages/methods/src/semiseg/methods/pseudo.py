@@ -1,8 +1,8 @@
 """Pseudo-labels from class activation maps: two thresholds and a refinement (CCT section 3.3).
 
-A taxonomy may have a background, the class of what is none of its objects, which no tag names (VOC's class 0). Others
-have none: in a street every pixel has a class. There the low threshold means nothing, and a pixel without a clear class
-is ignored.
+A taxonomy may have a background, the class of all pixels outside its objects, which no tag names (VOC's class 0). Others
+have none: in a street, every pixel has a class. Without a background, the low threshold is not used, and a pixel without
+a clear class is ignored.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ RULES = ("paper", "released")
 Refine = Callable[[Tensor, int], Tensor]
 """(labels [h, w] of 0..count-1 or 255 = unknown, count) -> better labels [h, w], each of 0..count-1.
 
-With a dense CRF of the one image: `lambda labels, count: crf.refine(labels[None], count)[0]`.
+With a dense CRF of one image: `lambda labels, count: crf.refine(labels[None], count)[0]`.
 """
 
 
@@ -36,10 +36,10 @@ def pseudo_labels(
     maps: [k, h, w] in 0..1 (`class_activation_maps`) of the image's own classes, whose ids are `classes`, without the
     background. background: its id, or None where the taxonomy has none.
     rule "paper": background where all maps are below `low`; the best class where its map is above `high`; ignored
-    elsewhere. Then `refine`, in which ignored pixels are unknown and so take the label that fits them (how they enter
-    is not said in the paper).
+    elsewhere. Then `refine`, to which ignored pixels are unknown, so they take the label that fits (the paper does not
+    say how they are treated).
     rule "released", the authors' code: foreground = refine(argmax of [high, maps]), certain = refine(argmax of [low,
-    maps]); the class where the foreground has one, background where neither has, ignored where only the second has.
+    maps]); the class where the foreground has one, background where neither has one, ignored where only the second has.
     Without a background: "paper" without its first clause; "released" the foreground's class, or ignored.
     """
     check_choice("pseudo_labels(rule=...)", rule, RULES)
@@ -48,17 +48,17 @@ def pseudo_labels(
             f"maps of shape {list(maps.shape)} for {len(classes)} classes: expected [{len(classes)}, h, w]"
         )
     if background in classes:
-        raise ValueError(f"classes {list(classes)} hold the background {background}: it has no map")
+        raise ValueError(f"classes {list(classes)} contain the background {background}, which has no map: leave it out")
     if not 0 <= low <= high:
         raise ValueError(f"pseudo_labels(low={low}, high={high}): expected 0 <= low <= high")
     if rule == "paper":
         return _by_paper(maps, classes, background, low, high, refine)
     rest = IGNORE if background is None else background
     ids = torch.tensor([rest, *classes], dtype=torch.uint8, device=maps.device)
-    found = _above(maps, high, refine)
-    labels = ids[found]
+    foreground = _above(maps, high, refine)
+    labels = ids[foreground]
     if background is not None:
-        labels[(found == 0) & (_above(maps, low, refine) != 0)] = IGNORE
+        labels[(foreground == 0) & (_above(maps, low, refine) != 0)] = IGNORE
     return labels
 
 
@@ -81,13 +81,13 @@ def _by_paper(
 
 
 def _above(maps: Tensor, threshold: float, refine: Refine | None) -> Tensor:
-    """The refined argmax of [threshold, maps], [h, w] of 0..k."""
+    """The refined argmax of [threshold, maps]: [h, w] of 0..k."""
     labels = torch.cat([maps.new_full((1, *maps.shape[1:]), threshold), maps]).argmax(0)
     return labels if refine is None else refine(labels, len(maps) + 1).long()
 
 
 def _with_ids(labels: Tensor, ids: Sequence[int]) -> Tensor:
-    """Places in `ids` as ids; 255 stays."""
+    """Indices into `ids` as ids; 255 stays."""
     table = torch.full((256,), IGNORE, dtype=torch.uint8, device=labels.device)
     table[: len(ids)] = torch.tensor(ids, dtype=torch.uint8)
     return table[labels.long()]

@@ -12,11 +12,11 @@ SHAPES = ("gaussian", "linear", "constant")
 class Ramp:
     """A loss weight that rises to `value`: ramp(progress) -> float.
 
-    over: share of the training it takes to rise. start: share of the training before it; the weight there is 0.
+    over: share of the training during which it rises. start: share of the training before that; the weight is then 0.
     With x = clip((progress - start) / over, 0, 1): "gaussian" is value * exp(-5 (1 - x)^2) (CCT section 3.2.2, after
     Laine and Aila), "linear" is value * x, "constant" is value from `start` on.
     from_zero: whether the Gaussian is exactly 0 at x = 0 (the paper: "starting from zero") or value * exp(-5), 0.2021
-    of 30 (the authors' code). None leaves it to the objective's preset, and means True without one.
+    of 30 (the authors' code). None leaves it to the objective's preset; without one, it means True.
     """
 
     value: float
@@ -29,11 +29,11 @@ class Ramp:
         check_choice("Ramp(shape=...)", self.shape, SHAPES)
         if self.over < 0 or not 0 <= self.start <= 1:
             raise ValueError(
-                f"Ramp(over={self.over}, start={self.start}): expected shares, over >= 0 and start in 0..1"
+                f"Ramp(over={self.over}, start={self.start}): expected shares of the training, over >= 0 and start in 0..1"
             )
 
     def __call__(self, progress: float, step: int | None = None) -> float:
-        """The weight at `progress` in [0, 1]; `step` is for ramps that count steps, and not used by this one."""
+        """The weight at `progress` in [0, 1]; `step` is for ramps that count steps; this one ignores it."""
         if progress < self.start:
             return 0.0
         if self.shape == "constant":

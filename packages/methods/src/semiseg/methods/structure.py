@@ -1,4 +1,4 @@
-"""Structured consistency: two predictions of an image agree in how alike any two of its pixels are."""
+"""The structure loss: two predictions of an image agree in the similarity of any two of its pixels."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
-from semiseg.methods.precision import full, without_autocast
+from semiseg.methods.float32 import in_float32, without_autocast
 
 
 def structure_loss(
@@ -23,23 +23,23 @@ def structure_loss(
     """Difference of two predictions in the cosine similarities of pixels, [b] (structured consistency, Eq. 7 to 10).
 
     In each compared box: the mean over pairs (i, j) of its pixels of (a_ij of the student - a_ij of the teacher)^2, a_ij
-    being the cosine of pixels i and j, with i = j included; then the sum over boxes. A box without a pixel counts 0.
+    being the cosine of pixels i and j, with i = j included; then the sum over boxes. A box without pixels counts 0.
 
-    student, teacher: class probabilities [b, C, h, w], or any vectors that are not zero; float32, since what half
-    precision rounds away is as large as the differences. No gradient reaches the teacher.
-    boxes: integers [b, h, w], the box that each pixel belongs to, as `semiseg.methods.cutmix.draw_boxes` gives them.
-    compared: the boxes that count; None takes every one from 1 on, 0 being the image around them. The paper compares
-    the last 16 of 32: range(17, 33).
+    student, teacher: class probabilities [b, C, h, w], or any nonzero vectors; float32, because half precision
+    rounds away as much as the differences. No gradient reaches the teacher.
+    boxes: integers [b, h, w], the box that each pixel belongs to, as returned by `semiseg.methods.cutmix.draw_boxes`.
+    compared: the boxes that count; None means all from 1 on (0 is the image outside them). The paper compares the last
+    16 of 32: range(17, 33).
     pairs: "all" is exact, without a matrix of pairs: N pixels cost N C^2 operations and 2 N C numbers of memory. A
-    number is the paper's form: so many pairs of each box, drawn with `random` (one generator an image) with replacement;
-    a box that has no more pairs than that takes all of them.
+    number is the paper's form: it draws this many pairs in each box, with replacement, from `random` (one generator per
+    image); a box with no more pairs than that uses all of them.
 
-    The paper does not say how a batch is reduced: average the values given here. It is zero as well where the student
-    is sure of one class and the teacher of another all over a box: use it beside a loss of single pixels.
+    The paper does not say how to reduce over a batch: average these values. The loss is also zero if the student is sure
+    of one class in the entire box and the teacher of another: combine it with a loss of single pixels.
     """
     if student.shape != teacher.shape or student.ndim != 4:
         raise ValueError(
-            f"student {list(student.shape)} and teacher {list(teacher.shape)}: expected two [b, C, h, w] of one shape"
+            f"student {list(student.shape)} and teacher {list(teacher.shape)}: expected two tensors [b, C, h, w] of one shape"
         )
     if boxes.shape != (len(student), *student.shape[2:]) or boxes.is_floating_point():
         raise ValueError(
@@ -48,15 +48,15 @@ def structure_loss(
         )
     if pairs != "all" and (pairs < 1 or random is None or len(random) != len(student)):
         raise ValueError(
-            f'structure_loss(pairs={pairs}): expected "all", or a number of pairs and {len(student)} generators, one an image'
+            f'structure_loss(pairs={pairs}): expected "all", or a number of pairs and {len(student)} generators, one per image'
         )
     losses = []
     with without_autocast(student):
         for image, (own, other, ids) in enumerate(
-            zip(full(student).flatten(2), full(teacher.detach()).flatten(2), boxes.flatten(1), strict=True)
+            zip(in_float32(student).flatten(2), in_float32(teacher.detach()).flatten(2), boxes.flatten(1), strict=True)
         ):
             pixels, counts = _by_box(ids, compared)
-            if counts != [len(ids)]:  # not one box all over the image
+            if counts != [len(ids)]:  # unless one box covers the image
                 own, other = own.index_select(1, pixels), other.index_select(1, pixels)
             if pairs == "all":
                 losses.append(_AllPairs.apply(own, other, counts).sum())
@@ -67,7 +67,7 @@ def structure_loss(
 
 
 def _by_box(ids: Tensor, compared: range | None) -> tuple[Tensor, list[int]]:
-    """The pixels of the compared boxes, those of a box side by side, and how many each box has."""
+    """The pixels of the compared boxes, sorted by box, and the number of pixels in each box."""
     inside = ids > 0 if compared is None else (ids >= compared.start) & (ids < compared.stop)
     pixels = inside.nonzero()[:, 0]
     boxes, order = ids[pixels].sort(stable=True)
@@ -78,13 +78,13 @@ class _AllPairs(torch.autograd.Function):
     """Mean over all pairs of each box, from vectors [C, n] whose boxes have `counts` columns each; exact.
 
     With unit columns S and T, P = S + T and D = S - T: |S'S - T'T|^2 = (tr((P D')^2) + <P P', D D'>) / 2, so differences
-    are taken before anything is multiplied, and small ones survive in float32.
+    are taken before products, and small ones survive in float32.
     """
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, counts: list[int]) -> Tensor:
         classes = len(student)
-        both = student.new_empty(2 * classes, student.shape[1])  # P above D, made in place: memory is what takes time
+        both = student.new_empty(2 * classes, student.shape[1])  # P above D, in place: memory traffic is the bottleneck
         total, apart = torch.add(student, teacher, out=both[:classes]), torch.sub(student, teacher, out=both[classes:])
         own, other, scales_apart = _scales(student, teacher, total, apart)
         torch.mul(student, own, out=total).addcmul_(teacher, other)
@@ -116,7 +116,7 @@ class _AllPairs(torch.autograd.Function):
 
 
 def _some_pairs(student: Tensor, teacher: Tensor, counts: list[int], pairs: int, generator: Generator) -> Tensor:
-    """The sum over boxes of the mean over `pairs` random pairs, or over all of them where there are no more."""
+    """The sum over boxes of the mean over `pairs` random pairs, or over all pairs if there are no more."""
     total = student.sum() * 0
     for own, other in zip(student.split(counts, 1), teacher.split(counts, 1), strict=True):
         count = own.shape[1]
@@ -131,14 +131,14 @@ def _some_pairs(student: Tensor, teacher: Tensor, counts: list[int], pairs: int,
 
 
 def _sum_and_difference(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """S + T and S - T of the unit columns S and T, each to float32's relative precision."""
+    """S + T and S - T of the unit columns S and T, both to float32's relative precision."""
     total, apart = student + teacher, student - teacher
     own, other, scales_apart = _scales(student, teacher, total, apart)
     return student * own + teacher * other, apart * own + teacher * scales_apart
 
 
 def _scales(student: Tensor, teacher: Tensor, total: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """1/|s|, 1/|t| and 1/|s| - 1/|t| of each column, [n]; the last one not as a difference of near equals."""
+    """1/|s|, 1/|t| and 1/|s| - 1/|t| of each column, [n]; the last one without cancellation."""
     own, other = _inverse_norm(student), _inverse_norm(teacher)
     squares_apart = torch.linalg.vecdot(apart, total, dim=0)
     return own, other, -squares_apart * (own * other) ** 2 / (own + other)
@@ -150,7 +150,7 @@ def _inverse_norm(vectors: Tensor) -> Tensor:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Products of float32 matrices in float32, not in TF32, which keeps three digits."""
+    """Multiply float32 matrices in float32, not in TF32, which keeps three digits."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,4 +1,4 @@
-"""Structured consistency: a mean teacher, CutMix by many boxes, and agreement of pixels and of pairs of pixels."""
+"""Structured consistency, and mean teacher with CutMix: agreement of single pixels and of pairs of pixels."""
 
 from typing import Literal
 
@@ -14,23 +14,23 @@ from semiseg.methods.structure import structure_loss
 class StructuredConsistency(Objective):
     """Makes the student's prediction of a CutMix image agree with the CutMix of the teacher's predictions.
 
-    The student sees boxes of a partner b pasted into an image a; the target is made alike of what the moving-average
-    teacher says of a and of b, whole. Two terms, both on softmax at the image's size ("Structured Consistency Loss for
-    semi-supervised semantic segmentation", ICLR 2020 submission, Eq. 3, 4 and 10):
+    The student sees boxes of a partner b pasted into an image a; the target pastes the moving-average teacher's
+    predictions of the unmixed a and b in the same way. Two terms, both on softmax at the image's size ("Structured
+    Consistency Loss for semi-supervised semantic segmentation", ICLR 2020 submission, Eq. 3, 4 and 10):
 
-    pixel: weight of "pixel_consistency", the mean over pixels of the squared distance of the two distributions, summed
-    over classes. structure: weight of "structure_consistency", see `structure_loss`; a `Ramp` of value 0 leaves it out,
-    and what stays is the mean teacher with CutMix of French et al. 2020 (theirs: boxes=1 without a bound on its aspect,
-    confidence 0.97, decay 0.99).
-    boxes, area, area_of, sizes, aspect: see `draw_boxes`. compared: only the last so many boxes count for structure.
-    pairs: "all" pairs of a box's pixels, or so many random ones (the paper: 9000).
-    confidence: pixels whose target has no probability above it are left out of both terms; an image of which none stays
-    counts 0. None takes all pixels, as the paper does.
+    pixel: weight of "pixel_consistency", the mean over pixels of the squared distance between the two distributions,
+    summed over classes. structure: weight of "structure_consistency", see `structure_loss`; a `Ramp` of value 0 disables
+    it and leaves the mean teacher with CutMix of French et al. 2020 (theirs: boxes=1 with unbounded aspect, confidence
+    0.97, decay 0.99).
+    boxes, area, area_of, sizes, aspect: see `draw_boxes`. compared: number of boxes, the last ones, that count for
+    structure. pairs: "all" pairs of a box's pixels, or this many random ones (the paper: 9000).
+    confidence: ignore pixels whose target has no probability above it in both terms; an image without any other counts
+    0. None uses all pixels, as the paper does.
 
-    The step needs a `teacher`, and unlabeled images with partners. Encoder passes a step: the student's of the mixed
-    images, and the teacher's of images and partners together. Images as they are go to the teacher alone, so another
-    objective that asks for `step.features("unlabeled")` adds a pass of its own.
-    Diagnostics: both terms "_unweighted" (structure only where it is on), "covered" (share of the image under boxes) and
+    The step needs a `teacher`, and unlabeled images with partners. Encoder passes per step: one of the student, on the
+    mixed images, and one of the teacher, on images and partners together. The student never sees the unmixed images, so
+    another objective that uses `step.features("unlabeled")` adds a pass.
+    Diagnostics: both terms "_unweighted" (structure only if enabled), "covered" (share of the image under boxes) and
     "teacher_confidence" (mean largest probability of the target).
     """
 
@@ -63,7 +63,9 @@ class StructuredConsistency(Objective):
     def forward(self, step: Step) -> Losses:
         part = step.part("unlabeled")
         if part.partners is None:
-            raise ValueError("the unlabeled part has no partners to mix its images with: Part(images, partners=...)")
+            raise ValueError(
+                "the unlabeled part has no partners to mix its images with; pass Part(images, partners=...)"
+            )
         size = (part.images.shape[2], part.images.shape[3])
         boxes = draw_boxes(step.random("boxes"), size, device=part.images.device, **self.boxes)
         mixed = paste(part.images, part.partners, boxes)
@@ -96,7 +98,7 @@ class StructuredConsistency(Objective):
 
     @torch.no_grad()
     def _target(self, step: Step, boxes: torch.Tensor) -> torch.Tensor:
-        """The teacher's probabilities of images and partners, each seen whole, put together as the student's image."""
+        """The teacher's probabilities of the unmixed images and partners, pasted like the student's images."""
         part = step.part("unlabeled")
         assert part.partners is not None
         logits = step.teacher(torch.cat([part.images, part.partners]))

@@ -1,4 +1,4 @@
-"""Training on labeled images."""
+"""Supervised training on labeled images, with any of the cross entropies."""
 
 import inspect
 from typing import Any
@@ -7,9 +7,14 @@ import torch
 from torch import Tensor
 
 from semiseg.methods.choices import check_choice
-from semiseg.methods.losses import IGNORE, bootstrapped_cross_entropy, cross_entropy, resize_logits
+from semiseg.methods.losses import (
+    IGNORE,
+    bootstrapped_cross_entropy,
+    cross_entropy,
+    hard_cross_entropy,
+    resize_logits,
+)
 from semiseg.methods.objective import Losses, Objective, Step
-from semiseg.methods.ohem import hard_cross_entropy
 from semiseg.methods.relaxed import relaxed_cross_entropy
 
 LOSSES = {
@@ -18,16 +23,15 @@ LOSSES = {
     "relaxed": relaxed_cross_entropy,
     "ohem": hard_cross_entropy,
 }
-PROGRESSING = ("bootstrapped", "relaxed")  # losses that change with the training's progress
+PROGRESSING = ("bootstrapped", "relaxed")  # losses that depend on the progress of training
 
 
 class Supervised(Objective):
     """The supervised loss of the main decoder on the labeled images (CCT Eq. 1 and 4).
 
-    loss: "cross_entropy", "bootstrapped" (ab-CE), "relaxed" (near borders) or "ohem" (hard pixels alone); options:
-    keywords of `bootstrapped_cross_entropy`, `relaxed_cross_entropy` or `hard_cross_entropy`. Reports the term
-    "supervised" and the diagnostic "accuracy", the mean over images of the share of valid pixels whose most probable
-    class is right.
+    loss: "cross_entropy", "bootstrapped" (ab-CE), "relaxed" (at borders) or "ohem" (hard pixels only); options:
+    keywords of `bootstrapped_cross_entropy`, `relaxed_cross_entropy` or `hard_cross_entropy`. Returns the term
+    "supervised" and the diagnostic "accuracy": the share of correctly classified valid pixels, averaged over images.
     """
 
     needs = frozenset({"labeled"})
@@ -44,7 +48,7 @@ class Supervised(Objective):
     def forward(self, step: Step) -> Losses:
         part = step.part("labeled")
         if part.masks is None:
-            raise ValueError("the labeled part has no masks: expected class ids [b, h, w], Part(images, masks)")
+            raise ValueError("the labeled part has no masks: expected class ids [b, h, w]; pass Part(images, masks)")
         logits = step.logits("labeled")
         progress = {"progress": step.progress} if self.loss in PROGRESSING else {}
         per_image = LOSSES[self.loss](logits, part.masks, **progress, **self.options)
@@ -54,6 +58,6 @@ class Supervised(Objective):
 
 @torch.no_grad()
 def _accuracy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Share of each image's valid pixels that are right, [b]."""
+    """Share of each image's valid pixels that are classified correctly, [b]."""
     predicted = resize_logits(logits, (masks.shape[1], masks.shape[2])).max(1).indices
     return (predicted == masks).sum((1, 2)) / (masks != IGNORE).sum((1, 2)).clamp(min=1)  # no class has the ignored id

@@ -1,7 +1,7 @@
-"""Stacked auxiliary decoders past their first layer, a tile at a time: logits forwards, gradients backwards.
+"""The layers of stacked auxiliary decoders after the first, a tile of pixels at a time: logits and their gradients.
 
-Tiles are as large as a core's cache holds, and every buffer is used again, so memory depends neither on the number of
-decoders nor on the image.
+Tiles fit into a core's cache, and buffers are reused, so memory depends neither on the number of decoders nor on the
+image.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,43 +11,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Logits in work at a time, for each thread of a CPU: small enough for its caches, large enough to hide the interpreter
-# (2^15 takes 1.4 times as long, 2^19 slightly longer). A GPU wants large kernels.
+# Logits per tile and CPU thread: few enough for the caches, enough to hide the interpreter (2^15 takes 1.4 times as long,
+# 2^19 slightly longer). A GPU needs large kernels.
 CPU_TILE = 2**18
 GPU_TILE = 2**24
 
-# visit(tile, decoders, logits, scratch) sees logits [k, C, m], may overwrite them, and puts the gradient by them into
-# `scratch`, contiguous and of their shape; or it returns False, and nothing is propagated back.
+# visit(tile, decoders, logits, scratch) gets logits [k, C, m], may overwrite them, and writes the gradient with respect
+# to them to `scratch`, contiguous and of the same shape; or it returns False, and nothing is back-propagated.
 Visit = Callable[[int, Sequence[int], Tensor, Tensor], bool]
 
 
 class Tail(Protocol):
-    """The layers behind the first, for any of the K decoders and one image."""
+    """The layers after the first, for any of the K decoders and one image."""
 
     def tiles(self, image: Tensor) -> list[Tensor]:
-        """Values a pixel [..., H, W] as [..., m] for each tile, in the order of this layout."""
+        """Values per pixel [..., H, W] as one [..., m] per tile, pixels in this tail's order."""
         ...
 
     def run(self, decoders: Sequence[int], cells: Tensor, visit: Visit, scale: Tensor | None = None) -> Tensor:
-        """Visit every tile of cells [k, C, h w], the first layer's outputs; return the gradient by them.
+        """Visit every tile of cells [k, C, h w], the first layer's outputs; return the gradient with respect to these.
 
-        scale: a factor of this image; where given, the parameters' gradients grow by theirs times it.
+        scale: if given, the parameters' gradients, times this factor, are added to the sums.
         """
         ...
 
     def gradients(self) -> list[Tensor]:
-        """Of the parameters this was made of, in that order."""
+        """The summed gradients of the parameters, in the order in which these were given."""
         ...
 
 
 class SubpixelTail:
     """Stages of 1x1 convolution C -> 4C, ReLU, PixelShuffle(2).
 
-    Of x [C, m] a stage is one matrix product to [4C, m], and the same memory read as [C, 4m] is its pixel shuffle: each
+    For x [C, m], a stage is one matrix product to [4C, m], and the same memory read as [C, 4m] is the pixel shuffle: each
     stage puts its sub-pixels in front of the cells. Only targets have to be brought into that order. A row of ones
     below x makes the bias a column of the matrix.
 
-    weights: a [K, 4C, C] for each stage; biases: [K, 4C]. size: (h, w) of z.
+    weights: [K, 4C, C] per stage; biases: [K, 4C] per stage. size: (h, w) of z.
     """
 
     def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], size: tuple[int, int], last_relu: bool):
@@ -58,9 +58,10 @@ class SubpixelTail:
         self.last_relu = last_relu
         self.classes = weights[0].shape[2]
         count, cells = len(weights[0]), size[0] * size[1]
-        a_cell = self.classes * 4 ** len(weights)
-        self.width = -(-cells // max(1, round(cells * a_cell / _tile(weights[0]))))  # even: a narrow last tile is dear
-        self.together = min(count, max(1, _tile(weights[0]) // (a_cell * self.width)))
+        logits_per_cell = self.classes * 4 ** len(weights)
+        tiles = max(1, round(cells * logits_per_cell / _tile(weights[0])))
+        self.width = -(-cells // tiles)  # of equal widths: a narrow last tile is expensive
+        self.together = min(count, max(1, _tile(weights[0]) // (logits_per_cell * self.width)))
         sizes = [self.together * (self.classes + 1) * self.width * 4**stage for stage in range(len(weights) + 1)]
         self._memory = [(weights[0].new_empty(size), weights[0].new_empty(size)) for size in sizes]
         self._buffers: _Buffers | None = None
@@ -68,7 +69,7 @@ class SubpixelTail:
     def tiles(self, image: Tensor) -> list[Tensor]:
         stages, (height, width), lead = len(self.weights), self.size, image.shape[:-2]
         bits = [2] * stages
-        # Y = 8y + 4 i1 + 2 i2 + i3 and X = 8x + 4 j1 + 2 j2 + j3 at three stages; wanted is the order i3 j3 i2 j2 i1 j1 y x.
+        # Y = 8y + 4 i1 + 2 i2 + i3 and X = 8x + 4 j1 + 2 j2 + j3 for three stages; returned in order i3 j3 i2 j2 i1 j1 y x.
         values = image.reshape(-1, height, *bits, width, *bits)
         order = [axis for stage in range(stages, 0, -1) for axis in (1 + stage, 2 + stages + stage)]
         values = values.permute(0, *order, 1, 2 + stages).reshape(*lead, 4**stages, height * width)
@@ -83,21 +84,23 @@ class SubpixelTail:
         gradient = torch.zeros_like(cells)
         parts = [slice(first, first + self.together) for first in range(0, len(decoders), self.together)]
         groups = [(decoders[p], [w[p] for w in kernels], [s[p] for s in sums], cells[p], gradient[p]) for p in parts]
-        for tile, start in enumerate(range(0, cells.shape[2], self.width)):  # groups inside: the target stays cached
+        for tile, start in enumerate(
+            range(0, cells.shape[2], self.width)
+        ):  # groups in the inner loop: the target stays in cache
             place = slice(start, start + self.width)
-            for some, weights, by_weights, x, by_x in groups:
+            for group, weights, by_weights, x, by_x in groups:
                 x = x[:, :, place]
-                buffers = self._buffers_for(len(some), x.shape[2])
+                buffers = self._buffers_for(len(group), x.shape[2])
                 buffers.inputs[0].copy_(x)
                 self._forward(weights, buffers)
                 logits = buffers.inputs[-1]
                 dead = logits <= 0 if self.last_relu else None
-                if not visit(tile, some, logits, buffers.slopes[-1]):
+                if not visit(tile, group, logits, buffers.gradients[-1]):
                     continue
                 if dead is not None:
-                    buffers.slopes[-1].masked_fill_(dead, 0)
+                    buffers.gradients[-1].masked_fill_(dead, 0)
                 self._backward(weights, buffers, None if scale is None else by_weights)
-                by_x[:, :, place] = buffers.slopes[0]
+                by_x[:, :, place] = buffers.gradients[0]
         if scale is not None:
             for into, values in zip(self.sums, sums, strict=True):
                 for k, value in zip(decoders, values * scale, strict=True):
@@ -116,10 +119,10 @@ class SubpixelTail:
 
     def _backward(self, weights: Sequence[Tensor], buffers: "_Buffers", by_weights: list[Tensor] | None) -> None:
         for stage in range(len(weights) - 1, -1, -1):
-            slope = buffers.output_slopes[stage]
+            by_output = buffers.output_gradients[stage]
             if by_weights is not None:
-                by_weights[stage].baddbmm_(slope, buffers.with_ones[stage].transpose(1, 2))
-            below = torch.bmm(weights[stage][:, :, :-1].transpose(1, 2), slope, out=buffers.slopes[stage])
+                by_weights[stage].baddbmm_(by_output, buffers.with_ones[stage].transpose(1, 2))
+            below = torch.bmm(weights[stage][:, :, :-1].transpose(1, 2), by_output, out=buffers.gradients[stage])
             if stage:  # the ReLU's backward, in place
                 torch.ops.aten.threshold_backward.grad_input(below, buffers.inputs[stage], 0, grad_input=below)
 
@@ -130,29 +133,29 @@ class SubpixelTail:
 
 
 class _Buffers:
-    """Views of the same memory for `count` decoders and `width` cells. memory: for each stage's input, and the logits,
-    room for values and for slopes.
+    """Views of the same memory for `count` decoders and `width` cells.
 
-    inputs: [count, C, 4^stage width], at last the logits; with_ones: with the row of ones; outputs: a stage's output
-    before the shuffle, [count, 4C, 4^stage width]. slopes, output_slopes: gradients by inputs and outputs.
+    memory: for each stage's input, and for the logits, a buffer of values and one of gradients.
+    inputs: [count, C, 4^stage width] per stage, then the logits; with_ones: inputs with their row of ones; outputs: of
+    each stage before the shuffle, [count, 4C, 4^stage width]. gradients, output_gradients: with respect to these.
     """
 
     def __init__(self, memory: Sequence[tuple[Tensor, Tensor]], count: int, classes: int, width: int):
         self.shape = (count, width)
         self.with_ones: list[Tensor] = []
         self.inputs: list[Tensor] = []
-        self.slopes: list[Tensor] = []
-        for stage, (values, slopes) in enumerate(memory):
+        self.gradients: list[Tensor] = []
+        for stage, (values, gradients) in enumerate(memory):
             columns = width * 4**stage
             rows = classes + (stage + 1 < len(memory))  # logits are contiguous
-            whole = values[: count * rows * columns].view(count, rows, columns)
-            whole[:, classes:] = 1
-            self.with_ones.append(whole)
-            self.inputs.append(whole[:, :classes])
-            self.slopes.append(slopes[: count * classes * columns].view(count, classes, columns))
+            with_ones = values[: count * rows * columns].view(count, rows, columns)
+            with_ones[:, classes:] = 1
+            self.with_ones.append(with_ones)
+            self.inputs.append(with_ones[:, :classes])
+            self.gradients.append(gradients[: count * classes * columns].view(count, classes, columns))
         self.with_ones.pop()
         self.outputs = [x.view(count, 4 * classes, -1) for x in self.inputs[1:]]
-        self.output_slopes = [x.view(count, 4 * classes, -1) for x in self.slopes[1:]]
+        self.output_gradients = [x.view(count, 4 * classes, -1) for x in self.gradients[1:]]
 
 
 class LinearTail:
@@ -175,21 +178,21 @@ class LinearTail:
     def run(self, decoders: Sequence[int], cells: Tensor, visit: Visit, scale: Tensor | None = None) -> Tensor:
         gradient = torch.zeros_like(cells)
         for first in range(0, len(decoders), self.together):
-            some = slice(first, first + self.together)
-            bias = torch.stack([self.bias[k] for k in decoders[some]])
+            group = slice(first, first + self.together)
+            bias = torch.stack([self.bias[k] for k in decoders[group]])
             with torch.enable_grad():  # its backward needs no activations
-                x = (cells[some] + bias[:, :, None]).detach().unflatten(2, self.size).requires_grad_()
+                x = (cells[group] + bias[:, :, None]).detach().unflatten(2, self.size).requires_grad_()
                 upsampled = F.interpolate(x, size=self.full_size, mode="bilinear", align_corners=False)
             logits = upsampled.detach().flatten(2)
             wanted = False
             for tile, part in enumerate(logits.split(self.width, 2)):
                 scratch = self._scratch[: part.numel()].view(part.shape)
-                wanted = visit(tile, decoders[some], part, scratch)
+                wanted = visit(tile, decoders[group], part, scratch)
                 if wanted:
                     part.copy_(scratch)
             if wanted:
-                (slope,) = torch.autograd.grad(upsampled, x, logits.view_as(upsampled))
-                gradient[some] = slope.flatten(2)
+                (by_x,) = torch.autograd.grad(upsampled, x, logits.view_as(upsampled))
+                gradient[group] = by_x.flatten(2)
         if scale is not None:
             for k, value in zip(decoders, gradient.sum(2) * scale, strict=True):
                 self.sum[k] += value

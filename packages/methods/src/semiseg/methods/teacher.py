@@ -1,10 +1,10 @@
-"""The mean teacher: an exponential moving average of the model that is being trained."""
+"""The EMA teacher (mean teacher): an exponential moving average of the model that is trained."""
 
 import copy
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase  # what every batch norm that keeps statistics is
+from torch.nn.modules.batchnorm import _NormBase  # base class of all norms with running statistics
 
 from semiseg.methods.choices import check_choice
 
@@ -15,15 +15,15 @@ BUFFERS = ("average", "copy")
 class Teacher(nn.Module):
     """A copy of a model, in `.model`, that follows it: w <- d w + (1 - d) w_student after each optimizer step.
 
-    decay: d. warmup: with it d is min(decay, (1 + t) / (10 + t)) at step t = 0, 1, ..., so that random first weights are
-    soon forgotten (as in the mean teacher's code; the structured consistency paper gives 0.999 alone).
-    mode: "eval" normalises by the averaged running statistics, "train" by each batch's own and has drop-out on.
-    buffers: running statistics are an "average" as the weights are, or a "copy" of the student's. A forward pass never
-    moves them, in either mode. Whole numbers (batches seen) are copied.
+    decay: d. warmup: use d = min(decay, (1 + t) / (10 + t)) at step t = 0, 1, ..., so that the random initial weights are
+    soon forgotten (as in the mean teacher's code; the structured consistency paper states only 0.999).
+    mode: "eval" normalises by the averaged running statistics; "train" by batch statistics, with dropout enabled.
+    buffers: running statistics are an "average", like the weights, or a "copy" of the student's. A forward pass never
+    changes them, in either mode. Integers (batches seen) are copied.
 
-    The paper says neither mode nor buffers. No gradient reaches the copy: its parameters need none, so DDP and
-    optimizers leave it alone. As a part of a DDP module its buffers are the first process's at every forward pass; its
-    weights are the same on all processes, since the student's are.
+    The paper states neither mode nor buffers. The copy's parameters need no gradient, so DDP and optimizers ignore it. In
+    a DDP module, its buffers are broadcast from the first process at every forward pass; its weights are the same on all
+    processes, because the student's are.
     """
 
     def __init__(
@@ -47,24 +47,24 @@ class Teacher(nn.Module):
         self.model = copy.deepcopy(model).requires_grad_(False)
         for module in self.model.modules():
             if isinstance(module, _NormBase):
-                module.momentum = 0.0  # a forward pass in training mode keeps the running statistics
+                module.momentum = 0.0  # a forward pass in training mode leaves the running statistics unchanged
         self.train(self.training)
 
     def decay_at(self, step: int) -> float:
-        """The share of the teacher that stays at a step, counted from 0."""
+        """The decay d at a step, counted from 0."""
         return min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
 
     @torch.no_grad()
     def update(self, student: nn.Module, step: int) -> None:
-        """Follow `student`, of the same architecture; once after each optimizer step, `step` counted from 0."""
-        fresh = 1 - self.decay_at(step)
-        for mine, its in zip(self.model.parameters(), student.parameters(), strict=True):
-            mine.lerp_(its, fresh)
-        for mine, its in zip(self.model.buffers(), student.buffers(), strict=True):
-            if mine.is_floating_point() and self.buffered == "average":
-                mine.lerp_(its, fresh)
+        """Average in `student`, of the same architecture; call it once after each optimizer step, counted from 0."""
+        share = 1 - self.decay_at(step)
+        for own, new in zip(self.model.parameters(), student.parameters(), strict=True):
+            own.lerp_(new, share)
+        for own, new in zip(self.model.buffers(), student.buffers(), strict=True):
+            if own.is_floating_point() and self.buffered == "average":
+                own.lerp_(new, share)
             else:
-                mine.copy_(its)
+                own.copy_(new)
 
     def train(self, mode: bool = True) -> "Teacher":
         super().train(mode)

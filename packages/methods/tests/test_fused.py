@@ -1,4 +1,4 @@
-"""The bank against the plain loop: values, every gradient, precisions, memory."""
+"""Decoders evaluated together against the plain loop: values, all gradients, precisions, memory."""
 
 import os
 import subprocess
@@ -16,8 +16,8 @@ from semiseg.methods import (
     FeatureNoise,
     GuidedCutout,
     ObjectMask,
+    Prediction,
     Vat,
-    View,
     cross_entropy,
     distance,
     pairwise_variance,
@@ -26,7 +26,7 @@ from semiseg.methods import (
 
 KINDS = [Dropout(), FeatureNoise(), Vat(), FeatureDrop(), GuidedCutout(), ContextMask(), ObjectMask()]
 RELEASED = [FeatureDrop("threshold", 0.7, 0.9, "batch"), FeatureNoise(share="batch"), GuidedCutout(per="class")]
-# Orders such that decoders of a matrix product in common are not neighbours.
+# In an order such that decoders that share a matrix product are not neighbours.
 THIRTY = [FeatureNoise(), *KINDS[2:] * 5, *[FeatureNoise(), Dropout()] * 2]
 
 
@@ -35,7 +35,7 @@ def generators(count):
 
 
 class Problem:
-    """A bank with parameters of ordinary size, features and a smooth main prediction."""
+    """A bank with parameters of typical size, features and a smooth main prediction."""
 
     def __init__(
         self, perturbations, classes, *, batch=3, size=(5, 7), channels=16, dtype=torch.float64, stride=8, **options
@@ -47,23 +47,23 @@ class Problem:
         self.z = torch.randn(batch, channels, *size, dtype=dtype).relu().requires_grad_()
         coarse = 3 * torch.randn(batch, classes, 3, 3, dtype=dtype)
         full_size = [stride * side for side in size]
-        self.view = View(nn.functional.interpolate(coarse, full_size, mode="bilinear"), range(1, classes))
+        self.prediction = Prediction(nn.functional.interpolate(coarse, full_size, mode="bilinear"), range(1, classes))
         self.weights = torch.rand(batch, dtype=dtype)
 
     def loop(self, *, distance_="mse", reduction="mean", confidence=None, paired=()):
-        """Consistency, pair-wise term, agreement: by the definitions."""
-        outputs = list(self.bank(self.z, self.view, generators(len(self.z))))
-        target = self.view.probabilities.to(self.z.dtype)
-        each = [distance(distance_, target, o, reduction=reduction, confidence=confidence) for o in outputs]
+        """Consistency, pair-wise term and agreement, by their definitions."""
+        outputs = list(self.bank(self.z, self.prediction, generators(len(self.z))))
+        target = self.prediction.probabilities.to(self.z.dtype)
+        distances = [distance(distance_, target, o, reduction=reduction, confidence=confidence) for o in outputs]
         chosen = [outputs[k] for k in paired]
         spread = (pairwise_variance(chosen, reduction=reduction) * self.weights).sum() if paired else None
-        agreement = torch.stack([(o.argmax(1) == self.view.classes).to(o.dtype).mean((1, 2)) for o in outputs])
-        return (torch.stack(each).mean(0) * self.weights).sum(), spread, agreement.mean(0)
+        agreement = torch.stack([(o.argmax(1) == self.prediction.classes).to(o.dtype).mean((1, 2)) for o in outputs])
+        return (torch.stack(distances).mean(0) * self.weights).sum(), spread, agreement.mean(0)
 
     def compare(self, *, distance_="mse", paired=(), **options):
         return self.bank.compare(
             self.z,
-            self.view,
+            self.prediction,
             generators(len(self.z)),
             weights=self.weights,
             distance=distance_,
@@ -117,25 +117,25 @@ def test_every_distance_equals_the_loop(decoder, kind, reduction, confidence):
 
 
 def with_labels(problem):
-    """Labels of which some are missing, and all of the last image's; weights of their own."""
-    classes, size = problem.bank.classes, problem.view.classes.shape
+    """Labels, some of them missing, and all of the last image's; with separate weights."""
+    classes, size = problem.bank.classes, problem.prediction.classes.shape
     labels = torch.randint(classes, size).masked_fill(torch.rand(size) < 0.4, 255)
     labels[-1] = 255
     return {"labels": labels, "label_weights": torch.rand(len(labels), dtype=problem.z.dtype)}
 
 
 def both(problem, given, **options):
-    """Consistency, weak loss and what else there is of one pass."""
+    """Consistency, weak loss and the complete comparison of one pass."""
     found = problem.compare(**options, **given)
     assert found.weak is not None and found.entropies is not None
     return found.consistency, found.weak, found
 
 
 def check_labels(problem, tolerance, *, paired=(), distance_="mse", **options):
-    """Of one pass over both losses: values, what is told of each image, the gradients of the sum."""
+    """Both losses in one pass: values, values per image, gradients of the sum."""
     given = with_labels(problem)
     wanted, _, agreement = problem.loop(distance_=distance_, paired=paired, **options)
-    outputs = problem.bank(problem.z, problem.view, generators(len(problem.z)))
+    outputs = problem.bank(problem.z, problem.prediction, generators(len(problem.z)))
     entropies = torch.stack([cross_entropy(logits, given["labels"]) for logits in outputs]).mean(0)
     weak = (entropies * given["label_weights"]).sum()
     consistency, cross, found = both(problem, given, distance_=distance_, paired=paired, **options)
@@ -158,7 +158,7 @@ def test_labels_in_the_same_pass_equal_the_loop(decoder, kind, reduction, confid
     options = {"distance_": kind, "reduction": reduction, "confidence": confidence}
     found = check_labels(problem, 1e-10, **options)
     assert found.entropies is not None and found.entropies[-1] == 0 and found.distances[-1] > 0
-    monkeypatch.setattr(tails, "CPU_TILE", 4 * 64 * 4)  # many tiles, and a spread beside
+    monkeypatch.setattr(tails, "CPU_TILE", 4 * 64 * 4)  # many tiles, and also a spread
     found = check_labels(problem, 1e-10, **options, paired=(0, 2, 3))
     torch.testing.assert_close(found.spread, problem.loop(**options, paired=(0, 2, 3))[1], rtol=1e-10, atol=0)
 
@@ -187,7 +187,7 @@ def test_labels_on_certain_predictions_stay_finite():
     assert all(gradient.isfinite().all() for gradient in problem.gradients(consistency + weak))
 
 
-def test_two_losses_of_one_pass_go_back_together():
+def test_two_losses_of_one_pass_must_be_back_propagated_as_their_sum():
     problem = Problem(KINDS, 3)
     consistency, weak, _ = both(problem, with_labels(problem))
     for apart in (weak, consistency, consistency + 2 * weak):
@@ -204,8 +204,8 @@ def test_every_stride_and_the_last_relu_equal_the_loop(stride):
 
 
 @pytest.mark.parametrize("decoder", ["subpixel", "linear"])
-def test_tiles_change_nothing(decoder, monkeypatch):
-    """Many tiles an image, the last one narrower; and many decoders in a tile, the last group smaller."""
+def test_the_size_of_tiles_changes_nothing(decoder, monkeypatch):
+    """Many tiles per image, the last one narrower; and many decoders per tile, the last group smaller."""
     problem = Problem([*KINDS, *KINDS[3:6]], 3, decoder=decoder)
     for elements in (3 * 64 * 4, 3 * 64 * 35 * 4):
         monkeypatch.setattr(tails, "CPU_TILE", elements)
@@ -213,16 +213,16 @@ def test_tiles_change_nothing(decoder, monkeypatch):
 
 
 @pytest.mark.parametrize("classes", [2, 21])
-def test_float32_gradients_equal_the_loop_s(classes):
+def test_float32_gradients_equal_those_of_the_loop(classes):
     Problem(THIRTY, classes, batch=2, size=(9, 11), channels=64, dtype=torch.float32).check(1e-4)
 
 
-def test_nothing_is_too_certain():
-    """Logits of some thousands: probabilities of exactly 0 and 1 on both sides."""
+def test_certain_predictions_and_targets_stay_finite():
+    """Logits of several thousand: probabilities of exactly 0 and 1 on both sides."""
     problem = Problem(KINDS[3:], 3)
     with torch.no_grad():
         problem.bank.weights[0].mul_(1e4)
-    problem.view = View(1e4 * problem.view.probabilities, [1, 2])
+    problem.prediction = Prediction(1e4 * problem.prediction.probabilities, [1, 2])
     for kind in ("mse", "kl", "js"):
         value = problem.compare(distance_=kind)[0]
         assert value.isfinite()
@@ -230,8 +230,8 @@ def test_nothing_is_too_certain():
     problem.check(1e-9, distance_="kl")
 
 
-def test_fresh_decoders_that_cannot_tell_agree_with_class_0_alone():
-    """Before the first update a masked cell has all logits 0."""
+def test_where_all_logits_tie_only_class_0_agrees():
+    """Before the first update, all logits of a masked cell are 0."""
     problem = Problem([ContextMask(), ObjectMask()], 4)
     problem.bank.reset_parameters()
     torch.testing.assert_close(problem.compare()[2], problem.loop()[2])
@@ -249,7 +249,7 @@ def test_channels_last_features_give_the_same():
 
 
 def test_numerical_gradients():
-    """Without Vat, whose shift depends on z and parameters but is taken as given, and where no cell is at a kink."""
+    """Without Vat, whose shift depends on z and parameters but is treated as a constant; no cell is at a kink."""
     problem = Problem([Dropout(), FeatureNoise(), ContextMask()], 2, batch=2, size=(2, 2), channels=3, stride=2)
     leaves = [problem.z, *problem.bank.parameters()]
 
@@ -259,7 +259,7 @@ def test_numerical_gradients():
     assert torch.autograd.gradcheck(value, leaves, eps=1e-6, atol=1e-7)
 
 
-def test_without_gradients_none_are_computed():
+def test_without_gradients_the_values_are_the_same():
     problem = Problem(KINDS, 3)
     wanted = problem.loop(paired=(0, 1))
     with torch.no_grad():
@@ -269,7 +269,7 @@ def test_without_gradients_none_are_computed():
         torch.testing.assert_close(a, b.detach(), rtol=1e-12, atol=1e-14)
 
 
-def test_frozen_parameters_or_features_get_none():
+def test_frozen_parameters_or_features_get_no_gradient():
     problem = Problem(KINDS, 3)
     wanted = problem.gradients(problem.loop()[0])
     problem.z = problem.z.detach()
@@ -285,24 +285,24 @@ def test_frozen_parameters_or_features_get_none():
 
 
 class Squared:
-    """A perturbation that the bank knows nothing of."""
+    """A custom perturbation and operator."""
 
     name, guided = "squared", False
 
-    def __call__(self, z, view, generators, decoder):
+    def __call__(self, z, prediction, generators, decoder):
         return self
 
     def apply(self, z):
         return z.square()
 
 
-def test_any_operator_of_one_s_own_equals_the_loop():
+def test_custom_operators_equal_the_loop():
     Problem([Squared(), Dropout(), Squared()], 3).check(1e-10)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 4e-2)])
 def test_under_autocast_with_a_loss_scale_no_gradient_is_lost(dtype, tolerance):
-    """z is half precision and so is its gradient: what is scaled before it gets there does not underflow."""
+    """z and its gradient are in half precision; the gradient is scaled before it is converted, so it does not underflow."""
     problem = Problem(KINDS, 21, batch=2, size=(9, 9), channels=32, dtype=torch.float32)
     half = problem.z.detach().to(dtype)
     problem.z = half.float().requires_grad_()
@@ -316,9 +316,9 @@ def test_under_autocast_with_a_loss_scale_no_gradient_is_lost(dtype, tolerance):
     for a, b in zip(found, exact, strict=True):
         a = a.double() / 2.0**16
         assert (a - b).norm() <= tolerance * b.norm()
-        # Those below the last tenth of a per mille of the largest are not asked for: fp16 holds five decades below it.
-        there = b.abs() > 1e-4 * b.abs().max()
-        assert (a[there] != 0).all()
+        # Only gradients above 1e-4 of the largest are checked: fp16 holds five decades below it.
+        checked = b.abs() > 1e-4 * b.abs().max()
+        assert (a[checked] != 0).all()
 
 
 def test_gradients_accumulate_over_parts_and_scale_like_any_loss():
@@ -352,7 +352,7 @@ def test_a_compiled_encoder_gets_the_same_gradients():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
 
 
-def test_3x3_kernels_are_for_the_loop():
+def test_3x3_kernels_need_the_loop():
     problem = Problem([ContextMask()], 3, kernel=3)
     with pytest.raises(ValueError, match="kernel=3"):
         problem.compare()
@@ -365,29 +365,29 @@ count, size = int(sys.argv[1]), 24
 kinds = [GuidedCutout(), ContextMask(), FeatureDrop(), Dropout(), FeatureNoise(), Vat()]
 bank = AuxiliaryBank([kinds[k % 6] for k in range(count)], 512, 5)
 z = torch.rand(4, 512, size, size, requires_grad=True)
-view = View(torch.randn(4, 5, 8 * size, 8 * size), range(1, 5))
+prediction = Prediction(torch.randn(4, 5, 8 * size, 8 * size), range(1, 5))
 random = lambda name: [torch.Generator().manual_seed(i) for i in range(4)]
 status = pathlib.Path("/proc/self/status")
 before = int(re.search(r"VmRSS:\\s+(\\d+)", status.read_text())[1])
 if sys.argv[2] == "bank":
-    value = bank.compare(z, view, random, weights=torch.ones(4))[0]
+    value = bank.compare(z, prediction, random, weights=torch.ones(4))[0]
 else:
-    value = sum(distance("mse", view.probabilities, logits).sum() for logits in bank(z, view, random))
+    value = sum(distance("mse", prediction.probabilities, logits).sum() for logits in bank(z, prediction, random))
 value.backward()
 print(1024 * (int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]) - before))
 """
 
 
 def extra_memory(count: int, how: str) -> int:
-    """Peak bytes of value and gradients beyond what was there before, in a process of its own."""
+    """Peak bytes of value and gradients above those before, in a separate process."""
     command = [sys.executable, "-c", MEMORY, str(count), how]
-    # What is freed goes back at once: else glibc's habits are measured.
+    # Return freed memory at once, so that glibc's caching is not measured.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment).stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_does_not_grow_with_the_number_of_decoders():
-    """Objects come first in the script: what is found once for all decoders is then there in both."""
+    """GuidedCutout comes first in the script, so objects, found once for all decoders, are in both measurements."""
     few, many, kept = extra_memory(6, "bank"), extra_memory(60, "bank"), extra_memory(6, "loop")
     assert many <= 1.1 * few < kept

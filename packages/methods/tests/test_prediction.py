@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from semiseg.methods import View, connected_components
+from semiseg.methods import Prediction, connected_components
 
 EIGHT = np.ones((3, 3))
 
@@ -32,7 +32,7 @@ def by_scipy(groups: np.ndarray) -> np.ndarray:
     density=st.floats(0.1, 0.95),
     seed=st.integers(0, 2**31),
 )
-def test_components_are_scipy_s(height, width, classes, density, seed):
+def test_components_equal_scipy_s(height, width, classes, density, seed):
     random = np.random.default_rng(seed)
     groups = random.integers(1, classes + 1, (2, height, width)) * (random.random((2, height, width)) < density)
     labels = connected_components(torch.from_numpy(groups)).numpy()
@@ -60,34 +60,36 @@ def test_a_spiral_is_one_component():
 
 def test_probabilities_and_classes_are_the_detached_softmax():
     logits = torch.randn(2, 4, 5, 6, requires_grad=True)
-    view = View(logits, [1])
-    assert torch.equal(view.probabilities, logits.detach().softmax(1)) and not view.probabilities.requires_grad
-    assert torch.equal(view.classes, logits.argmax(1))
+    prediction = Prediction(logits, [1])
+    assert (
+        torch.equal(prediction.probabilities, logits.detach().softmax(1)) and not prediction.probabilities.requires_grad
+    )
+    assert torch.equal(prediction.classes, logits.argmax(1))
 
 
-def prediction(classes: np.ndarray, count: int = 4) -> torch.Tensor:
+def logits_of(classes: np.ndarray, count: int = 4) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(classes), count).movedim(-1, 1).float()
 
 
-def test_foreground_is_resized_to_the_nearest_cell():
+def test_foreground_is_resized_by_nearest_neighbour():
     classes = np.zeros((1, 8, 8), dtype=np.int64)
     classes[0, :3, :5] = 2
     classes[0, 5:, 5:] = 3
-    found = View(prediction(classes), [1, 2]).foreground((4, 4))
+    found = Prediction(logits_of(classes), [1, 2]).foreground((4, 4))
     assert found.shape == (1, 1, 4, 4)
     assert torch.equal(found[0, 0], torch.from_numpy(classes[0, ::2, ::2] == 2))
 
 
 @pytest.mark.parametrize(("per", "expected"), [("merged", 2), ("class", 3)])
-def test_boxes_are_scipy_s(per, expected):
+def test_boxes_equal_scipy_s(per, expected):
     classes = np.zeros((2, 12, 10), dtype=np.int64)
     classes[1, 1:4, 2:7] = 1
     classes[1, 4:6, 3:5] = 2  # touches the class above
     classes[1, 9:12, 0:3] = 2
     classes[1, 9:12, 6:9] = 3  # not foreground
-    view = View(prediction(classes), [1, 2])
-    found = view.components(per)
-    assert view.components(per) is found
+    prediction = Prediction(logits_of(classes), [1, 2])
+    found = prediction.components(per)
+    assert prediction.components(per) is found
     assert (found.area > 0).sum(1).tolist() == [0, expected]
     sides = torch.stack([found.top, found.bottom, found.left, found.right], 2)[found.area > 0]
     boxes = {tuple(box) for box in sides.tolist()}
@@ -99,14 +101,14 @@ def test_boxes_are_scipy_s(per, expected):
     assert torch.equal(found.larger_than(0), found.area > 0)
 
 
-def test_components_are_found_on_a_grid_no_larger_than_asked():
+def test_components_are_found_on_a_grid_up_to_the_resolution():
     classes = np.ones((1, 30, 60), dtype=np.int64)
-    assert View(prediction(classes), [1]).components(resolution=20).size == (10, 20)
-    assert View(prediction(classes), [1]).components(resolution=200).size == (30, 60)
+    assert Prediction(logits_of(classes), [1]).components(resolution=20).size == (10, 20)
+    assert Prediction(logits_of(classes), [1]).components(resolution=200).size == (30, 60)
 
 
-def test_no_foreground_gives_no_components():
-    assert not View(torch.zeros(2, 3, 8, 8), []).components().area.any()
+def test_without_foreground_there_are_no_components():
+    assert not Prediction(torch.zeros(2, 3, 8, 8), []).components().area.any()
 
 
 def test_a_fixed_number_of_rounds_finds_the_components_of_a_prediction():
@@ -117,5 +119,5 @@ def test_a_fixed_number_of_rounds_finds_the_components_of_a_prediction():
 
 
 def test_foreground_must_be_among_the_classes():
-    with pytest.raises(ValueError, match=r"class 9 .* 0\.\.2"):
-        View(torch.zeros(1, 3, 8, 8), [0, 9])
+    with pytest.raises(ValueError, match=r"class 9; expected .* 0\.\.2"):
+        Prediction(torch.zeros(1, 3, 8, 8), [0, 9])

@@ -1,10 +1,10 @@
-"""Arithmetic in float32 whatever the precision of the training."""
+"""Losses and perturbations are computed in float32, also under mixed-precision training."""
 
 import torch
 from torch import Tensor
 
 
-def full(tensor: Tensor) -> Tensor:
+def in_float32(tensor: Tensor) -> Tensor:
     """`tensor` in float32 (float64 stays): losses and adversarial shifts are differences of near equals."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
