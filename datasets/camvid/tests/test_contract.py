@@ -1,4 +1,4 @@
-"""What every adapter promises: on SegNet's real files, and on the original release written from them."""
+"""The adapter contract, on SegNet's real files and on the original release written from them."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ class TestCamVid(AdapterContract):
 
 
 class TestOriginal(AdapterContract):
-    """Unpacked, with SegNet's lists beside."""
+    """Unpacked, with SegNet's lists in the same folder."""
 
     limit = 4
 

@@ -108,7 +108,7 @@ def test_segnets_lists_make_its_splits_in_their_order(root: Path, original: Any,
     assert [name for name, split in dataset.splits().items() if split.default] == ["train", "val", "test"]
 
 
-def test_own_lists_may_have_any_name_and_plain_stems(root: Path, original: Any, tmp_path: Path) -> None:
+def test_user_lists_may_have_any_name_and_hold_plain_stems(root: Path, original: Any, tmp_path: Path) -> None:
     stems = sorted(original.ids)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "day.txt").write_text(f"{stems[3]}\n\n{stems[1]}.png\n")
@@ -128,14 +128,14 @@ def test_lists_that_do_not_fit_are_refused(root: Path, original: Any, tmp_path: 
         CamVid(root, lists=lists)
     (lists / "train.txt").write_text(f"{stems[0]}\nnowhere\n")
     with pytest.raises(
-        DataError, match=r"1 of 2 images or their labels are missing \(nowhere\).*take their lines out of"
+        DataError, match=r"1 of 2 images or their labels are missing \(nowhere\).*remove their lines from"
     ):
         CamVid(root, lists=lists).samples("train")
     (lists / "val.txt").write_text(f"{stems[1]}\n{stems[0]}\n")
     with pytest.raises(DataError, match=rf"train\.txt and val\.txt both list {stems[0]}"):
         CamVid(root, lists=lists)
     (lists / "val.txt").rename(lists / "all.txt")
-    with pytest.raises(DataError, match="'all' is the split of every image"):
+    with pytest.raises(DataError, match="'all' is the split of all images"):
         CamVid(root, lists=lists)
 
 
@@ -164,7 +164,7 @@ def test_an_unknown_colour_names_file_pixel_and_colour(root: Path, original: Any
         ("empty", "the label is empty"),
         ("cut off", "truncated or broken"),
         ("bomb", "the image has more than [0-9,]+ pixels"),
-        ("ids", "the label is a grey PNG; expected one in the colours of label_colors.txt"),
+        ("ids", "the label is a grey PNG; expected the colours of label_colors.txt"),
     ],
 )
 def test_a_damaged_label_is_named(root: Path, original: Any, tmp_path: Path, damage: str, message: str) -> None:
@@ -206,27 +206,29 @@ def test_files_without_a_partner_are_left_out_counted_and_named(root: Path, orig
     ]
 
 
-def test_links_that_lead_to_nothing_are_told_once_and_refuse_nothing(root: Path) -> None:
+def test_broken_links_are_reported_once_and_hide_nothing_else(root: Path) -> None:
     before = [sample.key for sample in CamVid(root).samples("all")]
     folder = next(path for path in root.iterdir() if path.is_dir())
     (folder / "lost.png").symlink_to(root / "gone.png")
     found = CamVid(root)
-    (told,) = (note for note in found.notes() if "lost.png" in note)
-    assert "1 members of" in told and f"refused ({folder.name}/lost.png)" in told
+    (skipped,) = (note for note in found.notes() if "lost.png" in note)
+    assert "1 members of" in skipped and f"skipped ({folder.name}/lost.png)" in skipped
     assert [sample.key for sample in found.samples("all")] == before
 
 
-def test_one_part_alone_says_what_to_get(root: Path) -> None:
+def test_if_one_part_is_missing_the_error_says_what_to_download(root: Path) -> None:
     for path in (root / "LabeledApproved_full").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match=r"no LabeledApproved_full in .*; get them from http://mi\.eng\.cam\.ac\.uk"):
+    with pytest.raises(
+        DataError, match=r"no LabeledApproved_full in .*; download them from http://mi\.eng\.cam\.ac\.uk"
+    ):
         CamVid(root).samples("all")
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 128 65\tBridge", r"label_colors\.txt:4: Bridge is 0 128 65, published 0 128 64"),
+        ("0 128 65\tBridge", r"label_colors\.txt:4: Bridge is 0 128 65, but the published colour is 0 128 64"),
         ("0 128 64\tBrigde", r"label_colors\.txt:4: unknown class 'Brigde'; did you mean 'Bridge'"),
         ("0 128\tBridge", r"label_colors\.txt:4: found '0 128 Bridge', expected a line such as"),
     ],
@@ -247,7 +249,7 @@ def test_both_layouts_in_one_folder(root: Path) -> None:
     assert CamVid(root, layout="original").version == "original-960x720"
     with pytest.raises(DataError, match="unknown layout 'orignal'; did you mean 'original'"):
         CamVid(root, layout="orignal")
-    with pytest.raises(DataError, match="for the original layout only"):
+    with pytest.raises(DataError, match="apply to the original layout only"):
         CamVid(root, layout="segnet", lists=root)
 
 

@@ -1,4 +1,4 @@
-"""The README's samples run as they are printed, and its table of classes is the one that is used."""
+"""The README's examples run unchanged, and its table of classes is the one in the code."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 PLAIN, TORCH = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_use_with_no_framework(
+def test_the_example_without_a_framework_runs(
     camvid_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Four real images of SegNet's version."""
@@ -28,7 +28,7 @@ def test_use_with_no_framework(
     assert "train 4 there" in out and "0001TP_006690 (480, 360) {" in out
 
 
-def test_use_with_plain_pytorch(
+def test_the_example_with_pytorch_runs(
     original: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch")
@@ -38,11 +38,11 @@ def test_use_with_plain_pytorch(
     assert capsys.readouterr().out.count("torch.Size([2, 3, 90, 120]) torch.Size([2, 90, 120])") == 5
 
 
-def test_the_table_is_the_classes() -> None:
-    told = {
+def test_the_table_lists_the_classes() -> None:
+    listed = {
         int(i): (name, tuple(members.split(", ")))
         for i, name, members in re.findall(r"\| (\d+) (\w+) \| ([\w, ]+) \|", README)
     }
     groups = {i: tuple(sorted(m for m, (_, group) in TABLE.items() if group == name)) for i, name in enumerate(NAMES)}
-    assert {i: members for i, (_, members) in told.items()} == groups
-    assert tuple(name for name, _ in told.values()) == NAMES
+    assert {i: members for i, (_, members) in listed.items()} == groups
+    assert tuple(name for name, _ in listed.values()) == NAMES

