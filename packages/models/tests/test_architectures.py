@@ -1,4 +1,4 @@
-"""The contract, on encoders that differ in what they do to images."""
+"""SegmenterContract on encoders that treat image sizes differently."""
 
 from typing import ClassVar
 
@@ -44,20 +44,20 @@ class TestMobileNetV3(SegmenterContract):
 
 
 class TestConvNeXt(SegmenterContract):
-    """Rounds sizes down by itself."""
+    """Rounds sizes down."""
 
     encoder = "convnext_atto"
 
 
 class TestViT(SegmenterContract):
-    """One stride, multiples of it only, no finer feature."""
+    """One stride, only sizes that are multiples of it, no finer features."""
 
     encoder = "vit_tiny_patch16_224"
     strides = (16,)
 
 
 class TestSwin(SegmenterContract):
-    """Channels last inside, a fixed image size unless asked."""
+    """Channels last; a fixed image size by default."""
 
     encoder = "swin_tiny_patch4_window7_224"
     strides = (32,)

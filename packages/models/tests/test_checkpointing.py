@@ -1,4 +1,4 @@
-"""A checkpointed encoder against the same one without: losses, gradients and statistics equal to the bit."""
+"""A checkpointed encoder against a plain one: losses, gradients and statistics are bit-identical."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ from semiseg.models.wide_resnet import Block
 
 
 class Wide(nn.Module):
-    """Blocks as WideResNet38 has them, with dropout, narrow enough for a test."""
+    """Narrow blocks of WideResNet38, with dropout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Wide(nn.Module):
 
 
 def trained(model: nn.Module, *, autocast: bool = False) -> dict[str, Tensor]:
-    """Two passes before one backward, twice: losses, gradients, statistics, and the next random number."""
+    """Two forward passes per backward pass, twice: losses, gradients, statistics, and the next random number."""
     torch.manual_seed(5)
     found: dict[str, Tensor] = {}
     for step in range(2):
@@ -63,7 +63,7 @@ def networks() -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize("name", ["wide", "resnet", "efficientnet", "sync", "frozen", "vit"])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_nothing_changes_to_the_bit(name: str, autocast: bool) -> None:
+def test_results_are_bit_identical(name: str, autocast: bool) -> None:
     plain = networks()[name].train()
     before = {key: buffer.clone() for key, buffer in plain.named_buffers()}
     lean = copy.deepcopy(plain)
@@ -72,14 +72,14 @@ def test_nothing_changes_to_the_bit(name: str, autocast: bool) -> None:
     assert expected.keys() == found.keys()
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
-    if name in ("wide", "resnet"):  # four passes, counted once each
+    if name in ("wide", "resnet"):  # four passes, each counted once
         counts = [value for key, value in found.items() if key.endswith("num_batches_tracked")]
         assert counts and all(int(count) == 4 for count in counts)
         assert any(not torch.equal(value, before[key]) for key, value in lean.named_buffers())
 
 
-def test_blocks_keep_their_inputs_alone() -> None:
-    """Counts what autograd saves, in bytes: less than half, and nothing once it is undone."""
+def test_blocks_keep_only_their_inputs() -> None:
+    """Counts the bytes that autograd saves: less than half; after undoing it, as many as before."""
 
     def saved(model: nn.Module) -> int:
         sizes: dict[int, int] = {}
@@ -103,7 +103,7 @@ def test_blocks_keep_their_inputs_alone() -> None:
     assert saved(model) == plain
 
 
-def test_it_is_a_switch_of_the_encoder_that_copies_and_saved_files_carry_rightly() -> None:
+def test_copied_and_pickled_encoders_checkpoint_their_own_blocks() -> None:
     encoder = Encoder("test_resnet", 8, checkpointing=True)
     names = list(encoder.state_dict())
     for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
@@ -117,7 +117,7 @@ def test_it_is_a_switch_of_the_encoder_that_copies_and_saved_files_carry_rightly
 
 
 def _rank(rank: int, folder: str) -> None:
-    """One of two processes: gradients and statistics of uneven batches, synchronised, checkpointed and not."""
+    """One of two processes: gradients and statistics of uneven batches, with synchronised norm, plain and checkpointed."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     found = []
@@ -139,7 +139,7 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_agree_with_and_without(tmp_path: Path) -> None:
+def test_two_processes_get_the_same_results_with_and_without(tmp_path: Path) -> None:
     spawn(_rank, (str(tmp_path),), nprocs=2)
     for rank in range(2):
         plain, lean = torch.load(tmp_path / f"{rank}.pt")

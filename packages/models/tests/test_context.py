@@ -1,4 +1,4 @@
-"""Pooling against torch's own, PSP and ASPP against plain loops over regions and cells."""
+"""Pooling against torch's; PSP and ASPP against loops over regions and cells."""
 
 import math
 
@@ -60,9 +60,9 @@ def test_psp_equals_a_plain_double_loop() -> None:
     torch.testing.assert_close(psp(x), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_psp_refuses_a_training_batch_of_one_with_the_remedy() -> None:
+def test_psp_rejects_a_training_batch_of_one() -> None:
     psp = PSP(8, 4)
-    with pytest.raises(ValueError, match=r"use at least 2 images a process, or norm=\"frozen\""):
+    with pytest.raises(ValueError, match=r"PSP averages .*use at least 2 images per process, norm=\"frozen\""):
         psp(torch.rand(1, 8, 5, 5))
     assert psp.eval()(torch.rand(1, 8, 5, 5)).shape == (1, 4, 5, 5)
 
@@ -99,9 +99,9 @@ def test_aspp_equals_a_plain_loop_over_cells_and_taps() -> None:
     assert expected.min() < 0
 
 
-def test_aspp_refuses_a_training_batch_of_one_with_the_remedy() -> None:
+def test_aspp_rejects_a_training_batch_of_one() -> None:
     aspp = ASPP(8, 4)
-    with pytest.raises(ValueError, match=r"ASPP averages .*use at least 2 images a process, or norm=\"frozen\""):
+    with pytest.raises(ValueError, match=r"ASPP averages .*use at least 2 images per process, norm=\"frozen\""):
         aspp(torch.rand(1, 8, 5, 5))
     assert aspp.eval()(torch.rand(1, 8, 5, 5)).shape == (1, 4, 5, 5)
 

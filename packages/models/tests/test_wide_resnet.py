@@ -95,10 +95,10 @@ def test_it_trains_in_a_segmenter_with_aspp_and_the_deeplab_decoder() -> None:
     assert model.config["low_stride"] == 2
 
 
-def test_what_it_does_not_have_is_one_error() -> None:
+def test_unsupported_settings_raise() -> None:
     with pytest.raises(ValueError, match="'wide_resnet38' has no output stride 16; it has 8: set that"):
         Encoder("wide_resnet38", 16)
-    with pytest.raises(ValueError, match=r"timm publishes no weights of encoder 'wide_resnet38'; set .*\"none\""):
+    with pytest.raises(ValueError, match=r"timm has no weights for encoder 'wide_resnet38'; set .*\"none\""):
         create_segmenter(encoder="wide_resnet38", classes={"voc": 21})
     with pytest.raises(ValueError, match=r"unknown encoder 'wide_resnet83'; did you mean .*'wide_resnet38'"):
         Encoder("wide_resnet83", 8)

@@ -1,4 +1,4 @@
-"""Saving, loading, taking over an encoder; and what is said when a file is not what it should be."""
+"""Saving, loading, loading only an encoder, and errors for wrong files."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_pretrained(small(), tmp_path_factory.mktemp("zoo") / "model", metadata={"step": 40, "miou": 0.5})
 
 
-def test_a_saved_folder_is_plain_and_holds_metadata(saved: Path) -> None:
+def test_a_saved_folder_has_two_files_and_metadata(saved: Path) -> None:
     assert sorted(p.name for p in saved.iterdir()) == ["config.json", "model.safetensors"]
     assert [p.name for p in saved.parent.iterdir()] == ["model"]
     config = json.loads((saved / "config.json").read_text())
@@ -48,7 +48,7 @@ def test_saving_again_replaces_the_files_and_nothing_else(tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def test_what_can_not_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_save_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         save_pretrained(small(), tmp_path / "model", metadata={"when": object()})
     (tmp_path / "taken").write_text("a file")
@@ -57,7 +57,7 @@ def test_what_can_not_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
-def test_loading_leaves_random_numbers_alone(saved: Path) -> None:
+def test_loading_does_not_change_random_numbers(saved: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -65,7 +65,7 @@ def test_loading_leaves_random_numbers_alone(saved: Path) -> None:
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_norm_can_be_chosen_anew_and_sync_is_read_as_batch(saved: Path, tmp_path: Path) -> None:
+def test_norm_can_be_changed_and_sync_is_loaded_as_batch(saved: Path, tmp_path: Path) -> None:
     assert from_pretrained(saved, norm="frozen").norm == "frozen"
     save_pretrained(from_pretrained(saved), tmp_path / "sync")
     config = tmp_path / "sync" / "config.json"
@@ -74,7 +74,7 @@ def test_norm_can_be_chosen_anew_and_sync_is_read_as_batch(saved: Path, tmp_path
     assert torch.equal(from_pretrained(tmp_path / "sync")(x), from_pretrained(saved)(x))
 
 
-def test_a_file_from_before_rates_and_low_strides_still_loads(saved: Path, tmp_path: Path) -> None:
+def test_older_files_without_rates_and_low_strides_load(saved: Path, tmp_path: Path) -> None:
     old = json.loads((saved / "config.json").read_text())
     del old["model"]["low_stride"], old["model"]["context_rates"]
     (tmp_path / "config.json").write_text(json.dumps(old))
@@ -82,8 +82,8 @@ def test_a_file_from_before_rates_and_low_strides_still_loads(saved: Path, tmp_p
     assert from_pretrained(tmp_path).config == from_pretrained(saved).config
 
 
-def test_an_encoder_comes_from_a_run_a_step_or_their_file_and_context_and_decoder_do_not(tmp_path: Path) -> None:
-    """The step from one label space to another, with the networks of the papers' parts."""
+def test_only_the_encoder_is_loaded_from_a_run_a_step_or_its_file(tmp_path: Path) -> None:
+    """Transfer from one set of classes to another, with the parts of the structured-consistency paper."""
     parts: dict[str, Any] = {"context": "aspp", "context_rates": (2, 3), "decoder": "deeplabv3plus", "low_stride": 2}
     source = small(classes={"streets-65": 65}, **parts)
     source.encoder.normalise_by((0.1, 0.2, 0.3), (1, 1, 2))
@@ -96,12 +96,12 @@ def test_an_encoder_comes_from_a_run_a_step_or_their_file_and_context_and_decode
         fuse = model.context.state_dict()["fuse.weight"]
         assert not torch.equal(fuse, source.context.state_dict()["fuse.weight"])
     tagged = json.loads((step / "config.json").read_text())
-    tagged["model"]["encoder"] += ".lamb_in1k"  # the same network, said with the weights that it once started from
+    tagged["model"]["encoder"] += ".lamb_in1k"  # the same network, named with its pretrained weights
     (step / "config.json").write_text(json.dumps(tagged))
     assert load_encoder(small(), step) == len(source.encoder.body.state_dict())
 
 
-def test_an_encoder_moves_between_label_spaces_with_its_normalisation(
+def test_an_encoder_keeps_its_normalisation_between_sets_of_classes(
     saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = from_pretrained(saved)
@@ -121,21 +121,21 @@ def test_an_encoder_moves_between_label_spaces_with_its_normalisation(
 
 
 @pytest.mark.parametrize("name", [NAME, "convnext_atto", "vit_tiny_patch16_224"])
-def test_a_whole_timm_network_gives_its_encoder(name: str, tmp_path: Path) -> None:
-    whole = timm.create_model(name)  # its names may hold dots where the encoder's do not, and it has a classifier
-    save_file(whole.state_dict(), tmp_path / "whole.safetensors")
-    torch.save({"state_dict": {f"module.{k}": v for k, v in whole.state_dict().items()}}, tmp_path / "whole.pth")
-    for file in ("whole.safetensors", "whole.pth"):
+def test_a_complete_timm_network_gives_its_encoder(name: str, tmp_path: Path) -> None:
+    network = timm.create_model(name)  # its names may contain dots where the encoder's do not, and it has a classifier
+    save_file(network.state_dict(), tmp_path / "complete.safetensors")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, tmp_path / "complete.pth")
+    for file in ("complete.safetensors", "complete.pth"):
         model = small(encoder=name, output_stride=16)
         assert load_encoder(model, tmp_path / file) == len(model.encoder.body.state_dict())
         first = next(model.encoder.body.parameters())
-        assert any(torch.equal(first, p) for p in whole.parameters())
+        assert any(torch.equal(first, p) for p in network.parameters())
     (tmp_path / "config.json").write_text('{"architecture": "as on timm\'s hub"}')
-    (tmp_path / "whole.safetensors").rename(tmp_path / "model.safetensors")
+    (tmp_path / "complete.safetensors").rename(tmp_path / "model.safetensors")
     assert load_encoder(small(encoder=name, output_stride=16), tmp_path / "model.safetensors") > 0
 
 
-def test_files_that_do_not_fit_name_the_first_tensors(tmp_path: Path) -> None:
+def test_the_error_for_files_that_do_not_fit_names_the_first_tensors(tmp_path: Path) -> None:
     tensors = timm.create_model(NAME).state_dict()
     stem = tensors.pop("conv_stem.weight")
     save_file(tensors, tmp_path / "missing.safetensors")
@@ -151,7 +151,7 @@ def test_files_that_do_not_fit_name_the_first_tensors(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_files_of_the_wrong_kind_are_one_error(saved: Path, tmp_path: Path) -> None:
+def test_files_of_the_wrong_kind_raise(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("not tensors")
     (tmp_path / "text.pth").write_text("not tensors")
     torch.save([1, 2], tmp_path / "list.pth")
@@ -164,7 +164,7 @@ def test_files_of_the_wrong_kind_are_one_error(saved: Path, tmp_path: Path) -> N
             small(weights=tmp_path / file)
     with pytest.raises(ValueError, match="a file; expected the folder of a saved model"):
         from_pretrained(saved / "config.json")
-    with pytest.raises(ValueError, match=rf"holds encoder '{NAME}', the model has 'resnet18'"):
+    with pytest.raises(ValueError, match=rf"contains encoder '{NAME}', the model has 'resnet18'"):
         small(encoder="resnet18", weights=saved)
     for text, message in (
         ("{", "not JSON"),
@@ -180,7 +180,7 @@ def test_files_of_the_wrong_kind_are_one_error(saved: Path, tmp_path: Path) -> N
         from_pretrained(tmp_path)
 
 
-def test_what_is_not_there_is_one_error(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files_raise(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such file or folder; did you mean .*/model\?"):
         from_pretrained(saved.parent / "modle")
     with pytest.raises(FileNotFoundError, match=r"no model.safetensors and no config.json"):

@@ -1,4 +1,4 @@
-"""Segmentation networks: any timm encoder, a context module, one main decoder for each label space."""
+"""Segmentation networks: any timm encoder, a context module, one main decoder per set of classes."""
 
 from semiseg.models.context import ASPP, PSP, Projection
 from semiseg.models.decoder import DeepLabV3PlusDecoder, LinearDecoder, SubpixelDecoder

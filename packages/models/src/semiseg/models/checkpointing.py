@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a block keeps its input alone, and is computed again in the backward pass."""
+"""Gradient checkpointing: a block keeps only its input and is recomputed in the backward pass."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,13 +12,12 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpoint_blocks(network: nn.Module) -> int:
-    """Checkpoint each block of `network` whenever gradients are wanted; returns how many blocks there are.
+    """Checkpoint all blocks of `network` when gradients are enabled; returns the number of blocks.
 
-    A block is the outermost member of an `nn.Sequential` that has two layers with parameters or more and is no
+    A block is the outermost member of an `nn.Sequential` that has at least two layers with parameters and is not an
     `nn.Sequential` itself: a residual block of a ResNet, an inverted one of an EfficientNet, a transformer's layer.
-    Losses, gradients and running statistics stay as they are: the second pass sees the first one's random numbers and
-    precision, and batch norm does not track it. Names of parameters stay as well. Works under DDP,
-    not under `torch.compile`.
+    Losses, gradients, running statistics and parameter names do not change: the second pass uses the first one's random
+    numbers and precision, and batch norm does not track it. Works under DDP, not under `torch.compile`.
     """
     found = list(_blocks(network))
     for block in found:
@@ -49,7 +48,7 @@ def _forward(block: nn.Module, *inputs: Any, **named: Any) -> Any:
 
 
 def _passes(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What surrounds the first pass, and what surrounds the second."""
+    """Contexts of the first and of the second pass."""
     return nullcontext(), _untracked(block)
 
 
@@ -57,8 +56,8 @@ def _passes(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractCon
 def _untracked(block: nn.Module) -> Iterator[None]:
     """Let batch norm track a copy of its statistics.
 
-    It can't be told to track nothing: autograd would save other tensors in the second pass than in the first, which
-    checkpointing takes for an error.
+    Tracking cannot be disabled: autograd would save other tensors in the second pass than in the first, which
+    checkpointing treats as an error.
     """
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     kept = [dict(norm._buffers) for norm in norms]

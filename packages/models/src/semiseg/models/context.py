@@ -1,7 +1,7 @@
-"""What looks around: turns encoder features into z, features of a chosen number of channels.
+"""Context modules (PSP, ASPP, none): encoder features to z, with a chosen number of channels.
 
-PSP and Projection end in batch norm and ReLU, so z >= 0 whatever the encoder: CCT's F-Drop ranks cells by their sum over
-channels, which means nothing for signed features. ASPP ends in a plain convolution, as published, and its z is signed.
+PSP and Projection end in batch norm and ReLU, so z >= 0 for every encoder: CCT's F-Drop ranks cells by their sum over
+channels, which is meaningless for signed features. ASPP ends in a plain convolution, as published, and its z is signed.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 
 class PSP(nn.Module):
-    """Pyramid pooling: averages of the features over 1, 2x2, 3x3 and 6x6 regions beside the features themselves.
+    """Pyramid pooling: averages of the features over 1, 2x2, 3x3 and 6x6 regions, concatenated with the features.
 
     Each pooled map goes through a 1x1 convolution to `in_channels / len(bins)` channels, BN and ReLU, and is resized to
     the features (bilinear, align_corners=False); the concatenation, twice `in_channels`, goes through a 3x3 convolution
     to `channels`, BN and ReLU. With 2048 -> 512: 23,073,792 parameters.
-    Zhao et al. 2017, section 3.2, which speaks of 1/N of the channels for N bins.
+    Zhao et al. 2017, section 3.2 (1/N of the channels for N bins).
     """
 
     def __init__(self, in_channels: int, channels: int = 512, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
         super().__init__()
         self.bins = tuple(bins)
-        each = max(1, in_channels // len(self.bins))
-        self.branches = nn.ModuleList(_conv_bn_relu(in_channels, each, 1) for _ in self.bins)
-        self.fuse = _conv_bn_relu(in_channels + each * len(self.bins), channels, 3)
+        width = max(1, in_channels // len(self.bins))
+        self.branches = nn.ModuleList(_conv_bn_relu(in_channels, width, 1) for _ in self.bins)
+        self.fuse = _conv_bn_relu(in_channels + width * len(self.bins), channels, 3)
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,13 +40,13 @@ class PSP(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: 3x3 convolutions at several rates beside a 1x1 one and the image's average.
+    """Atrous spatial pyramid pooling: 3x3 convolutions at several rates, a 1x1 convolution, and the image's average.
 
     Each branch has `channels` channels, BN and ReLU; the concatenation goes through a 1x1 convolution to `channels`,
     without bias, BN or ReLU. With 4096 -> 256 and three rates: 30,738,944 parameters.
 
-    rates: distances between the taps of the 3x3 convolutions, in cells, taken as they are whatever the output stride:
-    12, 24, 36 are for stride 8; the same reach at stride 16 is 6, 12, 18. Chen et al. 2018, section 3.1; the last
+    rates: dilations of the 3x3 convolutions, in cells, not scaled with the output stride: 12, 24, 36 are for stride 8;
+    the same reach at stride 16 is 6, 12, 18. Chen et al. 2018, section 3.1; the last
     convolution as in Zhu et al. 2019.
     """
 
@@ -68,7 +68,7 @@ class ASPP(nn.Module):
 
 
 class Projection(nn.Sequential):
-    """No context: a 1x1 convolution to `channels`, BN and ReLU, so that z has its width and its sign."""
+    """No context: a 1x1 convolution to `channels`, BN and ReLU, so that z has `channels` channels and z >= 0."""
 
     def __init__(self, in_channels: int, channels: int = 512) -> None:
         super().__init__(*_conv_bn_relu(in_channels, channels, 1))
@@ -78,14 +78,14 @@ class Projection(nn.Sequential):
 def pool(x: Tensor, bins: Sequence[int]) -> list[Tensor]:
     """Adaptive average pooling to n x n for each n of `bins`, in one matrix product: [b, c, h, w] -> [b, c, n, n] each.
 
-    Equals `F.adaptive_avg_pool2d` up to rounding at every size, but has a deterministic backward pass on GPUs, which
-    that one has not. The matrix holds powers of two, exact in fp16 and bf16 too; what is left of 1 / count follows.
+    Equals `F.adaptive_avg_pool2d` up to rounding at every size, but is also deterministic in the backward pass on GPUs.
+    The matrix contains powers of two, also exact in fp16 and bf16; the remaining factor of 1 / count is applied after it.
     """
     height, width = x.shape[-2:]
     columns, gains = [], []
     for n in bins:
         rows, cols = _regions(height, n, x.device), _regions(width, n, x.device)
-        count = rows.sum(1)[:, None] * cols.sum(1)[None, :]  # [n, n] cells a region
+        count = rows.sum(1)[:, None] * cols.sum(1)[None, :]  # [n, n] cells per region
         power = torch.exp2(-torch.ceil(torch.log2(count)))
         member = rows[:, None, :, None] * cols[None, :, None, :] * power[:, :, None, None]
         columns.append(member.view(n * n, height * width))
@@ -97,7 +97,7 @@ def pool(x: Tensor, bins: Sequence[int]) -> list[Tensor]:
 
 
 def _regions(size: int, n: int, device: torch.device) -> Tensor:
-    """[n, size], 1 where region i holds the cell: cells floor(i size / n) up to ceil((i + 1) size / n), as in torch."""
+    """[n, size], 1 where region i contains the cell: from floor(i size / n) to ceil((i + 1) size / n), as in torch."""
     cell = torch.arange(size, device=device)
     i = torch.arange(n, device=device)[:, None]
     start = torch.div(i * size, n, rounding_mode="floor")
@@ -114,11 +114,11 @@ def _conv_bn_relu(in_channels: int, channels: int, kernel: int, rate: int = 1) -
 def _refuse_batch_of_one(module: str, x: Tensor, branch: nn.Module) -> None:
     if len(x) == 1 and _averages_over_batch(branch):
         raise ValueError(
-            f"{module} averages each channel of an image to one number, which batch norm can't normalise over a training "
-            'batch of one image; use at least 2 images a process, or norm="frozen", or context="none"'
+            f"{module} averages each channel of an image to one number, which batch norm cannot normalise in a training "
+            'batch of one image; use at least 2 images per process, norm="frozen" or context="none"'
         )
 
 
 def _averages_over_batch(branch: nn.Module) -> bool:
-    """Whether the branch's norm uses this process's batch (not running statistics, not those of all processes)."""
+    """Whether the branch normalises by this process's batch (not by running statistics or those of all processes)."""
     return any(type(m) is nn.BatchNorm2d and m.training for m in branch.modules())

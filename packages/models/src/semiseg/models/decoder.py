@@ -1,7 +1,7 @@
-"""From z, [b, channels, h, w], to class logits at the decoder's resolution, [b, classes, stride * h, stride * w].
+"""Decoders: from z, [b, channels, h, w], to class logits [b, classes, stride * h, stride * w].
 
-CCT's two decoders never mix neighbouring cells of z before their upsampling: that is what lets auxiliary decoders be
-evaluated together. DeepLabV3+'s sees low-level features too, and serves as a main decoder alone.
+The sub-pixel and linear decoders never mix neighbouring cells of z before the upsampling, so auxiliary decoders of these
+kinds can be evaluated together. DeepLabV3+'s also sees low-level features, and can only be a main decoder.
 """
 
 import torch
@@ -10,24 +10,24 @@ from torch import Tensor, nn
 
 
 class SubpixelDecoder(nn.Module):
-    """CCT's decoder: a 1x1 convolution to the classes, then one sub-pixel stage for each doubling of the resolution.
+    """CCT's decoder: a 1x1 convolution to the classes, then one sub-pixel stage per doubling of the resolution.
 
     A stage is a 1x1 convolution C -> 4C, ReLU and PixelShuffle(2). Parameters at stride 2^s:
     channels * C + s (4 C^2 + 4 C), so 16,296 for 512 channels, 21 classes and stride 8.
 
-    The stages start as ICNR has it (the four kernels of a sub-pixel equal, biases zero): the output is then exactly the
-    nearest-neighbour upsampling of one value a cell. Ouali et al. 2020, section 4.1; Aitken et al. 2017.
+    The stages are initialised by ICNR (the four kernels of a cell are equal, biases zero), so that the initial output is
+    exactly the nearest-neighbour upsampling of one value per cell. Ouali et al. 2020, section 4.1; Aitken et al. 2017.
 
     Args:
         channels, classes: of z and of the logits. stride: a power of two.
-        last_relu: keep the ReLU of the last stage, as the authors' released code does; logits are then >= 0 and those
-            below zero get no gradient. Off by default.
+        last_relu: keep the ReLU of the last stage, as the authors' released code does; logits are then >= 0, and
+            negative ones get no gradient.
     """
 
     def __init__(self, channels: int, classes: int, stride: int = 8, *, last_relu: bool = False) -> None:
         super().__init__()
         if stride < 2 or stride & (stride - 1):
-            raise ValueError(f"stride {stride} of a sub-pixel decoder: expected a power of two, at least 2")
+            raise ValueError(f"sub-pixel decoder with stride {stride}: expected a power of two, at least 2")
         self.last_relu = last_relu
         self.project = nn.Conv2d(channels, classes, 1, bias=False)
         self.stages = nn.ModuleList(nn.Conv2d(classes, 4 * classes, 1) for _ in range(stride.bit_length() - 1))
@@ -69,7 +69,7 @@ class LinearDecoder(nn.Module):
 
 
 class DeepLabV3PlusDecoder(nn.Module):
-    """Refines z by low-level features: 1x1 convolution of those to 48 channels, two 3x3 ones of both to 256, classes.
+    """Refines z by low-level features: a 1x1 convolution of these to 48 channels, two 3x3 ones of both to 256, classes.
 
     No convolution has a bias; the 3x3 ones have BN and ReLU. Parameters: 48 low_channels + 9 * 256 (channels + 48) +
     9 * 256^2 + 4 * 256 + 256 classes. Chen et al. 2018, section 3.1, without BN on the 48 channels, as in Zhu et al.
@@ -77,7 +77,7 @@ class DeepLabV3PlusDecoder(nn.Module):
 
     Args:
         channels, low_channels, classes: of z, of the low-level features, of the logits.
-        stride: cells of the low-level features a cell of z.
+        stride: stride of z over that of the low-level features.
     """
 
     def __init__(self, channels: int, low_channels: int, classes: int, stride: int = 4) -> None:
@@ -96,7 +96,7 @@ class DeepLabV3PlusDecoder(nn.Module):
     def forward(self, z: Tensor, low: Tensor) -> Tensor:
         """[b, channels, h, w] and [b, low_channels, h', w'] -> [b, classes, stride * h, stride * w].
 
-        The low-level features of an image whose sides are multiples of the network's stride have just that size; others
+        If the image's sides are multiples of the network's stride, its low-level features have exactly that size; others
         are resized to it (bilinear, align_corners=True, as z is).
         """
         size = (z.shape[-2] * self.stride, z.shape[-1] * self.stride)
@@ -109,7 +109,7 @@ class DeepLabV3PlusDecoder(nn.Module):
 
 @torch.no_grad()
 def icnr_(weight: Tensor, upscale: int = 2) -> Tensor:
-    """Fill the weight of a convolution before PixelShuffle(upscale) so that the pixels of a cell start equal.
+    """Initialise the weight of a convolution before PixelShuffle(upscale) so that the pixels of a cell are equal.
 
     weight: [upscale^2 * C, C', ...], in place; the kernels are He-normal. Aitken et al. 2017, section 3.
     """

@@ -1,4 +1,4 @@
-"""Any timm network, or WideResNet38, as the encoder of a segmenter, at the output stride that is asked for."""
+"""Any timm network, or WideResNet38, as the encoder of a segmenter, at a given output stride."""
 
 import difflib
 import math
@@ -15,12 +15,12 @@ from semiseg.models.checkpointing import checkpoint_blocks, keep_activations
 from semiseg.models.wide_resnet import WideResNet38
 
 STRIDES = (8, 16, 32)
-OWN = "wide_resnet38"  # the name of the encoder that is not timm's
+NOT_TIMM = "wide_resnet38"  # the name of the encoder that is not timm's
 
 
 @dataclass
 class Features:
-    """What an encoder, or an encoder and its context, makes of a batch of images.
+    """The features of a batch of images, from an encoder or from an encoder with its context.
 
     deep: [b, C, h, w] with h = ceil(H / stride). low: [b, C', ceil(H/s), ceil(W/s)] at the encoder's `low_stride` s, or
     None. size: (H, W) of the images.
@@ -34,19 +34,19 @@ class Features:
 class Encoder(nn.Module):
     """A network without its head: images in [0, 1] to `Features` at 1 / `stride` of their size.
 
-    The images are normalised here, by the mean and the standard deviation of the network's pre-training. Whatever the
-    network does at odd sizes, the features measure ceil(H / stride) x ceil(W / stride): a network that rounds down, or
-    takes multiples of its stride only, gets its images zero-padded at the right and at the bottom.
+    The images are normalised here, by the mean and standard deviation of the network's pretraining. Features always
+    measure ceil(H / stride) x ceil(W / stride): if a network rounds down, or accepts only multiples of its stride, images
+    are zero-padded at the right and at the bottom.
 
     Args:
         name: timm's name of the network, such as "resnet50s"; or "wide_resnet38", at stride 8.
-        stride: 8, 16 or 32. Strides of the last stages become dilations where the network can do that.
-        pretrained: take timm's weights (downloads); otherwise they are random, from torch's global generator.
-        mean, std: three numbers each; timm's values for this network where not given.
+        stride: 8, 16 or 32. The strides of the last stages become dilations if the network supports that.
+        pretrained: load timm's weights (downloads); otherwise they are random, from torch's global generator.
+        mean, std: three numbers each; by default timm's values for this network.
         low_stride: stride of the low-level features; by default 4, or the finest that the network has.
-        checkpointing: keep the inputs of blocks alone for the backward pass (`checkpoint_blocks`). Can be set later.
+        checkpointing: keep only the inputs of blocks for the backward pass (`checkpoint_blocks`). Can be set later.
 
-    Raises ValueError: no such network, or not at these strides. RuntimeError: the pretrained weights can't be had.
+    Raises ValueError: no such network, or not at these strides. RuntimeError: the pretrained weights cannot be fetched.
     """
 
     body: Any  # timm's network; its features
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         self.body = _build(name, stride, pretrained=pretrained)
         channels, strides = self.body.feature_info.channels(), self.body.feature_info.reduction()
         self._low = _low_level(name, strides, stride, low_stride)
-        self._channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")  # Swin and its kin
+        self._channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")  # Swin, for example
         self.channels: int = channels[-1]
         self.low_channels: int | None = None if self._low is None else channels[self._low]
         self.low_stride: int | None = None if self._low is None else strides[self._low]
@@ -83,12 +83,12 @@ class Encoder(nn.Module):
             self.pads = True
             if not self._rounds_up():
                 raise ValueError(
-                    f"encoder {name!r} does not take images of any size; take another one, such as {_popular()}"
+                    f"encoder {name!r} does not accept images of any size; use another one, such as {_popular()}"
                 )
 
     @property
     def checkpointing(self) -> bool:
-        """Whether blocks are computed again in the backward pass, which needs less memory and more time."""
+        """Whether blocks are recomputed in the backward pass, which needs less memory and more time."""
         return self._checkpointing
 
     @checkpointing.setter
@@ -96,12 +96,12 @@ class Encoder(nn.Module):
         if not wanted:
             keep_activations(self.body)
         elif not checkpoint_blocks(self.body):
-            raise ValueError(f"encoder {self.name!r} has no blocks to checkpoint; leave checkpointing out")
+            raise ValueError(f"encoder {self.name!r} has no blocks to checkpoint; set checkpointing=False")
         self._checkpointing = wanted
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Set the mean and the standard deviation that images are normalised by (three numbers each, of [0, 1])."""
-        self.moments = ([float(x) for x in mean], [float(x) for x in std])  # as they are written into a config
+        """Set the mean and the standard deviation by which images are normalised (three numbers each, for [0, 1])."""
+        self.moments = ([float(x) for x in mean], [float(x) for x in std])  # plain numbers, for a config
         for buffer, values in zip((self.mean, self.std), self.moments, strict=True):
             buffer.copy_(torch.tensor(values, dtype=torch.float64).view(3, 1, 1))
 
@@ -115,7 +115,7 @@ class Encoder(nn.Module):
             raise ValueError(f"images of dtype {images.dtype}: expected uint8, or floating point in [0, 1]")
         height, width = images.shape[-2:]
         x = (images - self.mean) / self.std
-        if self.pads:  # after normalising, so that the border is what a convolution's own padding is
+        if self.pads:  # after normalising, so that the border equals a convolution's padding
             x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
         stages = self.body(x)
         deep, low = self._planes(stages[-1]), None
@@ -129,7 +129,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def _rounds_up(self) -> bool:
-        """Whether features have their promised shapes: tried on a size that is one more than a multiple of 32."""
+        """Whether features have the documented shapes; tried on sizes of one more than a multiple of 32."""
         was_training = self.training
         self.eval()
         try:
@@ -146,52 +146,55 @@ class Encoder(nn.Module):
 
 
 def _build(name: str, stride: int, *, pretrained: bool) -> Any:
-    """The timm network with `features_only`, its last feature at the asked stride."""
-    if name == OWN:
-        return _build_own(stride, pretrained=pretrained)
+    """The timm network with `features_only`, its last feature at `stride`."""
+    if name == NOT_TIMM:
+        return _build_wide_resnet(stride, pretrained=pretrained)
     _check_name(name)
     if stride not in STRIDES:
         raise ValueError(f"output stride {stride} of encoder {name!r}: expected one of {', '.join(map(str, STRIDES))}")
     built = _at_stride(name, stride)
     if built is None:
-        offers = [str(s) for s in STRIDES if s != stride and _at_stride(name, s) is not None]
-        has = f"it has {' and '.join(offers)}: set that" if offers else "nor any other that serves here: take"
+        others = [str(s) for s in STRIDES if s != stride and _at_stride(name, s) is not None]
+        remedy = f"it has {' and '.join(others)}: set that, or use" if others else "nor any of 8, 16, 32: use"
         raise ValueError(
-            f"encoder {name!r} has no output stride {stride}; {has}{', or take' if offers else ''} another "
-            f"encoder, such as {_popular()}"
+            f"encoder {name!r} has no output stride {stride}; {remedy} another encoder, such as {_popular()}"
         )
     body, settings = built
     if not pretrained:
         return body
     try:
         return timm.create_model(name, features_only=True, pretrained=True, **settings)
-    except Exception as error:  # urllib, requests, httpx, huggingface_hub and timm each have their own kinds
+    except Exception as error:  # urllib, requests, httpx, huggingface_hub and timm raise different kinds
         raise RuntimeError(
-            f"the published weights of encoder {name!r} can't be had ({type(error).__name__}: "
-            f'{" ".join(str(error).split())[:200]}); remedy: set model.encoder.weights = "none" for random weights, '
+            f"the published weights of encoder {name!r} cannot be fetched ({type(error).__name__}: "
+            f'{" ".join(str(error).split())[:200]}); set model.encoder.weights = "none" for random weights, '
             "or to a .safetensors or .pth file, or to the folder of a saved model"
         ) from error
 
 
-def _build_own(stride: int, *, pretrained: bool) -> WideResNet38:
+def _build_wide_resnet(stride: int, *, pretrained: bool) -> WideResNet38:
     if stride != 8:
-        raise ValueError(f"encoder {OWN!r} has no output stride {stride}; it has 8: set that, or take another encoder")
+        raise ValueError(
+            f"encoder {NOT_TIMM!r} has no output stride {stride}; it has 8: set that, or use another encoder"
+        )
     if pretrained:
         raise ValueError(
-            f'timm publishes no weights of encoder {OWN!r}; set model.encoder.weights = "none" for random ones, or to a '
-            ".safetensors or .pth file, or to a run or the folder of a saved model"
+            f'timm has no weights for encoder {NOT_TIMM!r}; set model.encoder.weights = "none" for random ones, or to a '
+            ".safetensors or .pth file, a run, or the folder of a saved model"
         )
     return WideResNet38()
 
 
 def _low_level(name: str, strides: Sequence[int], stride: int, wanted: int | None) -> int | None:
-    """Which of the features, at `strides`, are the low-level ones: the last of the wanted stride, finer than `stride`."""
+    """Index of the low-level features among those at `strides`: the last at the wanted stride, finer than `stride`."""
     finer = sorted({s for s in strides if s < stride})
     if wanted is not None and wanted not in finer:
-        has = f"it has {' and '.join(map(str, finer))}: set that" if finer else "nor any other finer than its output"
-        raise ValueError(
-            f"encoder {name!r} has no low-level features at stride {wanted}; {has}, or take another encoder"
+        remedy = (
+            f"it has {' and '.join(map(str, finer))}: set that, or use"
+            if finer
+            else "nor any finer than its output: use"
         )
+        raise ValueError(f"encoder {name!r} has no low-level features at stride {wanted}; {remedy} another encoder")
     if not finer:
         return None
     low = wanted or (4 if 4 in finer else finer[0])
@@ -200,8 +203,8 @@ def _low_level(name: str, strides: Sequence[int], stride: int, wanted: int | Non
 
 def _check_name(name: str) -> None:
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, [*timm.list_models(), OWN], n=4, cutoff=0.6)
-        meant = f"did you mean {' or '.join(map(repr, near))}?" if near else f"take one such as {_popular()};"
+        near = difflib.get_close_matches(name, [*timm.list_models(), NOT_TIMM], n=4, cutoff=0.6)
+        meant = f"did you mean {' or '.join(map(repr, near))}?" if near else f"use one such as {_popular()};"
         raise ValueError(f"unknown encoder {name!r}; {meant} timm.list_models() lists them all")
     architecture, dot, tag = name.partition(".")
     tagged = timm.list_models(f"{architecture}.*", include_tags=True)
@@ -211,13 +214,13 @@ def _check_name(name: str) -> None:
 
 
 def _at_stride(name: str, stride: int) -> tuple[Any, dict[str, Any]] | None:
-    """The network and how it was made: dilated, or for free image sizes, or as it comes; None at no such stride."""
+    """The network and its settings: dilated, or for any image size, or the defaults; None if none has this stride."""
     attempts: list[dict[str, Any]] = [{"output_stride": stride}, {"dynamic_img_size": True}, {"strict_img_size": False}]
     for settings in (*attempts, {}):
         try:
             body: Any = timm.create_model(name, features_only=True, **settings)
         except (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError, AttributeError):
-            continue  # timm's networks differ in how they refuse a setting
+            continue  # timm's networks differ in how they reject a setting
         if body.feature_info.reduction()[-1] == stride:
             return body, settings
     return None

@@ -8,10 +8,10 @@ from torch.distributed.nn.functional import all_reduce
 
 
 def synchronised(module: nn.Module) -> nn.Module:
-    """`module` with every BatchNorm2d normalising by the batch of all processes; parameters and names stay.
+    """`module` with every BatchNorm2d normalising by the batch of all processes; parameters and names do not change.
 
-    On a machine with GPUs these are torch's SyncBatchNorm (through timm's converter, which keeps the activations that
-    timm fuses into its batch norm: torch's drops them). Elsewhere they are `SyncBatchNorm2d`.
+    On a machine with GPUs these are torch's SyncBatchNorm (through timm's converter, which, unlike torch's, keeps the
+    activations that timm fuses into its batch norm). Elsewhere they are `SyncBatchNorm2d`.
     """
     if torch.cuda.is_available():
         return convert_sync_batchnorm(module)
@@ -23,10 +23,10 @@ def synchronised(module: nn.Module) -> nn.Module:
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Takes the place of a BatchNorm2d, or of timm's with its activation, and shares its parameters and buffers.
+    """Replaces a BatchNorm2d, or timm's with its activation, and shares its parameters and buffers.
 
-    In training under a process group, mean and variance are those of all ranks' pixels, however unevenly images are
-    spread: every rank must run the same layers in the same order. Otherwise it is a BatchNorm2d.
+    In training with a process group, mean and variance are those of all ranks' pixels, even if ranks have different
+    numbers of images: every rank must run the same layers in the same order. Otherwise it is a BatchNorm2d.
     """
 
     def __init__(self, plain: nn.BatchNorm2d) -> None:
@@ -38,13 +38,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.train(plain.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        """[b, C, h, w] -> the same, normalised, with the activation if there was one. Training: all ranks call this."""
+        """[b, C, h, w] -> the same, normalised, with the activation if there is one. In training, all ranks call this."""
         together = self.training and dist.is_initialized() and dist.get_world_size() > 1
         normalised = self._by_all_ranks(input) if together else super().forward(input)
         return self.act(self.drop(normalised))
 
     def _by_all_ranks(self, x: Tensor) -> Tensor:
-        # two sums, mean first: the one-pass E[x^2] - E[x]^2 loses the digits that equality with one process needs
+        # mean first, then squares: the one-pass E[x^2] - E[x]^2 loses digits needed for equality with one process
         wide = x if x.dtype == torch.float64 else x.float()
         count = wide.new_tensor([wide.numel() / wide.shape[1]])
         total = all_reduce(torch.cat([wide.sum((0, 2, 3)), count]))
@@ -61,7 +61,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics; momentum None averages over all batches, as in torch."""
+        """Update the running statistics; momentum None averages over all batches, as in torch."""
         assert self.num_batches_tracked is not None and self.running_mean is not None and self.running_var is not None
         self.num_batches_tracked += 1
         share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)

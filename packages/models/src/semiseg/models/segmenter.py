@@ -1,4 +1,4 @@
-"""One encoder and context, shared by all label spaces, and one main decoder for each of them."""
+"""The segmentation network: one encoder and context, and one main decoder per domain (set of classes)."""
 
 import copy
 import difflib
@@ -21,22 +21,22 @@ Norm = Literal["batch", "sync", "frozen"]
 
 
 class Segmenter(nn.Module):
-    """A segmentation network with a main decoder for each domain (label space): images in, class logits out.
+    """A segmentation network with one main decoder per domain (set of classes): images in, class logits out.
 
     Args:
-        encoder: where features come from; its stride is the stride of the network.
+        encoder: computes the features; its stride is that of the network.
         classes: number of classes of each domain, such as {"cityscapes": 19, "sunrgbd": 13}.
         context: "psp" (pyramid pooling), "aspp" (atrous pyramid; z is signed) or "none" (a 1x1 convolution, BN and ReLU).
         context_channels: channels of z, the features that decoders see.
-        context_rates: of "aspp", in cells of z.
+        context_rates: dilations of "aspp", in cells of z.
         decoder: "subpixel" (CCT's), "linear" (1x1 convolution and bilinear upsampling) or "deeplabv3plus", which also
             sees the encoder's low-level features and works at their stride.
         last_relu: the sub-pixel decoder ends in a ReLU, as in CCT's released code.
         norm: "batch" normalises by the batch of this process in training; "sync" by the batch of all processes;
-            "frozen" always by the running statistics, also in training mode, while scale and shift go on learning: for
-            small batches and pretrained weights. What starts from random weights then has BN that starts as the identity.
+            "frozen" always by the running statistics, while scale and shift are still trained: for small batches and
+            pretrained weights. The BN of parts with random weights is then the identity at the start.
 
-    Raises ValueError: any of these is not what is listed, each error with its remedy.
+    Raises ValueError if a setting is not one of these.
     """
 
     encoder: Encoder
@@ -63,11 +63,11 @@ class Segmenter(nn.Module):
         if context_channels < 1:
             raise ValueError(f"context_channels={context_channels}: expected at least 1")
         if not context_rates or min(context_rates) < 1:
-            raise ValueError(f"context_rates={list(context_rates)}: expected at least one, each at least 1")
+            raise ValueError(f"context_rates={list(context_rates)}: expected at least one rate, all at least 1")
         if decoder == "deeplabv3plus" and encoder.low_channels is None:
             raise ValueError(
                 f"encoder {encoder.name!r} has no features finer than its output, which decoder='deeplabv3plus' needs; "
-                "take another encoder, or decoder='subpixel' or 'linear'"
+                "use another encoder, or decoder='subpixel' or 'linear'"
             )
         _check_classes(classes)
         self.encoder = encoder
@@ -81,10 +81,10 @@ class Segmenter(nn.Module):
         self.decoders = nn.ModuleDict()
         self.classes: dict[str, int] = {}
         self.channels, self.stride, self.norm = context_channels, encoder.stride, norm
-        self.metadata: dict[str, Any] = {}  # what save_pretrained was given, after from_pretrained
+        self.metadata: dict[str, Any] = {}  # set by from_pretrained: the metadata given to save_pretrained
         self._kinds = {"context": context, "decoder": decoder, "last_relu": last_relu}
         self._rates = [int(rate) for rate in context_rates] if context == "aspp" else None
-        if norm == "sync":  # in place: neither is a batch norm itself
+        if norm == "sync":  # in place, since neither is a batch norm itself
             synchronised(self.encoder)
             synchronised(self.context)
         for domain, count in classes.items():
@@ -92,12 +92,14 @@ class Segmenter(nn.Module):
         self.train(self.training)
 
     def add_domain(self, domain: str, classes: int) -> None:
-        """Give the network a new main decoder, with random weights, for another label space; the others stay as they are.
+        """Add a main decoder, with random weights, for another domain; the others do not change.
 
-        Raises ValueError for a name that is taken or can't be one, or less than 2 classes.
+        Raises ValueError for a name that is taken or not valid, or fewer than 2 classes.
         """
         if domain in self.classes:
-            raise ValueError(f"this model has a domain {domain!r} already, of {self.classes[domain]} classes")
+            raise ValueError(
+                f"this model already has a domain {domain!r}, with {self.classes[domain]} classes; use another name"
+            )
         _check_classes({domain: classes})
         kind = self._kinds["decoder"]
         if kind == "subpixel":
@@ -115,7 +117,7 @@ class Segmenter(nn.Module):
         self.train(self.training)
 
     def only(self, domain: str) -> "Segmenter":
-        """A copy with the decoder of one domain alone: the same logits for it, without the others' weights."""
+        """A copy with the decoder of one domain only: the same logits for it, without the others' weights."""
         alone = copy.deepcopy(self)
         for other in set(self.classes) - {self._domain(domain)}:
             del alone.decoders[other], alone.classes[other]
@@ -123,24 +125,24 @@ class Segmenter(nn.Module):
 
     @property
     def upsampling(self) -> int:
-        """How much larger a decoder's logits are than z: the stride, or with "deeplabv3plus" stride / low_stride."""
+        """Size of a decoder's logits over that of z: the stride, or with "deeplabv3plus" stride / low_stride."""
         if self._kinds["decoder"] != "deeplabv3plus":
             return self.stride
         return self.stride // (self.encoder.low_stride or 1)
 
     @property
     def mean(self) -> Tensor:
-        """[3, 1, 1], what the encoder subtracts from images in [0, 1]."""
+        """[3, 1, 1], which the encoder subtracts from images in [0, 1]."""
         return self.encoder.mean
 
     @property
     def std(self) -> Tensor:
-        """[3, 1, 1], what the encoder divides images by after that."""
+        """[3, 1, 1], by which the encoder then divides."""
         return self.encoder.std
 
     @property
     def config(self) -> dict[str, Any]:
-        """All that is needed to build this network again without a download, as plain JSON values."""
+        """Everything needed to build this network again without a download, as plain JSON values."""
         mean, std = self.encoder.moments
         return {
             "encoder": self.encoder.name,
@@ -160,7 +162,7 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor, domain: str | None = None) -> Tensor:
         """uint8, or floating point in [0, 1], [b, 3, H, W] -> logits [b, C, H, W] of the domain.
 
-        The decoder's logits are resized bilinearly with align_corners=True. `domain` may be left out if there is one.
+        The decoder's logits are resized bilinearly with align_corners=True. `domain` may be omitted if there is only one.
         """
         features = self.encode(images)
         logits = self.decode(features, domain)
@@ -169,14 +171,14 @@ class Segmenter(nn.Module):
         return F.interpolate(logits, size=features.size, mode="bilinear", align_corners=True)
 
     def encode(self, images: Tensor) -> Features:
-        """Images -> Features whose `deep` is z, [b, channels, ceil(H / stride), ceil(W / stride)]; >= 0 but for "aspp"."""
+        """Images -> Features whose `deep` is z, [b, channels, ceil(H / stride), ceil(W / stride)]; >= 0 except for "aspp"."""
         features = self.encoder(images)
         return Features(self.context(features.deep), features.low, features.size)
 
     def decode(self, features: Features, domain: str | None = None) -> Tensor:
         """Features -> logits at decoder resolution, [b, C, u h, u w] with u = `upsampling`.
 
-        With "subpixel" and "linear" 64 -> 64, 65 -> 72, 321 -> 328; with "deeplabv3plus" that by the low-level stride.
+        At stride 8, an image of 65 pixels has 72 logits with "subpixel" and "linear", 72 / low_stride with "deeplabv3plus".
         """
         decoder = self.decoders[self._domain(domain)]
         if isinstance(decoder, DeepLabV3PlusDecoder):
@@ -198,7 +200,7 @@ class Segmenter(nn.Module):
             return domain
         known = ", ".join(self.classes)
         if domain is None:
-            raise ValueError(f"this model has {len(self.classes)} domains: say which one of {known}")
+            raise ValueError(f"this model has {len(self.classes)} domains: pass domain=..., one of {known}")
         raise ValueError(f"unknown domain {domain!r}{_near(domain, self.classes)}; this model has {known}")
 
 
@@ -209,13 +211,15 @@ def _check_kind(what: str, value: str, known: tuple[str, ...]) -> None:
 
 def _check_classes(classes: Mapping[str, int]) -> None:
     if not classes:
-        raise ValueError('classes is empty: name at least one domain and its number of classes, such as {"voc": 21}')
-    taken = nn.ModuleDict()
+        raise ValueError(
+            'classes is empty: expected at least one domain and its number of classes, such as {"voc": 21}'
+        )
+    reserved = nn.ModuleDict()
     for domain, count in classes.items():
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", domain) or hasattr(taken, domain):
-            reason = "torch keeps it for itself" if hasattr(taken, domain) else "it becomes part of parameters' names"
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", domain) or hasattr(reserved, domain):
+            reason = "torch reserves it" if hasattr(reserved, domain) else "it becomes part of parameter names"
             raise ValueError(
-                f"{domain!r} can't be the name of a domain ({reason}); use letters, digits, '_' and '-', "
+                f"{domain!r} cannot be the name of a domain ({reason}); use letters, digits, '_' and '-', "
                 f"such as {re.sub(r'[^A-Za-z0-9_-]+', '-', domain).strip('-') or 'domain'}-1"
             )
         if isinstance(count, bool) or not isinstance(count, int) or count < 2:

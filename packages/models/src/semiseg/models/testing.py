@@ -1,4 +1,4 @@
-"""What every encoder must do inside a segmenter: a test class that the tests of each architecture subclass."""
+"""SegmenterContract: the test class that the tests of each architecture subclass."""
 
 import math
 from pathlib import Path
@@ -12,9 +12,9 @@ from semiseg.models.zoo import create_segmenter, from_pretrained, save_pretraine
 
 
 class SegmenterContract:
-    """Subclass it, set `encoder`, and pytest collects the tests below. Nothing is downloaded.
+    """What every encoder must do inside a segmenter: subclass this and set `encoder`. Downloads nothing.
 
-    strides: the output strides that the encoder offers. settings: further ones of `create_segmenter`.
+    strides: the output strides that the encoder supports. settings: further arguments of `create_segmenter`.
     """
 
     encoder: ClassVar[str]
@@ -63,9 +63,9 @@ class SegmenterContract:
         stem = next(model.encoder.parameters())
         assert stem.grad is not None and stem.grad.abs().max() > 0
 
-    def test_saved_and_loaded_it_is_equal_to_the_bit(self, tmp_path: Path) -> None:
+    def test_a_saved_and_loaded_model_is_bit_identical(self, tmp_path: Path) -> None:
         model = self.build()
-        model(images(2, 64, 64), "room")  # so that running statistics are not those of the start
+        model(images(2, 64, 64), "room")  # so that running statistics differ from the initial ones
         save_pretrained(model.eval(), tmp_path / "model")
         again = from_pretrained(tmp_path / "model")
         assert not again.training

@@ -1,4 +1,4 @@
-"""WideResNet38 in its A2 form with pre-activated blocks, the one encoder of the papers that timm does not have."""
+"""WideResNet38 (A2) with pre-activated blocks, the only encoder of the papers that timm does not have."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,12 +21,12 @@ class WideResNet38(nn.Module):
     """Normalised images [b, 3, H, W] -> features at strides 2, 4 and 8, of 128, 256 and 4096 channels.
 
     A 3x3 convolution to 64 channels, then six modules: max-pooling before the first two, a strided convolution in the
-    third, dilation 2 and 4 in the last three, which keep stride 8. The last features are a plain sum, without batch norm
-    and ReLU: whatever follows sees them so. 105,062,720 parameters. Dropout is of whole channels, as in the
-    released code, before the last convolution of each of the last two blocks.
+    third, dilation 2 and 4 in the last three, which keep stride 8. The last features are a plain sum, without a final
+    batch norm and ReLU. 105,062,720 parameters. Dropout drops channels, as in the released code, before the last
+    convolution of each of the last two blocks.
 
-    It has what timm's feature networks have (`feature_info`, `pretrained_cfg`), and the published weights' names
-    ("mod2.block1.convs.conv1.weight"), so that such a file can be given to `load_encoder`. Wu et al. 2016 (model A2), as
+    It has the attributes of timm's feature networks (`feature_info`, `pretrained_cfg`) and the published weights' names
+    ("mod2.block1.convs.conv1.weight"), so that `load_encoder` reads the published file. Wu et al. 2016 (model A2), as
     Zhu et al. 2019 use it.
     """
 

@@ -1,4 +1,4 @@
-"""Make a segmenter from plain settings; save, load, and take over an encoder."""
+"""Create a segmenter from plain settings, save it, load it, or load only an encoder."""
 
 import difflib
 import json
@@ -21,7 +21,7 @@ from semiseg.models.encoder import Encoder
 from semiseg.models.segmenter import ContextKind, DecoderKind, Norm, Segmenter
 
 FORMAT = "semiseg-segmenter/1"
-SUFFIXES = (".safetensors", ".pth", ".pt")  # of files of tensors
+SUFFIXES = (".safetensors", ".pth", ".pt")  # files of tensors
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 log = logging.getLogger(__name__)
@@ -42,13 +42,13 @@ def create_segmenter(
     norm: Norm = "batch",
     checkpointing: bool = False,
 ) -> Segmenter:
-    """A new segmenter, in training mode; random parts come from torch's global generator.
+    """A new segmenter, in training mode; random weights come from torch's global generator.
 
-    encoder, low_stride, checkpointing: as `Encoder` has them. weights: "timm" (the published ones; downloads), "none"
-    (random), or whatever `load_encoder` takes. The other settings are those of `Segmenter`.
+    encoder, low_stride, checkpointing: see `Encoder`. weights: "timm" (the published ones; downloads), "none" (random),
+    or anything that `load_encoder` accepts. The other settings are those of `Segmenter`.
 
-    Raises ValueError for settings that can't be, FileNotFoundError for weights that aren't there, RuntimeError where
-    the published weights can't be fetched.
+    Raises ValueError for invalid settings, FileNotFoundError for missing weights, RuntimeError if the published weights
+    cannot be fetched.
     """
     source = os.fspath(weights)
     body = Encoder(
@@ -72,10 +72,10 @@ def create_segmenter(
 def save_pretrained(
     model: Segmenter, folder: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a folder with model.safetensors and config.json (settings of the model, `metadata` under its own key).
+    """Write a folder with model.safetensors and config.json (the model's settings, and `metadata` under a separate key).
 
-    A new folder appears whole or not at all; in one that exists each file is replaced whole.
-    metadata: JSON values; None keeps what the model was loaded with. Raises TypeError for other values.
+    A new folder is written completely or not at all; in an existing one, each file is replaced atomically.
+    metadata: JSON values; None keeps the metadata the model was loaded with. Raises TypeError for other values.
     """
     folder = Path(folder)
     kept = model.metadata if metadata is None else dict(metadata)
@@ -99,47 +99,48 @@ def save_pretrained(
 
 
 def from_pretrained(path: str | os.PathLike[str], *, norm: Norm | None = None) -> Segmenter:
-    """The saved model, in evaluation mode, equal to the bit.
+    """The saved model, in evaluation mode, bit-identical.
 
-    path: a folder that `save_pretrained` wrote, a run folder (its last step), or, where no such path exists, the id of
-    a model on the Hugging Face hub. norm: how batch norm is to behave in further training; by default as saved, except
-    that "sync" becomes "batch", which evaluates the same and needs no GPU.
+    path: a folder that `save_pretrained` wrote, a run folder (its last step), or, if no such path exists, the id of a
+    model on the Hugging Face hub. norm: the kind of batch norm for further training; by default as saved, except that
+    "sync" becomes "batch", which evaluates the same and needs no GPU.
 
-    Raises FileNotFoundError: nothing there. ValueError: not a saved segmenter, or its files disagree.
+    Raises FileNotFoundError: no such path or id. ValueError: not a saved segmenter, or its files disagree.
     """
     folder = _model_folder(_locate(os.fspath(path)))
     settings, metadata = _read_config(folder / CONFIG)
     tensors = _read_tensors(folder / WEIGHTS)
     try:
         saved_norm = "batch" if settings["norm"] == "sync" else settings["norm"]
-        with torch.random.fork_rng(devices=[]):  # loading a model leaves the caller's random numbers alone
+        with torch.random.fork_rng(devices=[]):  # do not change the caller's random numbers
             encoder = Encoder(
                 settings["encoder"],
                 settings["output_stride"],
                 mean=settings["mean"],
                 std=settings["std"],
-                low_stride=settings.get("low_stride"),  # older files do not say, and have the default
+                low_stride=settings.get("low_stride"),  # missing in older files, which have the default
             )
             parts = {key: settings[key] for key in ("classes", "context", "context_channels", "decoder", "last_relu")}
             if rates := settings.get("context_rates"):
                 parts["context_rates"] = rates
             model = Segmenter(encoder, **parts, norm=norm or saved_norm)
     except KeyError as error:
-        raise ValueError(f"{folder / CONFIG}: model.{error.args[0]} is missing; was the file edited?") from error
+        raise ValueError(
+            f"{folder / CONFIG}: model.{error.args[0]} is missing; was the file edited? Save the model again"
+        ) from error
     _fill(model.state_dict(), tensors, folder / WEIGHTS, "this model")
     model.metadata = metadata
     return model.eval()
 
 
 def load_encoder(model: Segmenter, path: str | os.PathLike[str]) -> int:
-    """Give the model's encoder the weights found at `path`; returns how many tensors were loaded.
+    """Load the weights at `path` into the model's encoder; returns the number of tensors loaded.
 
-    path: a .safetensors or .pth file of the encoder's weights (timm's names; more than the encoder needs is fine, such
-    as a classifier), or a folder or hub id of a saved segmenter or a run (the model of its last step), or the
-    model.safetensors in such a folder: its encoder, whatever its label spaces, and the mean and standard deviation that
-    it was trained with.
+    path: a .safetensors or .pth file of the encoder's weights (timm's names; it may contain more, such as a classifier),
+    or a folder or hub id of a saved segmenter or a run (the model of its last step), or the model.safetensors in such a
+    folder: then its encoder, with the mean and standard deviation it was trained with; its classes do not matter.
 
-    Raises FileNotFoundError: nothing there. ValueError: another encoder, or tensors missing or of other shapes.
+    Raises FileNotFoundError: no such path or id. ValueError: another encoder, missing tensors or other shapes.
     """
     place = _locate(os.fspath(path))
     encoder = model.encoder
@@ -149,10 +150,12 @@ def load_encoder(model: Segmenter, path: str | os.PathLike[str]) -> int:
     if place.is_dir():
         place = _model_folder(place)
         settings, _ = _read_config(place / CONFIG)
-        if (
-            str(settings.get("encoder")).partition(".")[0] != encoder.name.partition(".")[0]
-        ):  # what follows names weights
-            raise ValueError(f"{place}: holds encoder {settings.get('encoder')!r}, the model has {encoder.name!r}")
+        saved_name = str(settings.get("encoder"))
+        if saved_name.partition(".")[0] != encoder.name.partition(".")[0]:  # the rest is the name of weights
+            raise ValueError(
+                f"{place}: contains encoder {settings.get('encoder')!r}, the model has {encoder.name!r}; "
+                "use weights of the model's encoder"
+            )
         moments = (settings["mean"], settings["std"])
         place = place / WEIGHTS
     found = _read_tensors(place)
@@ -164,25 +167,29 @@ def load_encoder(model: Segmenter, path: str | os.PathLike[str]) -> int:
     named = {name: by_name[_plain(name)] for name in wanted if _plain(name) in by_name}
     loaded = _fill(wanted, named, place, f"encoder {encoder.name!r}")
     encoder.normalise_by(*moments)
-    log.info("%s: %d tensors loaded into encoder %s, %d not of it", place, loaded, encoder.name, len(found) - loaded)
+    log.info(
+        "%s: %d tensors loaded into encoder %s, %d others ignored", place, loaded, encoder.name, len(found) - loaded
+    )
     return loaded
 
 
 def _locate(source: str) -> Path:
-    """The path itself, or else the local copy of the model on the hub that `source` names."""
+    """The path itself, or the local copy of the model on the hub with the id `source`."""
     path = Path(source).expanduser()
     if path.exists():
         return path
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) or path.parent.is_dir() or path.suffix in SUFFIXES:
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, beside, n=1)
-        meant = f"; did you mean {path.parent / near[0]}?" if near else ", nor a hub id, which reads owner/name"
+        meant = (
+            f"; did you mean {path.parent / near[0]}?" if near else ", and not a hub id, which has the form owner/name"
+        )
         raise FileNotFoundError(f"{source}: no such file or folder{meant}")
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(source, allow_patterns=[WEIGHTS, CONFIG]))
-    except Exception as error:  # requests, httpx and huggingface_hub each have their own kinds
+    except Exception as error:  # requests, httpx and huggingface_hub raise different kinds
         raise FileNotFoundError(
             f"{source}: no such folder here, and no such model could be fetched from the hub "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); check the path, the id and the network"
@@ -190,7 +197,7 @@ def _locate(source: str) -> Path:
 
 
 def _model_folder(path: Path) -> Path:
-    """The folder that holds the model: this one, or a run's last step."""
+    """The folder that contains the model: this one, or a run's last step."""
     steps = sorted(step.parent for step in path.glob(f"step-*/{WEIGHTS}"))
     for folder in (path, *reversed(steps)):
         if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
@@ -202,7 +209,7 @@ def _model_folder(path: Path) -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether `save_pretrained` wrote here: others' models lie beside a config.json as well."""
+    """Whether `save_pretrained` wrote this folder; other libraries' models also have a config.json."""
     try:
         _read_config(folder / CONFIG)
     except (OSError, ValueError):
@@ -222,7 +229,7 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a .safetensors file, or of what torch.save wrote."""
+    """The named tensors of a .safetensors file, or of one that torch.save wrote."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -234,20 +241,20 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not any(isinstance(t, Tensor) for t in content.values()):
-        raise ValueError(f"{path}: holds no named tensors; expected the state_dict of an encoder")
+        raise ValueError(f"{path}: contains no named tensors; expected the state_dict of an encoder")
     return {name.removeprefix("module."): t for name, t in content.items() if isinstance(t, Tensor)}
 
 
 def _plain(name: str) -> str:
-    """A name as it compares: timm's feature networks write stages_0 for stages.0, or put `model.` before all names."""
+    """A name for comparison: timm's feature networks write stages_0 for stages.0, or put `model.` before all names."""
     return name.removeprefix("model.").replace(".", "_")
 
 
 @torch.no_grad()
 def _fill(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, what: str) -> int:
-    """Copy every tensor that is found, after all of them are known to fit; returns their number."""
+    """Copy the tensors found, after checking that all of them fit; returns their number."""
     faults = [f"{name} is missing" for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    faults += [f"{name} is not of it" for name in found if name not in wanted]
+    faults += [f"{name} is unknown" for name in found if name not in wanted]
     faults += [
         f"{name} is {list(found[name].shape)}, expected {list(t.shape)}"
         for name, t in wanted.items()
