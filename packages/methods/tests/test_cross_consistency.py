@@ -251,9 +251,8 @@ def test_weight_zero_is_supervised_training(network, preset):
     assert torch.equal(both.total, alone.total)
     for found, wanted in zip(gradients(network), expected, strict=True):
         assert found is not None and wanted is not None and torch.equal(found, wanted)
-    assert all(
-        g is not None and (g == 0).all() for g in gradients(method)
-    )  # zeros, not None, so that no rank waits for them
+    # zeros, not None, so that no rank waits for them
+    assert all(g is not None and (g == 0).all() for g in gradients(method))
 
 
 def test_only_preset_paper_starts_from_zero(network):

@@ -43,8 +43,8 @@ class AuxiliaryBank(nn.Module):
 
     perturbations: K of them, one per decoder. channels: Cz of z. classes: C. stride: size of the logits over that of z.
     decoder: "subpixel" is a 1x1 convolution to C channels without bias, then log2(stride) stages of 1x1 convolution
-    C -> 4C, ReLU, PixelShuffle(2); Cz C + stages (4 C^2 + 4 C) parameters per decoder. Initialised by
-    ICNR (He-normal kernels, the four of a cell equal), biases 0. "linear" is a 1x1 convolution (normal, 0.01; bias 0) and
+    C -> 4C, ReLU, PixelShuffle(2); Cz C + stages (4 C^2 + 4 C) parameters per decoder. Its initial values are He-normal,
+    by ICNR (the four kernels of a cell are equal); biases 0. "linear" is a 1x1 convolution (normal, 0.01; bias 0) and
     bilinear upsampling.
     last_relu: keep the ReLU of the last sub-pixel stage, as the authors' code does.
     kernel: 3 makes the first convolution 3x3, so that a decoder sees the neighbours of a masked cell. With 1, decoders
@@ -194,7 +194,7 @@ class AuxiliaryBank(nn.Module):
             mean_of=paired,
         )
         consistency, *weak = fused_pass.values(z, *parameters)
-        found = Comparison(
+        comparison = Comparison(
             consistency,
             None,
             fused_pass.agreement,
@@ -203,7 +203,7 @@ class AuxiliaryBank(nn.Module):
             fused_pass.entropies,
         )
         if not paired:
-            return found
+            return comparison
         # The variance is the mean squared distance from the mean; its gradient is the same if the mean is held fixed.
         spread = replace(
             fused_pass,
@@ -215,7 +215,7 @@ class AuxiliaryBank(nn.Module):
             labels=None,
             mean_of=frozenset(),
         )
-        return found._replace(spread=spread.values(z, *parameters)[0])
+        return comparison._replace(spread=spread.values(z, *parameters)[0])
 
     def _tail(self, parameters: Sequence[Tensor], size: tuple[int, int]) -> Tail:
         if self.decoder == "linear":

@@ -143,24 +143,24 @@ class CrossConsistency(Objective):
             weights = weight * share * part.weights
             labels = self._labels(step) if name == "weak" else None
             evaluate = self._by_loop if self.evaluation == "loop" else self._by_bank
-            found = evaluate(z, prediction, step, name, weights, labels)
-            terms = {"consistency": found.consistency}
-            if found.spread is not None:
-                terms["pairwise"] = self.pairwise * found.spread
+            comparison = evaluate(z, prediction, step, name, weights, labels)
+            terms = {"consistency": comparison.consistency}
+            if comparison.spread is not None:
+                terms["pairwise"] = self.pairwise * comparison.spread
             _add(losses.terms, terms)
             per_image = {
-                "consistency_unweighted": found.distances,
-                "consistency_weight": torch.full_like(found.agreement, weight),
+                "consistency_unweighted": comparison.distances,
+                "consistency_weight": torch.full_like(comparison.agreement, weight),
                 "target_confidence": prediction.probabilities.amax(1).mean((1, 2)),
-                "agreement": found.agreement,
+                "agreement": comparison.agreement,
             }
             _add(losses.diagnostics, {key: share * part.average(value) for key, value in per_image.items()})
-            if labels is not None and found.weak is not None and found.entropies is not None:
-                losses.terms["weak"] = found.weak
+            if labels is not None and comparison.weak is not None and comparison.entropies is not None:
+                losses.terms["weak"] = comparison.weak
                 of_weak = {
-                    "weak_unweighted": found.entropies,
-                    "weak_weight": torch.full_like(found.entropies, self._weak_weight(step)),
-                    "weak_coverage": (labels != IGNORE).to(found.entropies).mean((1, 2)),
+                    "weak_unweighted": comparison.entropies,
+                    "weak_weight": torch.full_like(comparison.entropies, self._weak_weight(step)),
+                    "weak_coverage": (labels != IGNORE).to(comparison.entropies).mean((1, 2)),
                 }
                 _add(losses.diagnostics, {key: part.average(value) for key, value in of_weak.items()})
         return losses

@@ -99,11 +99,9 @@ class FusedPass:
             self.entropies /= self._labeled_count
         self.distances /= self._counted
         self.agreement /= self._compared
-        return tuple(values), [
-            self._z_gradient.view_as(z),
-            self._first_gradient,
-            *self._tail.gradients(),
-        ] if with_gradients else []
+        if not with_gradients:
+            return tuple(values), []
+        return tuple(values), [self._z_gradient.view_as(z), self._first_gradient, *self._tail.gradients()]
 
     def _start(self, z: Tensor, first: Tensor, others: Sequence[Tensor], with_gradients: bool) -> None:
         self._z = z

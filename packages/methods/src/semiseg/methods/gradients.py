@@ -59,9 +59,8 @@ def distance_and_gradient(
         weighted = torch.sub(log_p, log_mean, out=scratch).mul_(p)
         value = (_sum((log_target - log_mean).mul_(target), kept) + _sum(weighted, kept)) / 2
         if with_gradient:
-            weighted.addcmul_(
-                p, weighted.sum(1, keepdim=True), value=-1
-            )  # p v to p (v - sum p v), v the gradient with respect to p
+            # p v to p (v - sum p v), v the gradient with respect to p
+            weighted.addcmul_(p, weighted.sum(1, keepdim=True), value=-1)
     if with_gradient and kept is not None:
         scratch *= kept
     return value

@@ -84,9 +84,8 @@ class SubpixelTail:
         gradient = torch.zeros_like(cells)
         parts = [slice(first, first + self.together) for first in range(0, len(decoders), self.together)]
         groups = [(decoders[p], [w[p] for w in kernels], [s[p] for s in sums], cells[p], gradient[p]) for p in parts]
-        for tile, start in enumerate(
-            range(0, cells.shape[2], self.width)
-        ):  # groups in the inner loop: the target stays in cache
+        # groups in the inner loop, so that the target stays in cache
+        for tile, start in enumerate(range(0, cells.shape[2], self.width)):
             place = slice(start, start + self.width)
             for group, weights, by_weights, x, by_x in groups:
                 x = x[:, :, place]
