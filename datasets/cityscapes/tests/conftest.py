@@ -1,6 +1,6 @@
-"""Cityscapes' tree, written by the tests in the publisher's encoding: its own images can't be shipped or downloaded.
+"""Cityscapes' tree, written by the tests in the publisher's encoding, since its images may not be redistributed.
 
-Pixels are CamVid's where they are at hand (a quarter of their size), with its masks in Cityscapes' ids; else noise.
+Pixels are CamVid's at a quarter of their size, if available, with masks in Cityscapes' ids; otherwise noise.
 """
 
 import io
@@ -17,7 +17,7 @@ from PIL import Image
 # CamVid's classes in Cityscapes' ids: sky, building, pole, road, sidewalk, vegetation, traffic sign, fence, car, person,
 # bicycle, unlabeled.
 IDS = np.array([23, 11, 17, 7, 8, 21, 20, 13, 26, 24, 33, 0], np.uint8)
-# Split -> city -> frames; val has one that is annotated but not downloaded in some tests.
+# Split -> city -> frames.
 FRAMES = {
     "train": {"aachen": (19, 20, 21), "zurich": (7,)},
     "val": {"frankfurt": (294, 576), "lindau": (19,)},
@@ -65,7 +65,7 @@ class Official:
 
 @pytest.fixture(scope="session")
 def polygons() -> Callable[..., bytes]:
-    """A `_polygons.json`: every run of equal ids in a row, as the thin polygon that covers its pixels and no others."""
+    """A `_polygons.json`: every run of equal ids in a row, as the thin polygon that covers exactly its pixels."""
 
     def write(ids: np.ndarray, names: Mapping[int, str]) -> bytes:
         height, width = ids.shape
@@ -83,7 +83,7 @@ def polygons() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def official(camvid_or_noise: list[tuple[np.ndarray, np.ndarray]], polygons: Callable[..., bytes]) -> Official:
-    """All files of all splits, tiny: each split's labels have the forms that the publisher ships."""
+    """All files of all splits, tiny: labels have all forms that the publisher provides."""
     from semiseg.datasets.cityscapes.labels import LABELS
 
     names = {i: label.name for i, label in enumerate(LABELS)}

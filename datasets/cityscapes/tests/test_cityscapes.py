@@ -1,4 +1,4 @@
-"""The publisher's tree, whole and in parts, unpacked and packed."""
+"""The publisher's tree, complete and in part, unpacked and packed."""
 
 import io
 import tarfile
@@ -55,7 +55,7 @@ def test_samples_are_the_publishers_bytes_under_their_own_names(root: Path, offi
         assert sample.size == len(official.files[image]) + len(official.files[label])
 
 
-@pytest.mark.parametrize("form", ["zips", "zips and folders", "tar", "one zip", "one zip in a folder of its own"])
+@pytest.mark.parametrize("form", ["zips", "zips and folders", "tar", "one zip", "one zip in a separate folder"])
 def test_packed_files_give_the_same_samples(root: Path, official: Any, tmp_path: Path, form: str) -> None:
     packed = tmp_path / "packed"
     place = packed
@@ -90,7 +90,7 @@ def test_packed_files_give_the_same_samples(root: Path, official: Any, tmp_path:
 
 
 def test_polygons_are_drawn_where_label_ids_are_missing(root: Path, official: Any) -> None:
-    """Part of the labels keep their ids: those are taken as they are."""
+    """Some labels still have their ids, which are used unchanged."""
     for number, path in enumerate(sorted((root / "gtFine").rglob("*_labelIds.png"))):
         if number % 2:
             path.unlink()
@@ -148,12 +148,12 @@ def test_files_without_a_partner_are_left_out_counted_and_named(root: Path) -> N
     ]
 
 
-def test_links_that_lead_to_nothing_are_told_and_refuse_nothing(root: Path) -> None:
+def test_broken_links_are_reported_and_hide_nothing_else(root: Path) -> None:
     before = [sample.key for sample in Cityscapes(root).samples("train")]
     (root / "gtFine" / "train" / "lost.png").symlink_to(root / "gone.png")
     found = Cityscapes(root)
-    (told,) = (note for note in found.notes() if "lost.png" in note)
-    assert told.startswith("1 member of gtFine refused (train/lost.png: a symbolic link to ")
+    (skipped,) = (note for note in found.notes() if "lost.png" in note)
+    assert skipped.startswith("1 member of gtFine skipped (train/lost.png: a symbolic link to ")
     assert [sample.key for sample in found.samples("train")] == before
 
 
@@ -179,7 +179,7 @@ def test_notes_and_next_steps_are_printed_by_the_command(root: Path, tmp_path: P
         (["gtFine/"], set()),
     ],
 )
-def test_a_partial_download_gives_what_is_there(
+def test_a_partial_download_gives_its_splits(
     official: Any, tmp_path: Path, present: list[str], there: set[str]
 ) -> None:
     for start in present:
@@ -188,17 +188,18 @@ def test_a_partial_download_gives_what_is_there(
     splits = dataset.splits()
     assert {name for name, split in splits.items() if split.missing is None} == there
     for name in set(splits) - there:
-        with pytest.raises(DataError, match=r"get (leftImg8bit|gtFine|gtCoarse)[\s\S]*accept its licence"):
+        with pytest.raises(DataError, match=r"download (leftImg8bit|gtFine|gtCoarse)[\s\S]*accept its licence"):
             dataset.samples(name)
 
 
-def test_a_missing_split_names_archives_page_licence_and_what_is_there(official: Any, tmp_path: Path) -> None:
+def test_a_missing_split_names_archives_page_licence_and_found_files(official: Any, tmp_path: Path) -> None:
     official.unpack(tmp_path, "leftImg8bit/")
     with pytest.raises(DataError) as raised:
         Cityscapes(tmp_path).samples("val_coarse")
     message = str(raised.value)
     assert (
-        f"no gtCoarse/val in {tmp_path}; get gtCoarse.zip (1.3 GB) from https://www.cityscapes-dataset.com" in message
+        f"no gtCoarse/val in {tmp_path}; download gtCoarse.zip (1.3 GB) from https://www.cityscapes-dataset.com"
+        in message
     )
     assert "accept its licence" in message
     lines = {line.split()[0]: line.split()[1:4] for line in message.splitlines() if "<city>" in line}
@@ -206,7 +207,7 @@ def test_a_missing_split_names_archives_page_licence_and_what_is_there(official:
     assert lines["gtCoarse/val/<city>/*_gtCoarse_labelIds.png"] == ["0", "of", "500"]
 
 
-def test_an_archive_that_was_cut_off_takes_no_other_split_along(official: Any, tmp_path: Path) -> None:
+def test_an_incomplete_archive_leaves_other_splits_readable(official: Any, tmp_path: Path) -> None:
     official.pack_all(tmp_path)
     broken = tmp_path / "leftImg8bit_trainextra.zip"
     broken.write_bytes(broken.read_bytes()[:-200])
@@ -216,14 +217,14 @@ def test_an_archive_that_was_cut_off_takes_no_other_split_along(official: Any, t
     assert missing is not None and "leftImg8bit_trainextra.zip can't be read" in missing
 
 
-def test_members_that_climb_out_are_refused_by_name(official: Any, tmp_path: Path) -> None:
+def test_members_outside_the_archive_are_skipped_and_named(official: Any, tmp_path: Path) -> None:
     official.pack_all(tmp_path)
     with zipfile.ZipFile(tmp_path / "gtFine_trainvaltest.zip", "a") as archive:
         archive.writestr("../gtFine/train/evil/evil_000000_000001_gtFine_labelIds.png", b"x")
     dataset = Cityscapes(tmp_path)
     assert len(list(dataset.samples("train"))) == 4
     note = dataset.notes()[0]
-    assert "1 member of gtFine_trainvaltest.zip refused (../gtFine/train/evil" in note
+    assert "1 member of gtFine_trainvaltest.zip skipped (../gtFine/train/evil" in note
 
 
 @pytest.mark.parametrize("where", [".", "leftImg8bit", "leftImg8bit/train", "..", "gtFine"])
@@ -271,7 +272,7 @@ def test_an_unknown_split_names_the_nearest(root: Path) -> None:
 
 
 def test_listing_decodes_nothing(root: Path) -> None:
-    """Every file is damaged, and still it is listed: nothing is opened before a member is asked for."""
+    """Every file is damaged, but listed: nothing is opened before a member is read."""
     for path in root.rglob("*.*"):
         path.write_bytes(b"")
     dataset = Cityscapes(root)

@@ -1,4 +1,4 @@
-"""What every adapter promises, on each form in which the publisher's files lie around."""
+"""The adapter contract, on the publisher's files in every form."""
 
 from pathlib import Path
 from typing import Any

@@ -18,7 +18,7 @@ KINDS = {"leftImg8bit": list(CITIES), "gtFine": ["train", "val", "test"], "gtCoa
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    """The publisher's archives but for what isn't read: colours and instances."""
+    """The publisher's archives, without the files that are not read: colours and instances."""
     picture = _png()
     for name, kind, splits in (
         ("leftImg8bit_trainvaltest.zip", "leftImg8bit", KINDS["leftImg8bit"][:3]),
@@ -32,7 +32,7 @@ def whole(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_all_of_it_is_counted_but_the_black_image(whole: Path) -> None:
+def test_everything_but_the_black_image_is_counted(whole: Path) -> None:
     dataset = Cityscapes(whole)
     counts = {"train": 2975, "val": 500, "test": 1525, "train_coarse": 2975, "val_coarse": 500}
     counts |= {"train_extra": 19997, "train_extra_unlabeled": 19997}

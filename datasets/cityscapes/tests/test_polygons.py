@@ -79,13 +79,13 @@ def test_an_unknown_label_names_file_object_and_nearest() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "x is no JSON"),
-        (b"\xff\xfe\x00", "x is no JSON"),
+        (b"", "x is not JSON"),
+        (b"\xff\xfe\x00", "x is not JSON"),
         (b'{"imgHeight": 2, "imgWidth": 2}', "x has no list of objects"),
         (b"[]", "x has no list of objects"),
-        (b'{"imgHeight": 0, "imgWidth": 2, "objects": []}', "its image is 2 x 0"),
-        (b'{"imgHeight": 100000, "imgWidth": 100000, "objects": []}', "its image is 100000 x 100000"),
-        (b'{"imgHeight": "9", "imgWidth": 2, "objects": []}', "its image is 2 x 9"),
+        (b'{"imgHeight": 0, "imgWidth": 2, "objects": []}', "the image size 2 x 0"),
+        (b'{"imgHeight": 100000, "imgWidth": 100000, "objects": []}', "the image size 100000 x 100000"),
+        (b'{"imgHeight": "9", "imgWidth": 2, "objects": []}', "the image size 2 x 9"),
         (b'{"imgHeight": 9, "imgWidth": 2, "objects": [3]}', "object 0 has no label"),
     ],
 )
@@ -98,7 +98,9 @@ def test_a_damaged_file_is_named(content: bytes, message: str) -> None:
     "polygon", [None, [], [[1, 2]], [[1, 2], [3]], [[1, 2], [3, "4"]], [[1, 2], [3, float("nan")]]]
 )
 def test_a_damaged_polygon_is_named(polygon: Any) -> None:
-    with pytest.raises(DataError, match=r"x: object 0 \(sky\): its polygon is not a list of two or more \[x, y\]"):
+    with pytest.raises(
+        DataError, match=r"x: object 0 \(sky\): its polygon is not a list of two or more points \[x, y\]"
+    ):
         draw(_file([{"label": "sky", "polygon": polygon}]), "x")
 
 

@@ -1,4 +1,4 @@
-"""The README's samples run as they are printed, and its table of labels is the one that is used."""
+"""The README's examples run unchanged, and its table of labels is the one in the code."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 PLAIN, TORCH = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_use_with_no_framework(
+def test_the_example_without_a_framework_runs(
     official: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     official.pack_all(tmp_path / "cityscapes")
@@ -21,7 +21,7 @@ def test_use_with_no_framework(
     assert "train 4 there" in capsys.readouterr().out
 
 
-def test_use_with_plain_pytorch(
+def test_the_example_with_pytorch_runs(
     official: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch")
@@ -32,9 +32,9 @@ def test_use_with_plain_pytorch(
     assert "torch.Size([2, 3, 90, 120]) torch.Size([2, 90, 120])" in capsys.readouterr().out
 
 
-def test_the_table_is_the_labels() -> None:
+def test_the_table_lists_the_labels() -> None:
     cells = re.findall(r"\| (\d+) \| ([\w ]+) \| (\w+) \|(?: (\d+))? (?=\|)", README)
-    told = {int(i): (name, category, train) for i, name, category, train in cells}
-    assert told == {
+    listed = {int(i): (name, category, train) for i, name, category, train in cells}
+    assert listed == {
         i: (label.name, label.category, str(CITYSCAPES_19.ids.get(i, ""))) for i, label in enumerate(LABELS)
     }

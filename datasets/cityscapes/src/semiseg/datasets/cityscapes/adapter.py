@@ -1,4 +1,4 @@
-"""The adapter: pairs images with labels, leaves out what has no partner, and says what is missing."""
+"""The adapter: pairs images with labels, leaves out files without a partner, and reports what is missing."""
 
 import functools
 import shlex
@@ -16,17 +16,17 @@ from semiseg.datasets.cityscapes.labels import CITYSCAPES_7, CITYSCAPES_19, CITY
 from semiseg.datasets.cityscapes.polygons import draw_file
 
 BLACK = "troisdorf/troisdorf_000000_000073"
-"""The image of train_extra that is black all over and has a label of one value: always left out."""
+"""The image of train_extra that is completely black, with a label of a single value: always left out."""
 
 
 class Cityscapes:
-    """Cityscapes, fine and coarse, unpacked or in the publisher's zips, or some of it in each.
+    """Cityscapes, fine and coarse, unpacked, in the publisher's zips, or a mix of both.
 
-    `root`: the folder that holds `leftImg8bit/`, `gtFine/`, `gtCoarse/` or their archives, one above it, one of these
-    folders or archives, or one archive of all; without it, $SEMISEG_DATA/cityscapes, $CITYSCAPES_DATASET and
-    ./data/cityscapes are looked at. Labels are the publisher's `labelIds`, or drawn from its polygons where those are
-    missing. Images without a label and labels without an image are left out and named (see `notes`). Raises DataError
-    where nothing is found.
+    `root`: the folder that holds `leftImg8bit/`, `gtFine/`, `gtCoarse/` or their archives, the folder above it, one of
+    these folders or archives, or one archive of all; by default, $SEMISEG_DATA/cityscapes, $CITYSCAPES_DATASET and
+    ./data/cityscapes are searched. Labels are the publisher's `labelIds`; if these are missing, they are drawn from its
+    polygons. Images without a label and labels without an image are left out and listed (see `notes`). Raises DataError
+    if nothing is found.
     """
 
     name: ClassVar[str] = "cityscapes"
@@ -51,33 +51,33 @@ class Cityscapes:
         return {name: self._split(name) for name in _PARTS}
 
     def samples(self, split: str) -> Iterator[RawSample]:
-        """The samples of a split by key, `<city>/<city>_<sequence>_<frame>`.
+        """The samples of a split, sorted by key, `<city>/<city>_<sequence>_<frame>`.
 
-        Raises DataError for a split that is unknown or missing, with what was found in the publisher's tree.
+        Raises DataError for a split that is unknown or missing, with the numbers of files that were found.
         """
         if split not in _PARTS:
             raise DataError(f"data set '{self.name}': {unknown('split', split, _PARTS)}")
         missing = self._split(split).missing
         if missing is not None:
-            raise DataError(f"data set '{self.name}', split '{split}': {missing}\nfound of it:\n{self._found()}")
+            raise DataError(f"data set '{self.name}', split '{split}': {missing}\nfound:\n{self._found()}")
         part = _PARTS[split].split
         return (_sample(part, key, image, label) for key, image, label in self._pairings[split].samples)
 
     def notes(self) -> list[str]:
-        """Files that are left out of the splits that are there, counted and named."""
-        pairings = self._pairings  # lists the files, and with that the archives that are broken
-        told = [f"{name} can't be read: {why}" for name, why in self._files.broken.items()]
+        """Files that are left out of the splits, with counts and names."""
+        pairings = self._pairings  # lists the files, which also finds broken archives
+        notes = [f"{name} can't be read: {why}" for name, why in self._files.broken.items()]
         for name, members in self._files.refused.items():
-            what = [f"{member}: {what}" for member, what in members.items()]
-            told.append(f"{_plural(len(what), 'member')} of {name} refused ({_some(what)})")
+            skipped = [f"{member}: {why}" for member, why in members.items()]
+            notes.append(f"{_plural(len(skipped), 'member')} of {name} skipped ({_some(skipped)})")
         splits: dict[str, list[str]] = {}
         for split, pairing in pairings.items():
             for note in pairing.left_out() if pairing.samples else ():
                 splits.setdefault(note, []).append(split)
-        return told + [f"{' and '.join(names)}: {note}" for note, names in splits.items()]
+        return notes + [f"{' and '.join(names)}: {note}" for note, names in splits.items()]
 
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
-        """Looking at the classes of what was written, where it has labels."""
+        """Class statistics, if a split has labels."""
         labeled = [name for name in splits if _PARTS[name].labels is not None]
         return [f"semiseg data stats {self.name} --split {labeled[0]} --shards {shlex.quote(to)}"] if labeled else []
 
@@ -96,15 +96,15 @@ class Cityscapes:
         have_images = bool(self._files.images(part.split))
         have_labels = part.labels is None or bool(self._files.labels(part.labels, part.split))
         if have_images and have_labels:
-            return "no image has a label of its name; are these the images and labels of one data set?"
+            return "no image has a label of the same name; check that images and labels belong together"
         wanted = [] if have_images else [("leftImg8bit", part.split)]
         wanted += [] if have_labels or part.labels is None else [(part.labels, part.split)]
         absent = " and ".join(f"{kind}/{split}" for kind, split in wanted)
         archives = " and ".join(_ARCHIVES[kind, split] for kind, split in wanted)
         broken = "".join(f"; {name} can't be read: {why}" for name, why in self._files.broken.items())
         return (
-            f"no {absent} in {self.root}; get {archives} from {Cityscapes.home} (register there and accept its licence) "
-            f"and put it there, packed or unpacked{broken}"
+            f"no {absent} in {self.root}; download {archives} from {Cityscapes.home} (register there and accept its licence) "
+            f"into that folder; archives need not be unpacked{broken}"
         )
 
     @cached_property
@@ -124,7 +124,7 @@ class Cityscapes:
         )
 
     def _found(self) -> str:
-        """The publisher's tree with what is there of it."""
+        """The publisher's tree, with the numbers of files that were found."""
         images = {("leftImg8bit", split): len(self._files.images(split)) for _, split in _ARCHIVES}
         labels = {(kind, split): len(self._files.labels(kind, split)) for kind, split in _ARCHIVES if kind[:2] == "gt"}
         return _tree(images | labels)
@@ -132,7 +132,7 @@ class Cityscapes:
 
 @dataclass(frozen=True)
 class _Part:
-    """What a split is made of. `labels`: the folder of its labels, None for images alone."""
+    """The contents of a split. `labels`: the folder of its labels, None if it has images only."""
 
     split: str
     labels: str | None
@@ -142,7 +142,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Pairing:
-    """Keys with their files, and the keys of what is left out: images, labels without a partner, black images."""
+    """Keys with their files, and the keys left out: images and labels without a partner, black images."""
 
     samples: list[tuple[str, File, File | None]]
     images: list[str]
@@ -155,7 +155,7 @@ class _Pairing:
         if self.labels:
             yield f"{_plural(len(self.labels), 'label')} without an image left out ({_some(self.labels)})"
         if self.black:
-            yield f"1 image left out that is black and has a label of one value ({_some(self.black)})"
+            yield f"1 image left out that is black, with a label of a single value ({_some(self.black)})"
 
 
 _PARTS = {
@@ -182,7 +182,7 @@ _COUNTS = {part.split: part.expected for part in _PARTS.values()}
 
 
 def _tree(found: dict[tuple[str, str], int]) -> str:
-    """The publisher's tree, one line a folder; with the number of files found, where these are given."""
+    """The publisher's tree, one line per folder; with the numbers of files found, if given."""
     lines = []
     for (kind, split), archive in _ARCHIVES.items():
         names = f"{kind}/{split}/<city>/*_{'leftImg8bit.png' if kind == 'leftImg8bit' else kind + '_labelIds.png'}"

@@ -1,4 +1,4 @@
-"""Where the publisher's files are: in folders, in the zips they came in, or some in the one and some in the other."""
+"""Find the publisher's files: in folders, in the downloaded zips, or in both."""
 
 import re
 from collections.abc import Iterator
@@ -19,44 +19,43 @@ _FILE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of one sample and the tree it lies in; `name` is its place there."""
+    """A file of one sample; `name` is its path in `tree`."""
 
     tree: Tree
     name: str
 
     @property
     def drawn(self) -> bool:
-        """Whether it holds polygons that are yet to be drawn."""
+        """Whether it holds polygons, from which the label is drawn."""
         return self.name.endswith(".json")
 
 
 class Files:
-    """The images and labels below a root; listed once, when first asked for, and nothing is read."""
+    """The images and labels below a root. They are listed once, on first use; no file is read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-
-        self.broken: dict[str, str] = {}  # archives that can't be read, and why; known once files were listed
-        self.refused: dict[str, dict[str, str]] = {}  # archives with members that are never read, and what those are
+        self.broken: dict[str, str] = {}  # archives that can't be read, and why; filled by listing
+        self.refused: dict[str, dict[str, str]] = {}  # archive -> members that are skipped, and why
 
     def images(self, split: str) -> dict[str, File]:
-        """`<city>/<city>_<sequence>_<frame>` -> its image, in the order of these keys."""
+        """Key `<city>/<city>_<sequence>_<frame>` -> image, sorted by key."""
         return self._listed.get(("leftImg8bit", split, ".png"), {})
 
     def labels(self, kind: str, split: str) -> dict[str, File]:
-        """Such a key -> its label ids, or its polygons where there are none. `kind`: gtFine or gtCoarse."""
+        """Key -> label ids, or polygons if there are none. `kind`: gtFine or gtCoarse."""
         drawn = self._listed.get((kind, split, "_polygons.json"), {})
         return {**drawn, **self._listed.get((kind, split, "_labelIds.png"), {})}
 
     @cached_property
     def _listed(self) -> dict[tuple[str, str, str], dict[str, File]]:
-        """(kind, split, end of the names) -> key -> file. What is unpacked comes before what is still packed."""
+        """(kind, split, suffix) -> key -> file. Unpacked files take precedence over those in archives."""
         found: dict[tuple[str, str, str], dict[str, File]] = {}
         for place, folder in self._places():
             try:
                 tree = Tree.open(place)
                 names = tree.names()
-            except DataError as error:  # a download that was cut off must not take the other splits along
+            except DataError as error:  # an incomplete download must not make the other splits unreadable
                 self.broken[place.name] = str(error)
                 continue
             if tree.refused:
@@ -66,10 +65,10 @@ class Files:
                 if match:
                     files = found.setdefault((match["kind"], match["split"], match["what"]), {})
                     files.setdefault(match["key"], File(tree, name))
-        return {which: dict(sorted(files.items())) for which, files in found.items()}
+        return {group: dict(sorted(files.items())) for group, files in found.items()}
 
     def _places(self) -> Iterator[tuple[Path, str]]:
-        """Folders and archives to list, and what to put before the names in them."""
+        """Folders and archives to list, and the prefix of the names in them."""
         if self.root.is_file():
             yield self.root, ""
             return
@@ -80,10 +79,10 @@ class Files:
 
 
 def locate(candidate: Path) -> Path | None:
-    """The folder that holds `leftImg8bit/` and the like, or their archives; or one archive that holds all of it."""
+    """The folder that holds `leftImg8bit/`, `gtFine/`, `gtCoarse/` or their archives; or one archive of all."""
     if candidate.is_file():
         if _ARCHIVE.fullmatch(candidate.name):
-            return candidate.parent  # the others lie beside it
+            return candidate.parent  # the others are in the same folder
         return candidate if _holds_files(candidate) else None
     root = candidate.parent if candidate.name in KINDS else candidate
     folders = [root / kind / split for kind in KINDS for split in SPLITS]
@@ -91,7 +90,7 @@ def locate(candidate: Path) -> Path | None:
 
 
 def archives(folder: Path) -> list[Path]:
-    """Archives with the publisher's names, or repacked as tars, in a folder."""
+    """Archives in a folder with the publisher's names, also repacked as tars."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _ARCHIVE.fullmatch(path.name) and path.is_file())
@@ -101,4 +100,4 @@ def _holds_files(archive: Path) -> bool:
     try:
         return any(_FILE.fullmatch(name) for name in Tree.open(archive).names())
     except DataError:
-        return False  # no archive at all
+        return False  # not an archive

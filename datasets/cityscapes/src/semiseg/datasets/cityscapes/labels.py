@@ -6,7 +6,7 @@ from semiseg.data import RawSpace, Taxonomy
 
 
 class Label(NamedTuple):
-    """A row of the publisher's table. `evaluated`: its pixels count in the benchmark, the others' are ignored."""
+    """A row of the publisher's table. `evaluated`: whether its pixels count in the benchmark; others are ignored."""
 
     name: str
     category: str
@@ -57,11 +57,11 @@ RAW_SPACE = RawSpace(name="cityscapes", names={i: label.name for i, label in enu
 
 _EVALUATED = [i for i, label in enumerate(LABELS) if label.evaluated]
 _CATEGORIES = tuple(dict.fromkeys(LABELS[i].category for i in _EVALUATED))
-_OBJECTS = ("object", "human", "vehicle")  # the categories of things, as opposed to the scene around them
+_OBJECTS = ("object", "human", "vehicle")  # foreground categories
 
 
 def _of_objects(ids: list[int]) -> frozenset[int]:
-    """Positions in `ids` of the labels that are things."""
+    """Positions in `ids` of the labels that are objects."""
     return frozenset(n for n, i in enumerate(ids) if LABELS[i].category in _OBJECTS)
 
 
@@ -79,12 +79,12 @@ CITYSCAPES_7 = Taxonomy(
     name="cityscapes-7",
     raw=RAW_SPACE,
     names=_CATEGORIES,
-    # The publisher gives categories no colours; each takes that of its first label.
+    # The publisher defines no colours for categories; each has the colour of its first label.
     colours=tuple(next(LABELS[i].colour for i in _EVALUATED if LABELS[i].category == name) for name in _CATEGORIES),
     ids={i: _CATEGORIES.index(LABELS[i].category) for i in _EVALUATED},
     foreground=frozenset(_CATEGORIES.index(name) for name in _OBJECTS),
 )
-"""The benchmark's categories: of the eight published, all but void. Pixels that it does not evaluate are ignored."""
+"""The categories of the benchmark: the eight published ones without void. Pixels that it does not evaluate are ignored."""
 
 CITYSCAPES_34 = Taxonomy(
     name="cityscapes-34",
@@ -94,4 +94,4 @@ CITYSCAPES_34 = Taxonomy(
     ids={i: i for i in range(len(LABELS))},
     foreground=_of_objects(list(range(len(LABELS)))),
 )
-"""Every published label as a class of its own, the seven of void too: nothing is ignored."""
+"""Every published label is a separate class, including the seven of void: nothing is ignored."""
