@@ -1,4 +1,4 @@
-"""What the README says to type: files that exist, recipes that load, commands that are there."""
+"""The commands, tables and paths in the README: files that exist, recipes that load, commands that run."""
 
 import re
 from pathlib import Path
@@ -12,15 +12,20 @@ from tests.processes import python
 ROOT = Path(__file__).parents[1]
 
 
+def blocks() -> list[str]:
+    """The blocks of code without a language: commands, and the tree of the project."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [block for language, block in found if not language]
+
+
 def commands() -> list[str]:
-    blocks = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [line.split("  #")[0].strip() for block in blocks() for line in block.splitlines()]
     return [line for line in lines if line.startswith(("semiseg ", "accelerate ", "python ", "pip "))]
 
 
-def test_every_command_is_there():
+def test_every_command_exists():
     found = [line.split() for line in commands()]
-    assert len(found) >= 9
+    assert len(found) >= 12
     for words in found:
         if words[0] == "semiseg":
             names = [word for word in words[1:3] if re.fullmatch(r"[a-z]+", word)]
@@ -33,19 +38,19 @@ def test_every_command_is_there():
 
 
 @pytest.mark.parametrize("name", ["camvid", "camvid-subsets-methods"])
-def test_the_tables_are_what_the_results_say(name: str):
+def test_the_tables_are_those_of_the_results(name: str):
     study = read_study(ROOT / "results" / name)
-    told = table_markdown(study)
-    assert (ROOT / "results" / name / "table.md").read_text() == told
+    table = table_markdown(study)
+    assert (ROOT / "results" / name / "table.md").read_text() == table
     assert (ROOT / "results" / name / "table.csv").read_text() == table_csv(study)
-    assert told in (ROOT / "README.md").read_text()
+    assert table in (ROOT / "README.md").read_text()
 
 
-def test_every_link_and_room_exists():
+def test_every_link_and_folder_exists():
     text = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
-    tree = text.split("## The house")[1].split("```")[1]
+    (tree,) = (block for block in blocks() if block in text.split("## Project layout")[1])
     for line in tree.strip().splitlines():
         assert (ROOT / line.split()[0]).is_dir(), line

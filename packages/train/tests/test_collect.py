@@ -1,4 +1,4 @@
-"""Collected runs: whole, small, without this machine's places; real runs, a killed sweep, every mistake in one sentence."""
+"""Collected runs: complete, small, without this machine's paths; real runs, a killed sweep, every mistake in one sentence."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from base64 import b64decode
 from io import BytesIO
 from itertools import pairwise
@@ -24,7 +25,8 @@ from semiseg.data import SemisegError, ShardSet, replaced
 from semiseg.train.loop import train
 from semiseg.train.recipe.load import load
 from semiseg.train.report.collect import collect, portable, thinned
-from semiseg.train.report.index import _method, read_index
+from semiseg.train.report.index import _method, index_runs
+from semiseg.train.report.runs import read_collected, read_predictions, read_run, write_predictions
 from semiseg.train.report.study import read_study
 from tests.processes import environment
 
@@ -52,43 +54,86 @@ def runs(scenes: Path, taxonomies: dict[str, str], tmp_path_factory: pytest.Temp
 
 
 def semiseg(*arguments: object) -> str:
-    """What a command says; what it raises."""
-    done = CliRunner().invoke(build_app(), [str(each) for each in arguments])
+    """What a command prints; what it raises."""
+    done = CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
     return done.output
 
 
-def test_complete_runs_are_taken_without_places_weights_or_images(runs: Path, scenes: Path, tmp_path: Path):
+def edit_run(to: Path, name: str, **changes: object) -> None:
+    """Change a collected run, as `{"results": ...}`, in its line."""
+    lines = (to / "runs.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines[1:]]
+    assert name in {row["name"] for row in rows}
+    edited = (json.dumps(row | changes if row["name"] == name else row) for row in rows)
+    (to / "runs.jsonl").write_text("".join(f"{line}\n" for line in (lines[0], *edited)))
+
+
+def test_complete_runs_are_taken_without_paths_weights_or_images(runs: Path, scenes: Path, tmp_path: Path):
     to = tmp_path / "results"
-    told = semiseg("collect", runs, "--to", to, "--predict", 2)
-    assert "left out: other-labels6-seed1: not at its end" in told and "3 of 4 runs" in told
-    index = read_index(to)
+    output = semiseg("collect", runs, "--to", to, "--predict", 2)
+    assert "left out: other-labels6-seed1: not finished" in output and "3 of 4 runs" in output
+    assert sorted(path.name for path in to.iterdir()) == ["predictions.zip", "runs.jsonl"]
+    index, found = read_collected(to)
     assert index.axes == {"method": ["other", "plain"], "labels": ["6"], "seed": ["0", "1"]} and index.repeats == "seed"
-    files = {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()}
-    keys = ShardSet(scenes / "street" / "val").keys()
-    chosen = [keys[1], keys[3]]  # of five, evenly spaced
-    whole = ("plain-labels6-seed0", "plain-labels6-seed1", "other-labels6-seed0")
-    masks = {f"predictions/{name}/{key}.png" for name in (whole[0], whole[2]) for key in chosen}
-    kept = {f"{name}/{file}" for name in whole for file in ("results.json", "recipe.toml", "env.json", "metrics.jsonl")}
-    assert files == kept | masks | {"runs.json"}
-    for path in (path for path in to.rglob("*") if path.suffix in (".json", ".toml", ".jsonl")):
-        assert str(runs.parent) not in path.read_text() and str(scenes) not in path.read_text(), path
-    for name in whole:
-        assert json.loads((to / name / "results.json").read_text()) == json.loads(
-            (runs / name / "results.json").read_text()
-        )
-        before, after = (tomllib.loads((each / name / "recipe.toml").read_text()) for each in (runs, to))
+    assert list(found) == ["other-labels6-seed0", "plain-labels6-seed0", "plain-labels6-seed1"]  # sorted
+    text = (to / "runs.jsonl").read_text()
+    assert str(runs.parent) not in text and str(scenes) not in text and len(text.splitlines()) == 1 + len(found)
+    for name, run in found.items():
+        assert run.results == json.loads((runs / name / "results.json").read_text())
+        assert run.metrics == [json.loads(line) for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
+        assert len(run.launches) == 1 and run.launches[0]["processes"] == 1
+        before, after = tomllib.loads((runs / name / "recipe.toml").read_text()), tomllib.loads(run.recipe)
         assert (after["runs"], after["data"]["shards"]) == ("runs", scenes.name)
         assert {**after, "runs": 0, "data": 0} == {**before, "runs": 0, "data": 0}
+        assert semiseg("report", to, "--recipe", name) == run.recipe
+    keys = ShardSet(scenes / "street" / "val").keys()
+    chosen = [keys[1], keys[3]]  # of five, evenly spaced
     assert index.predictions and index.predictions["keys"] == chosen
-    semiseg("predict", runs / whole[0], scenes / "street" / "val", "--out", tmp_path / "masks")
+    masks = read_predictions(to)
+    predicted = ("plain-labels6-seed0", "other-labels6-seed0")
+    assert masks.keys() == {f"{name}/{key}.png" for name in predicted for key in chosen}
+    semiseg("predict", runs / predicted[0], scenes / "street" / "val", "--out", tmp_path / "masks")
     for key in chosen:
         ours, theirs = (
-            np.array(Image.open(at / f"{key}.png")) for at in (to / "predictions" / whole[0], tmp_path / "masks")
+            np.array(Image.open(file))
+            for file in (BytesIO(masks[f"{predicted[0]}/{key}.png"]), tmp_path / "masks" / f"{key}.png")
         )
         assert np.array_equal(ours, theirs)
+
+
+def test_predictions_of_methods_on_another_machine_stay(runs: Path, scenes: Path, tmp_path: Path):
+    to, other = tmp_path / "results", tmp_path / "runs"
+    semiseg("collect", runs, "--to", to, "--predict", 1)
+    first, before = (to / "predictions.zip").read_bytes(), read_predictions(to)
+    shutil.copytree(runs / "other-labels6-seed0", other / "other-labels6-seed0")
+    semiseg("collect", other, "--to", to, "--predict", 1)
+    assert (to / "predictions.zip").read_bytes() == first  # the same masks, the same bytes
+    (key,) = (read_collected(to)[0].predictions or {})["keys"]
+    write_predictions(to, before | {f"plain-labels6-seed0/{key}.png": b"of the other machine"})
+    semiseg("collect", other, "--to", to, "--predict", 1)
+    after = read_predictions(to)
+    assert after.keys() == before.keys() and after[f"plain-labels6-seed0/{key}.png"] == b"of the other machine"
+    assert after[f"other-labels6-seed0/{key}.png"] == before[f"other-labels6-seed0/{key}.png"]
+    with pytest.raises(SemisegError, match=rf"plain-labels6-seed0/{key}\.png is missing or damaged .*--predict again"):
+        semiseg("report", to)
+    (to / "predictions.zip").unlink()
+    semiseg("collect", other, "--to", to, "--predict", 1)
+    assert list((read_collected(to)[0].predictions or {})["runs"]) == ["other"]  # the other's masks are gone
+
+
+def test_predictions_are_stored_with_no_time_and_sorted(tmp_path: Path):
+    write_predictions(tmp_path, {"b/2.png": b"two", "a/1.png": b"one"})
+    with zipfile.ZipFile(tmp_path / "predictions.zip") as archive:
+        entries = [(entry.filename, entry.date_time, entry.compress_type) for entry in archive.infolist()]
+    start = (1980, 1, 1, 0, 0, 0)
+    assert entries == [("a/1.png", start, zipfile.ZIP_STORED), ("b/2.png", start, zipfile.ZIP_STORED)]
+    assert read_predictions(tmp_path) == {"a/1.png": b"one", "b/2.png": b"two"}
+    (tmp_path / "predictions.zip").write_bytes(b"no archive")
+    with pytest.raises(SemisegError, match=r"predictions\.zip: cannot be read .*delete it and collect"):
+        read_predictions(tmp_path)
 
 
 def test_images_and_truth_come_from_the_shards_alone(runs: Path, scenes: Path, tmp_path: Path):
@@ -124,28 +169,62 @@ def test_images_and_truth_come_from_the_shards_alone(runs: Path, scenes: Path, t
 
 def test_it_may_be_repeated_and_only_adds_or_replaces(runs: Path, tmp_path: Path):
     to, moved = tmp_path / "results", tmp_path / "runs"
+    file = to / "runs.jsonl"
     collect(runs, to)
-    first = {path: path.read_bytes() for path in to.rglob("*") if path.is_file()}
+    first = file.read_bytes()
     collect(runs, to)
-    assert first == {path: path.read_bytes() for path in to.rglob("*") if path.is_file()}
-    (moved / "plain-labels6-seed0").mkdir(parents=True)
-    for file in ("results.json", "recipe.toml", "env.json", "metrics.jsonl"):
-        (moved / "plain-labels6-seed0" / file).write_bytes((runs / "plain-labels6-seed0" / file).read_bytes())
-    scores = json.loads((moved / "plain-labels6-seed0" / "results.json").read_text())
-    (moved / "plain-labels6-seed0" / "results.json").write_text(json.dumps({**scores, "hours": 7.0}))
-    assert collect(moved, to).taken == ["plain-labels6-seed0"]
+    assert file.read_bytes() == first
+    name = "plain-labels6-seed0"
+    (moved / name).mkdir(parents=True)
+    for part in ("results.json", "recipe.toml", "env.json", "metrics.jsonl"):
+        (moved / name / part).write_bytes((runs / name / part).read_bytes())
+    results = moved / name / "results.json"
+    scores = json.loads(results.read_text())
+    results.write_text(json.dumps({**scores, "hours": 7.0}))
+    assert collect(moved, to).taken == [name]
+    changed = [a != b for a, b in zip(first.splitlines()[1:], file.read_bytes().splitlines()[1:], strict=True)]
+    assert changed == [False, True, False]
     assert {run.name: run.results["hours"] == 7 for run in read_study(to).runs} == {
         "plain-labels6-seed0": True, "plain-labels6-seed1": False, "other-labels6-seed0": False,
     }  # fmt: skip
     assert list(read_study(to).missing) == ["other-labels6-seed1"]
-    (moved / "plain-labels6-seed0" / "results.json").write_text('{"recipe"')
-    assert collect(moved, to).left == {"plain-labels6-seed0": "its results.json is damaged, an earlier one stays"}
-    (moved / "plain-labels6-seed0" / "results.json").write_text(json.dumps({**scores, "recipe": "0" * 64}))
-    assert "another recipe" in collect(moved, to).left["plain-labels6-seed0"]
-    assert next(run for run in read_study(to).runs if run.name == "plain-labels6-seed0").results["hours"] == 7
-    (moved / "plain-labels6-seed0" / "results.json").write_text(json.dumps({**scores, "last": {}}))
-    (to / "plain-labels6-seed0" / "results.json").write_text("{}")
-    assert collect(moved, to).left == {"plain-labels6-seed0": "was never evaluated, an earlier one is damaged"}
+    results.write_text('{"recipe"')
+    assert collect(moved, to).left == {name: "its results.json is damaged, an earlier one stays"}
+    results.write_text(json.dumps({**scores, "recipe": "0" * 64}))
+    assert "another recipe" in collect(moved, to).left[name]
+    assert next(run for run in read_study(to).runs if run.name == name).results["hours"] == 7
+    results.write_text(json.dumps({**scores, "last": {}}))
+    edit_run(to, name, results={})
+    assert collect(moved, to).left == {name: "was never evaluated, an earlier one is damaged"}
+    results.write_text(json.dumps(scores))
+    assert collect(moved, to).taken == [name] and file.read_bytes() == first
+
+
+def test_collecting_that_is_interrupted_leaves_the_earlier_file(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    to, moved = tmp_path / "results", tmp_path / "runs"
+    collect(runs, to)
+    first = (to / "runs.jsonl").read_bytes()
+    shutil.copytree(runs, moved)
+    for results in moved.glob("*/results.json"):
+        results.write_text(json.dumps(json.loads(results.read_text()) | {"hours": 7.0}))
+
+    def cut(run: Path):
+        if run.name == "plain-labels6-seed1":  # the last one
+            raise KeyboardInterrupt
+        return read_run(run)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("semiseg.train.report.collect.read_run", cut)
+        collect(moved, to)
+    assert (to / "runs.jsonl").read_bytes() == first
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # all is written, nothing has its name yet
+        patched.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        collect(moved, to)
+    assert (to / "runs.jsonl").read_bytes() == first and [path.name for path in to.iterdir()] == ["runs.jsonl"]
+    collect(moved, to)
+    assert {run.results["hours"] for run in read_study(to).runs} == {7.0}
 
 
 def test_a_recipe_that_cannot_be_read_keeps_no_other_run_out(runs: Path, tmp_path: Path):
@@ -165,7 +244,7 @@ def test_a_recipe_that_cannot_be_read_keeps_no_other_run_out(runs: Path, tmp_pat
         collect(folder, tmp_path / "none")
 
 
-def test_what_fails_half_way_leaves_the_earlier_run(tmp_path: Path):
+def test_a_folder_that_fails_to_be_replaced_stays(tmp_path: Path):
     target = tmp_path / "run"
     target.mkdir()
     (target / "a").write_text("earlier")
@@ -179,17 +258,17 @@ def test_what_fails_half_way_leaves_the_earlier_run(tmp_path: Path):
     assert (target / "a").read_text() == "earlier" and [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_runs_whose_labels_were_named_in_a_file_are_at_their_number(runs: Path, tmp_path: Path):
+def test_labels_named_in_a_file_are_counted(runs: Path, tmp_path: Path):
     for name in ("supervised-seed0", "supervised-seed1"):
         shutil.copytree(runs / "plain-labels6-seed0", tmp_path / name)
         recipe = (tmp_path / name / "recipe.toml").read_text()
         assert "subset = { count = 6, seed = 0 }" in recipe
         recipe = recipe.replace("subset = { count = 6, seed = 0 }", 'ids = "labeled.txt"')
         (tmp_path / name / "recipe.toml").write_text(recipe.replace("seed = 0", f"seed = {name[-1]}", 1))
-    assert read_index(tmp_path).axes == {"method": ["supervised"], "labels": ["6"], "seed": ["0", "1"]}
+    assert index_runs(tmp_path).axes == {"method": ["supervised"], "labels": ["6"], "seed": ["0", "1"]}
 
 
-def test_a_sweep_says_what_it_plans_before_its_first_run_ends(scenes: Path, tmp_path: Path):
+def test_a_sweep_lists_its_plan_before_its_first_run_ends(scenes: Path, tmp_path: Path):
     command = (
         "-m",
         "semiseg.cli",
@@ -218,21 +297,21 @@ def test_a_sweep_says_what_it_plans_before_its_first_run_ends(scenes: Path, tmp_
 
 
 def test_thinned_keeps_every_evaluation_and_spreads_the_rest():
-    lines = []
+    rows = []
     for step in range(1, 1001):
-        lines.append(json.dumps({"step": step, "lr": 0.1}))
-        lines += [json.dumps({"step": step, "a/miou": 1.0})] * (step % 100 == 0)
-    kept = [json.loads(line) for line in thinned(lines)]
+        rows.append({"step": step, "lr": 0.1})
+        rows += [{"step": step, "a/miou": 1.0}] * (step % 100 == 0)
+    kept = thinned(rows)
     training = [row["step"] for row in kept if "lr" in row]
     assert [row["step"] for row in kept if "a/miou" in row] == list(range(100, 1001, 100))
     assert (len(training), training[0], training[-1]) == (60, 1, 1000)
     assert {b - a for a, b in pairwise(training)} == {16, 17}  # 999 / 59 = 16.93
     assert [row["step"] for row in kept] == sorted(row["step"] for row in kept)
-    assert thinned(lines[:50]) == lines[:50]
+    assert thinned(rows[:50]) == rows[:50]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("/home/me/work/recipes/a.toml", "recipes/a.toml"),
         ("data.shards=/mnt/big disk/shards/", "data.shards=shards"),
@@ -245,11 +324,11 @@ def test_thinned_keeps_every_evaluation_and_spreads_the_rest():
         ("camvid/labeled, 1/2 and a / b", "camvid/labeled, 1/2 and a / b"),
     ],
 )
-def test_places_of_this_machine_are_left_out(text: str, told: str):
-    assert portable({"a": [text, 1]}, Path("/home/me/work")) == {"a": [told, 1]}
+def test_paths_of_this_machine_are_left_out(text: str, expected: str):
+    assert portable({"a": [text, 1]}, Path("/home/me/work")) == {"a": [expected, 1]}
 
 
-def test_a_method_is_what_a_name_says_besides_labels_and_seed():
+def test_a_method_is_a_name_without_labels_and_seed():
     names = (
         "labels20-seed0-cct_abce",
         "cct_abce-labels20-seed0",
@@ -261,7 +340,7 @@ def test_a_method_is_what_a_name_says_besides_labels_and_seed():
     assert _method("camvid-cct-seed1-lr0.1") == "camvid-cct-lr0.1" and _method("seed0") == "run"
 
 
-def test_every_mistake_is_told_in_one_sentence(runs: Path, tmp_path: Path):
+def test_every_mistake_is_reported_in_one_sentence(runs: Path, tmp_path: Path):
     to = tmp_path / "results"
     collect(runs, to)
     empty, other = tmp_path / "empty", tmp_path / "other"
@@ -278,6 +357,8 @@ def test_every_mistake_is_told_in_one_sentence(runs: Path, tmp_path: Path):
         ((to, "--to", tmp_path / "again"), "was collected already"),
         ((runs, "--to", runs), "is the folder of the runs"),
         ((other, "--to", to), "holds runs along method, labels, seed .* these are along K"),
+        ((other, "--to", runs), "is a folder of runs, not one that `semiseg collect` wrote"),
+        ((other, "--to", other / ".." / "other"), "is the folder of the runs"),
         ((runs, "--to", tmp_path / "new", "--images", "nothing"), "no validation image 'nothing'.* look like 'val-"),
         ((runs, "--to", tmp_path / "new", "--predict", 1, "--shards", empty), "street/val"),
     ]  # fmt: skip
@@ -285,8 +366,29 @@ def test_every_mistake_is_told_in_one_sentence(runs: Path, tmp_path: Path):
         with pytest.raises(SemisegError, match=words):
             semiseg("collect", *arguments)
     (other / "table.json").write_text('{"runs": 3}')
-    with pytest.raises(SemisegError, match="not a sweep's table; run the same `semiseg sweep` again"):
+    with pytest.raises(SemisegError, match="not a sweep's table; rerun the same `semiseg sweep`"):
         semiseg("collect", other, "--to", tmp_path / "new2")
-    (to / "runs.json").write_text('{"study": "a"}')
-    with pytest.raises(SemisegError, match="not what `semiseg collect` writes"):
-        semiseg("report", to)
+    with pytest.raises(SemisegError, match="unknown run 'plain-labels6-seed'; did you mean 'plain-labels6-seed"):
+        semiseg("report", to, "--recipe", "plain-labels6-seed")
+    text = (to / "runs.jsonl").read_text()
+    index, first, *rest = text.splitlines(keepends=True)
+    damage: list[tuple[list[str], str]] = [
+        (['{"study": "a"}\n', first, *rest], r"runs\.jsonl:1: not what `semiseg collect` writes.*restore the file"),
+        (
+            [index, first[:90], *rest],
+            r"runs\.jsonl:2: damaged.*restore the line, or delete it and collect its run again",
+        ),
+        ([index, first, "<<<<<<< ours\n", *rest], r"runs\.jsonl:3: damaged"),  # of a merge in git
+        ([index, first, first, *rest], r"runs\.jsonl:3: damaged \(other-labels6-seed0 has two lines\)"),
+        ([index, first, "[1]\n", *rest], r"runs\.jsonl:3: damaged"),
+    ]
+    for lines, words in damage:
+        (to / "runs.jsonl").write_text("".join(lines))
+        for arguments in (("report", to), ("collect", runs, "--to", to)):
+            with pytest.raises(SemisegError, match=words):
+                semiseg(*arguments)
+        assert (to / "runs.jsonl").read_text() == "".join(lines)
+    (to / "runs.jsonl").rename(to / "runs.json")
+    for arguments in (("report", to), ("collect", runs, "--to", to), ("collect", to, "--to", tmp_path / "new3")):
+        with pytest.raises(SemisegError, match=r"earlier form \(runs\.json\); empty the folder, then collect again"):
+            semiseg(*arguments)

@@ -6,7 +6,7 @@ import math
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
@@ -30,6 +30,7 @@ from semiseg.train.report.page import _DARK, _LIGHT
 from semiseg.train.report.page import page as draw_page
 from semiseg.train.report.papers import claims
 from semiseg.train.report.report import report
+from semiseg.train.report.runs import CollectedRun, read_collected, write_collected, write_predictions
 from semiseg.train.report.sentences import notes
 from semiseg.train.report.study import Study, read_study
 from semiseg.train.report.tables import table_csv, table_markdown
@@ -108,20 +109,29 @@ def study(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Collected, with predictions of two images by two methods."""
     to = tmp_path_factory.mktemp("results") / "camvid"
     collect(sweep, to)
+    index, found = read_collected(to)
     runs = {method: f"{method}-labels20-seed0" for method in ("supervised", "cct")}
-    for run in runs.values():
-        (to / "predictions" / run).mkdir(parents=True)
-        for key in ("a", "b"):
-            mask = Image.fromarray(np.eye(96, 128, dtype=np.uint8)).convert("P")
-            mask.putpalette([0, 0, 0, 200, 30, 30])
-            mask.save(to / "predictions" / run / f"{key}.png")
-    index = json.loads((to / "runs.json").read_text())
-    index["predictions"] = {"domain": "camvid", "taxonomy": "camvid-11", "dataset": "camvid", "splits": ["val"]}
+    mask, file = Image.fromarray(np.eye(96, 128, dtype=np.uint8)).convert("P"), BytesIO()
+    mask.putpalette([0, 0, 0, 200, 30, 30])
+    mask.save(file, "PNG")
+    write_predictions(to, {f"{run}/{key}.png": file.getvalue() for run in runs.values() for key in ("a", "b")})
+    predictions = {"domain": "camvid", "taxonomy": "camvid-11", "dataset": "camvid", "splits": ["val"]}
     scores = {run: made_up()[method, 20, 0] for method, run in runs.items()}
-    index["predictions"] |= {"keys": ["a", "b"], "rule": "evenly spaced", "runs": runs, "scores": scores}
-    index["classes"] = {"camvid": {"names": CLASSES, "colours": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}}
-    (to / "runs.json").write_text(json.dumps(index))
+    predictions |= {"keys": ["a", "b"], "rule": "evenly spaced", "runs": runs, "scores": scores}
+    classes = {"camvid": {"names": CLASSES, "colours": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}}
+    write_collected(to, replace(index, predictions=predictions, classes=classes), found)
     return read_study(to)
+
+
+def edited(folder: Path, to: Path, change: Callable[[CollectedRun], None], method: str = "") -> Path:
+    """A copy of collected results, with a change to every run, or to those of one method."""
+    index, runs = read_collected(folder)
+    for name, run in runs.items():
+        if index.method(name) == method or not method:
+            change(run)
+    to.mkdir()
+    write_collected(to, replace(index, predictions=None), runs)
+    return to
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +161,10 @@ def test_means_intervals_and_differences_are_scipys(study: Study):
         else:
             interval = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
             assert (cell.last.mean - (cell.last.half or 0)) == pytest.approx(interval[0], abs=2e-3)
-        if cell.twin is None:
+        if cell.baseline is None:
             assert cell.method == "supervised" and cell.gain is None
             continue
-        others = {seed: scores.get((cell.twin, int(cell.x), seed)) for seed in SEEDS}
+        others = {seed: scores.get((cell.baseline, int(cell.x), seed)) for seed in SEEDS}
         pairs = [(score, other) for seed, score in mine.items() if (other := others[seed]) is not None]
         assert cell.gain and cell.gain.n == len(pairs) > 0
         if len(pairs) > 1:
@@ -166,9 +176,9 @@ def test_means_intervals_and_differences_are_scipys(study: Study):
             assert cell.gain.verdict == expected
 
 
-def test_each_method_has_the_twin_of_its_loss(study: Study):
-    twins = {method: study.twin(method) for method in METHODS}
-    assert twins == dict.fromkeys(METHODS, "supervised") | {"supervised": None, "cct_abce": "supervised_abce"}
+def test_each_method_has_the_baseline_of_its_loss(study: Study):
+    baselines = {method: study.baseline(method) for method in METHODS}
+    assert baselines == dict.fromkeys(METHODS, "supervised") | {"supervised": None, "cct_abce": "supervised_abce"}
     for name, other in {
         "supervised, batch 4": None,
         "cct, batch 4": "supervised, batch 4",
@@ -180,9 +190,9 @@ def test_each_method_has_the_twin_of_its_loss(study: Study):
     }.items():
         names = ("supervised, batch 4", "supervised_abce, batch 4", "camvid-supervised", "cct, batch 8", "camvid-cct")
         axes = {"method": list(names), "labels": ["20"], "seed": ["0"]}
-        runs = {str(number): {"method": each, "labels": "20", "seed": "0"} for number, each in enumerate(names)}
+        runs = {str(number): {"method": method, "labels": "20", "seed": "0"} for number, method in enumerate(names)}
         known = replace(study, index=replace(study.index, axes=axes, runs=runs))
-        assert known.twin(name) == other, name
+        assert known.baseline(name) == other, name
     assert estimate([]) is None and estimate([2.0]).verdict == "one pair alone"  # type: ignore[union-attr]
 
 
@@ -197,6 +207,7 @@ def test_tables_hide_no_missing_run(study: Study, sweep: Path):
     lines = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert len(lines) == 1 + len(METHODS) and {line.count("|") for line in lines} == {8}
     assert "(2 of 3)" in markdown and "0 of 3" in markdown
+    assert lines[0].startswith("| method | 20 labels | vs. baseline | 50 labels |")
     at_50 = {line.split("|")[1].strip(): line.split("|")[5] for line in lines}
     assert at_50["cct"].endswith(" (2 pairs) ") and at_50["cutmix"].endswith(" (1 pair) ")
     assert "pair" not in at_50["cct_abce"]
@@ -252,8 +263,8 @@ def test_the_page_says_what_is_missing_and_what_includes_zero(page: str, study: 
     assert "cutmix at 50 labels (2 of 3)" in text and "structured at 20 labels (0 of 3)" in text
     for method, labels, seed in ABSENT:
         assert f"{method}-labels{labels}-seed{seed}" in text
-    assert "abcdef0123 with uncommitted changes" in text and "share the same labeled images" in text
-    assert "chosen on the very images" in text and "made without the data" in text
+    assert "abcdef0123 with uncommitted changes" in text and "share their labeled images" in text
+    assert "chosen on the same images" in text and "made without the data" in text
     assert all(claim.figure in text for claim in claims(["cross_consistency", "structured_consistency"]))
 
 
@@ -293,16 +304,13 @@ def test_a_study_without_any_labeled_pixel_is_still_a_page(study: Study):
 
 
 def test_each_domain_has_its_own_curve_tables_and_sections(study: Study, tmp_path: Path):
-    folder = tmp_path / "two"
-    shutil.copytree(study.folder, folder)
-    for run in study.runs:
-        results = json.loads((folder / run.name / "results.json").read_text())
-        for when in ("last", "best"):
-            domains = results[when]["domains"]
+    def halved(run: CollectedRun):
+        for domains in (run.results[when]["domains"] for when in ("last", "best")):
             domains["sun"] = {**domains["camvid"], "miou": domains["camvid"]["miou"] / 2}
-        (folder / run.name / "results.json").write_text(json.dumps(results))
-        rows = ({**row, "sun/miou": row["camvid/miou"] / 2} for row in run.metrics)
-        (folder / run.name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for row in run.metrics:
+            row["sun/miou"] = row["camvid/miou"] / 2
+
+    folder = edited(study.folder, tmp_path / "two", halved)
     written = {path.name: path for path in report(folder, tmp_path / "report")}
     assert list(written) == ["report.html", "curve-camvid.png", "curve-sun.png", "table.csv", "table.md"]
     assert written["curve-camvid.png"].read_bytes() != written["curve-sun.png"].read_bytes()
@@ -317,23 +325,21 @@ def test_each_domain_has_its_own_curve_tables_and_sections(study: Study, tmp_pat
 
 
 def test_a_method_that_lacks_a_domain_is_not_missing_there(study: Study, tmp_path: Path):
-    folder = tmp_path / "two"
-    shutil.copytree(study.folder, folder)
-    for run in (run for run in study.runs if run.method == "cct"):
-        results = json.loads((folder / run.name / "results.json").read_text())
-        for when in ("last", "best"):
-            results[when]["domains"]["sun"] = results[when]["domains"]["camvid"]
-        (folder / run.name / "results.json").write_text(json.dumps(results))
+    def joined(run: CollectedRun):
+        for domains in (run.results[when]["domains"] for when in ("last", "best")):
+            domains["sun"] = domains["camvid"]
+
+    folder = edited(study.folder, tmp_path / "two", joined, method="cct")
     joint = read_study(folder)
     counts = {cell.method: (len(cell.runs), cell.planned) for cell in joint.cells("sun") if cell.x == "20"}
     assert counts["cct"] == (3, 3) and "cct_abce" not in counts and "supervised" not in counts
     rows = [row for row in csv.DictReader(StringIO(table_csv(joint))) if row["domain"] == "sun" and row["n"] != "0"]
     assert {row["method"] for row in rows} == {"cct"}
-    sun = table_markdown(joint).split("percent, sun")[1]
+    sun = table_markdown(joint).split(" on sun after")[1]
     assert next(line for line in sun.splitlines() if line.startswith("| supervised |")).startswith("| supervised | - |")
 
 
-def test_what_a_sweep_plans_no_more_counts_no_more(sweep: Path, tmp_path: Path):
+def test_runs_that_are_no_longer_in_the_sweep_are_ignored(sweep: Path, tmp_path: Path):
     folder, to = tmp_path / "sweep", tmp_path / "results"
     shutil.copytree(sweep, folder)
     before = collect(folder, to).index
@@ -343,19 +349,18 @@ def test_what_a_sweep_plans_no_more_counts_no_more(sweep: Path, tmp_path: Path):
     done = collect(folder, to)
     assert "cutmix" in before.methods and "cutmix" not in done.index.methods and done.index.axes["seed"] == ["0", "1"]
     assert {"cutmix-labels20-seed0", "cct-labels20-seed2"} <= set(done.dropped)
-    assert not any(name in done.index.runs for name in done.dropped) and all(
-        (to / name).is_dir() for name in done.dropped
-    )
+    assert not any(name in done.index.runs for name in done.dropped)
+    assert set(done.dropped) <= read_collected(to)[1].keys()  # kept, for a sweep that has them again
     assert table_csv(read_study(to)) == table_csv(read_study(folder))
 
 
-def test_places_and_methods_are_told_in_words():
+def test_places_and_methods_in_words():
     axes = {"labels": ["20", "labels50"], "compile": ["true", "false"], "seed": ["0"]}
     runs = {f"{n}{c}": {"labels": n, "compile": c, "seed": "0"} for n in axes["labels"] for c in axes["compile"]}
     index = Index(study="s", axes=axes, repeats="seed", runs=runs)
-    told = Study(folder=Path(), index=index, runs=[], missing={})
-    assert [told.place(x) for x in told.xs] == ["20 labels", "labels50"]
-    assert told.methods == ["compile true", "compile false"]
+    study = Study(folder=Path(), index=index, runs=[], missing={})
+    assert [study.place(x) for x in study.xs] == ["20 labels", "labels50"]
+    assert study.methods == ["compile true", "compile false"]
 
 
 def test_runs_that_are_not_of_the_plan_do_not_count(sweep: Path, tmp_path: Path):
@@ -376,7 +381,7 @@ def test_runs_that_are_not_of_the_plan_do_not_count(sweep: Path, tmp_path: Path)
     (folder / looked / "results.json").write_text(json.dumps(results))
     done = collect(folder, to)
     why = "it is of another recipe than was planned"
-    assert done.left[longer] == f"{why}, an earlier one is not of this plan and counts no more"
+    assert done.left[longer] == f"{why}, an earlier one is ignored: it is not of this plan"
     assert done.left[looked].startswith("it was scored with {") and "'flip': True} as was planned" in done.left[looked]
     for study in (read_study(folder), read_study(to)):
         assert {run.name for run in whole.runs} - {run.name for run in study.runs} - {looked} == {longer}
@@ -389,15 +394,15 @@ def test_runs_that_are_not_of_the_plan_do_not_count(sweep: Path, tmp_path: Path)
         collect(folder, to)
 
 
-def test_what_is_not_alike_is_told(study: Study):
-    def told(number: int, **other: object) -> str:
-        runs = [replace(run, **other) if place == number else run for place, run in enumerate(study.runs)]  # type: ignore[arg-type]
+def test_runs_that_are_not_comparable_are_reported(study: Study):
+    def notes_with(number: int, **other: object) -> str:
+        runs = [replace(run, **other) if i == number else run for i, run in enumerate(study.runs)]  # type: ignore[arg-type]
         return " ".join(notes(replace(study, runs=runs), "camvid", False))
 
     first = study.runs[0]
-    assert "not all of one clean commit" in told(-1) and "Not scored" not in told(-1)
+    assert "not all of one clean commit" in notes_with(-1) and "Not scored" not in notes_with(-1)
     recipe = {**first.recipe, "evaluate": {"scales": [1.0, 2.0], "flip": True}}
-    assert "Not scored alike: over scales 1, 2 and mirrored or at scale 0.75" in told(0, recipe=recipe)
+    assert "Not scored in the same way: over scales 1, 2 and flipped or at scale 0.75" in notes_with(0, recipe=recipe)
     data = [{**run.results, "data": {"camvid/val": str(number)}} for number, run in enumerate(study.runs[:2])]
     both = [replace(run, results=result) for run, result in zip(study.runs, data, strict=False)]
     assert "Not scored on the same images" in " ".join(notes(replace(study, runs=both), "camvid", False))
@@ -465,28 +470,36 @@ def test_a_picture_shows_what_was_drawn():
     assert len(pieces) == 12 and length == pytest.approx(11 * 6 + 1)
 
 
-def test_damage_is_told_and_names_the_remedy(sweep: Path, tmp_path: Path):
-    to = tmp_path / "results"
+def test_damage_is_reported_with_the_remedy(sweep: Path, tmp_path: Path):
+    to, name = tmp_path / "results", "cct-labels20-seed0"
     collect(sweep, to)
-    run = to / "cct-labels20-seed0"
-    for file, content in (
-        ("results.json", "{"),
-        ("results.json", "{}"),
-        ("results.json", (run / "results.json").read_text().replace('"iou": {', '"iou": {"Tree": "much", ')),
-        ("metrics.jsonl", "x"),
-        ("recipe.toml", "= 1"),
+    index, runs = read_collected(to)
+    wrong = json.loads(json.dumps(runs[name].results).replace('"iou": {', '"iou": {"Tree": "much", '))
+    for damage in (
+        {"results": {}},
+        {"results": wrong},
+        {"metrics": ["x"]},
+        {"recipe": "= 1"},
+        {"launches": None},
+        {"launches": [3]},
     ):
-        before = (run / file).read_text()
-        (run / file).write_text(content)
-        with pytest.raises(SemisegError, match=r"cct-labels20-seed0.*(damaged|expected).*collect it again"):
+        write_collected(to, index, runs | {name: replace(runs[name], **damage)})
+        with pytest.raises(SemisegError, match=rf"runs\.jsonl: {name}: damaged.*collect it again, or delete its line"):
             report(to, tmp_path / "out")
-        (run / file).write_text(before)
-    for launches in ("null", "[3]"):
-        before = (run / "env.json").read_text()
-        (run / "env.json").write_text(f'{{"launches": {launches}}}')
-        with pytest.raises(SemisegError, match=r"cct-labels20-seed0/env\.json is damaged"):
-            report(to, tmp_path / "out")
-        (run / "env.json").write_text(before)
+    write_collected(to, index, runs)
+    folder = tmp_path / "sweep"
+    shutil.copytree(sweep, folder)
+    for file, content, words in (
+        ("results.json", json.dumps(wrong), "damaged"),
+        ("metrics.jsonl", "x", "damaged"),
+        ("env.json", '{"launches": [3]}', r"env\.json.*damaged"),
+    ):
+        before = (folder / name / file).read_text()
+        (folder / name / file).write_text(content)
+        with pytest.raises(SemisegError, match=rf"{name}.*{words}"):
+            report(folder, tmp_path / "out")
+        assert re.search(rf"{name}.*{words}", collect(folder, tmp_path / "others").left[name])
+        (folder / name / file).write_text(before)
     assert not (tmp_path / "out").exists()
     with pytest.raises(SemisegError, match="no such folder"):
         report(tmp_path / "nothing", tmp_path / "out")

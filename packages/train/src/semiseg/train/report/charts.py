@@ -112,7 +112,7 @@ def training(study: Study, method: str, domain: str) -> Drawing:
     drawing.shapes.append(Text((left + (width - left - right) / 2, height - 3), "updates", 11, anchor="middle"))
     look = style(study.methods.index(method))
     ends: dict[str, float] = {}
-    twin = study.twin(method)
+    twin = study.baseline(method)
     for x in study.xs:
         if twin and (mean := _mean([other for _, other in study.pairs(x, method)], domain)):
             drawing.shapes.append(Line([at(point) for point in mean], "faint", 1.2, (2, 3)))

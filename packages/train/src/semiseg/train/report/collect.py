@@ -1,4 +1,4 @@
-"""Take from run folders what a report needs, and nothing else: small, without weights, images or this machine's places."""
+"""Take from run folders what a report needs, and nothing else: small, without weights, images or this machine's paths."""
 
 import json
 import re
@@ -6,17 +6,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from semiseg.data import SemisegError, replaced, unwritable, write_text
-from semiseg.train.recipe.load import digest, load
-from semiseg.train.report.index import INDEX, Index, merged, read_index, read_json, unread
-from semiseg.train.run.records import differs, read_launches, read_results
+from semiseg.data import SemisegError, unwritable
+from semiseg.train.report.index import TABLE, Index, index_runs, merged, unread
+from semiseg.train.report.runs import (
+    RUNS,
+    CollectedRun,
+    is_collected,
+    read_collected,
+    read_run,
+    why_incomplete,
+    write_collected,
+)
+from semiseg.train.run.records import differs
 
-LINES = 60  # of training that are kept of a run's metrics; every evaluation is
+ROWS = 60  # of training that are kept of a run's metrics; every evaluation is
 
 
 @dataclass
 class Collected:
-    """What happened: names of the runs that were taken, why others were not, and earlier ones that no plan has any more."""
+    """The outcome: which runs were taken, why others were not, and which earlier ones are no longer in the sweep."""
 
     index: Index
     taken: list[str] = field(default_factory=list)
@@ -25,121 +33,87 @@ class Collected:
 
 
 def collect(runs: Path, to: Path) -> Collected:
-    """Write `to/<run>/{results.json, recipe.toml, env.json, metrics.jsonl}` of every complete run in `runs`, and the index.
+    """Write `to/runs.jsonl`: the index, and every complete run in `runs`.
 
-    A run is written whole or not at all and replaces an earlier one of its name; what else lies in `to` stays. Raises
-    SemisegError where `runs` is no folder of runs, or `to` holds those of another study.
+    The file is replaced at once, at the end. A run replaces an earlier one of its name; all other lines stay.
+    Raises SemisegError if `runs` is not a folder of runs, or `to` holds those of another study.
     """
-    if (runs / INDEX).is_file():
-        raise SemisegError(f"{runs} was collected already ({INDEX}); name the folder that `semiseg sweep` trained into")
+    if is_collected(runs):
+        raise SemisegError(f"{runs} was collected already ({RUNS}); name the folder that `semiseg sweep` trained into")
     if to.resolve() == runs.resolve():
         raise SemisegError(f"--to {to} is the folder of the runs; choose another one")
-    own = index = read_index(runs)
-    earlier: dict[str, dict[str, str]] = {}
-    if (to / INDEX).is_file():
-        before = read_index(to)
-        earlier, index = before.runs, merged(before, own, to)
-    elif other := next((name for name in index.runs if (to / name).exists()), None):
+    own = index = index_runs(runs)
+    records: dict[str, CollectedRun] = {}
+    dropped: list[str] = []
+    if is_collected(to):
+        before, records = read_collected(to)
+        index = merged(before, own, to)
+        dropped = [name for name in before.runs if name not in index.runs and name in records]
+    elif (to / TABLE).is_file() or any(to.glob("*/recipe.toml")):
         raise SemisegError(
-            f"{to} holds {other}, which `semiseg collect` did not write; choose another folder with --to"
+            f"{to} is a folder of runs, not one that `semiseg collect` wrote; choose another one with --to"
         )
-    dropped = [name for name in earlier if name not in index.runs and (to / name).is_dir()]
     done = Collected(index, left=unread(runs), dropped=dropped)
+    for name in own.runs:
+        planned = index.plan.get(name, {})
+        try:
+            reason = why_incomplete(runs / name, planned)
+            run = None if reason else _kept(read_run(runs / name))
+        except SemisegError as error:
+            reason, run = str(error), None
+        if run:
+            records[name] = run
+            done.taken.append(name)
+        else:
+            done.left[name] = reason + _earlier(records.get(name), planned)
     try:
         to.mkdir(parents=True, exist_ok=True)
-        write_index(index, to)  # first: whatever stops this, the same command goes on
-        for name in own.runs:
-            planned = index.plan.get(name, {})
-            reason = why_incomplete(runs / name, planned)
-            try:
-                if not reason:
-                    with replaced(to / name) as fresh:
-                        _copy(runs / name, fresh)
-            except SemisegError as error:
-                reason = str(error)
-            if reason:
-                done.left[name] = reason + _earlier(to / name, planned)
-            else:
-                done.taken.append(name)
     except OSError as error:
-        raise unwritable(error, Path(error.filename or to)) from None
+        raise unwritable(error, to) from None
+    write_collected(to, index, records)
     return done
 
 
-def write_index(index: Index, to: Path) -> None:
-    """Whole or not at all."""
-    write_text(to / INDEX, index.to_json())
-
-
-def why_incomplete(run: Path, planned: dict[str, Any]) -> str:
-    """Why a run can't be collected; nothing where it can. planned: what its results must say, see `records.plan`."""
-    if not run.is_dir():
-        return "not begun"
-    missing = [name for name in ("recipe.toml", "env.json", "metrics.jsonl") if not (run / name).is_file()]
-    if missing:
-        return f"no {missing[0]}"
-    if not (run / "results.json").is_file():
-        return "not at its end"
-    try:
-        found = json.loads((run / "results.json").read_text())
-        known = found["recipe"]
-        if not all(found[when].get("domains") for when in ("last", "best")):
-            return "was never evaluated"
-        other = differs(found, planned)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "its results.json is damaged"
-    try:
-        own = digest(load(run / "recipe.toml"))
-    except SemisegError as error:
-        return str(error)
-    if known != own:
-        return "its results.json is of another recipe than its recipe.toml"
-    return other
-
-
-def thinned(lines: list[str], count: int = LINES) -> list[str]:
-    """Every line that evaluates, and at most `count` others, evenly spread with the first and the last, in order."""
-    training = [number for number, line in enumerate(lines) if "lr" in json.loads(line)]
+def thinned(rows: list[dict[str, Any]], count: int = ROWS) -> list[dict[str, Any]]:
+    """Every row of an evaluation, and at most `count` others, evenly spaced with the first and the last, in order."""
+    training = [number for number, row in enumerate(rows) if "lr" in row]
     dropped = set()
     if len(training) > count:
-        dropped = set(training) - {training[round(each * (len(training) - 1) / (count - 1))] for each in range(count)}
-    return [line for number, line in enumerate(lines) if number not in dropped]
+        dropped = set(training) - {training[round(i * (len(training) - 1) / (count - 1))] for i in range(count)}
+    return [row for number, row in enumerate(rows) if number not in dropped]
 
 
 def portable(value: Any, root: Path) -> Any:
-    """JSON without this machine's absolute paths: those below `root` relative to it, of others the last name."""
+    """JSON without this machine's absolute paths: relative to `root` if below it, otherwise their last component."""
     if isinstance(value, dict):
-        return {name: portable(each, root) for name, each in value.items()}
+        return {name: portable(part, root) for name, part in value.items()}
     if isinstance(value, list):
-        return [portable(each, root) for each in value]
+        return [portable(part, root) for part in value]
     return _portable_text(value, root) if isinstance(value, str) else value
 
 
-def _copy(run: Path, to: Path) -> None:
-    root, launches = Path.cwd(), read_launches(run)
-    for launch in launches:
+def _kept(run: CollectedRun) -> CollectedRun:
+    """What is stored of a run."""
+    root, strings = Path.cwd(), re.compile(r'"(?:[^"\\\n]|\\.)*"')
+    for launch in run.launches:
         match launch.get("command"):
             case [str(started), *words] if started.endswith("__main__.py"):
                 launch["command"] = ["semiseg.train", *words]
-    results = read_json(run / "results.json", remedy=f"the run {run.name} has to be trained again")
-    for name, told in (("results.json", results), ("env.json", {"launches": launches})):
-        (to / name).write_text(json.dumps(portable(told, root), indent=1) + "\n", encoding="utf-8")
-    recipe = (run / "recipe.toml").read_text(encoding="utf-8")
-    strings = re.compile(r'"(?:[^"\\\n]|\\.)*"')
     recipe = strings.sub(
-        lambda found: json.dumps(_portable_text(json.loads(found[0]), root), ensure_ascii=False), recipe
+        lambda found: json.dumps(_portable_text(json.loads(found[0]), root), ensure_ascii=False), run.recipe
     )
-    (to / "recipe.toml").write_text(recipe, encoding="utf-8")
-    try:
-        lines = thinned((run / "metrics.jsonl").read_text().splitlines())
-    except ValueError as error:
-        raise SemisegError(f"{run / 'metrics.jsonl'}: damaged ({error}); train that run again") from None
-    (to / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return replace(
+        run,
+        results=portable(run.results, root),
+        launches=portable(run.launches, root),
+        recipe=recipe,
+        metrics=thinned(run.metrics),
+    )
 
 
 def _portable_text(text: str, root: Path) -> str:
     text = text.replace("file://", "")
-    before, sign, rest = text.rpartition("=")  # key=/path of a command; a path alone may hold spaces
+    before, sign, rest = text.rpartition("=")  # key=/path of a command; a path alone may contain spaces
     if rest.startswith("/"):
         return f"{before}{sign}{_place(rest, root)}"
     return re.sub(r"(?<![^\s='\"(\[,])/[^\s'\",;)\]]+", lambda found: _place(found[0], root), text)
@@ -151,22 +125,14 @@ def _place(path: str, root: Path) -> str:
     return str(place.relative_to(root)) if inside else place.name or "."
 
 
-def _earlier(run: Path, planned: dict[str, Any]) -> str:
-    """What becomes of a run that was collected before."""
-    if not run.is_dir():
+def _earlier(run: CollectedRun | None, planned: dict[str, Any]) -> str:
+    """What happens to a run that was collected before."""
+    if run is None:
         return ""
-    found = read_results(run)
-    if found is None:
+    try:
+        run.check("", "")
+    except SemisegError:
         return ", an earlier one is damaged"
-    return (
-        ", an earlier one is not of this plan and counts no more"
-        if differs(found, planned)
-        else ", an earlier one stays"
-    )
-
-
-def with_predictions(index: Index, predictions: dict[str, Any], to: Path) -> Index:
-    """The index with what lies in `to/predictions`, written."""
-    index = replace(index, predictions=predictions)
-    write_index(index, to)
-    return index
+    if differs(run.results, planned):
+        return ", an earlier one is ignored: it is not of this plan"
+    return ", an earlier one stays"

@@ -1,41 +1,48 @@
-"""Predictions for a report: a few validation images, by one run of each method. Ours alone: no image, no label is kept."""
+"""Predictions for a report: a few validation images, by one run of each method. Model output only: no image, no label."""
 
-import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from semiseg.data import DataError, Pool, SemisegError, ShardSet, replaced
+from semiseg.data import DataError, Pool, SemisegError, ShardSet
 from semiseg.train.recipe.load import load
 from semiseg.train.recipe.shards import open_source, select
-from semiseg.train.report.collect import why_incomplete
 from semiseg.train.report.index import Index, read_json
+from semiseg.train.report.runs import (
+    read_collected,
+    read_predictions,
+    why_incomplete,
+    write_collected,
+    write_predictions,
+)
 from semiseg.train.score.predict import Picture, write_masks
 from semiseg.train.score.saved import open_model, to_work, views_of
-
-FOLDER = "predictions"
 
 
 def predict(
     index: Index, runs: Path, to: Path, *, count: int = 0, keys: tuple[str, ...] = (), shards: str | None = None
 ) -> dict[str, Any]:
-    """Write `to/predictions/<run>/<key>.png` (class ids with a palette); returns what the index says of them.
+    """Write `to/predictions.zip` (class ids with a palette) and what it holds into the index of `to`, which is returned.
 
-    Of each method the first repeat at the first label count, by its last weights; "scores" tell which weights those were.
+    The masks of each method are by its first repeat at the first label count, with its last weights, which "scores" identify.
     Earlier predictions of the same images by methods that are not in `runs` stay. `keys`: which validation images; or
-    `count` of them, evenly spread over the split. `shards`: where they lie, by default where the run had them.
-    Raises SemisegError where no run is complete with its weights, or a key is not in the split.
+    `count` of them, evenly spaced over the split. `shards`: where they are, by default where the run had them.
+    Raises SemisegError if no run is complete with its weights, or a key is not in the split.
     """
     chosen = chosen_runs(index, runs)
     if not chosen:
-        raise SemisegError(f"{runs} holds no complete run that could predict; collect without --predict and --images")
+        raise SemisegError(
+            f"{runs} holds no complete run with weights to predict with; leave out --predict and --images"
+        )
     recipe = load(runs / next(iter(chosen.values())) / "recipe.toml")
-    domain, source = next(((name, each.val) for name, each in recipe.data.domains.items() if each.val), ("", None))
+    domain, source = next(((name, data.val) for name, data in recipe.data.domains.items() if data.val), ("", None))
     if source is None:
-        raise SemisegError(f"the runs in {runs} have no validation images to predict; leave --predict and --images out")
+        raise SemisegError(f"the runs in {runs} have no validation images to predict; leave out --predict and --images")
     pool = open_source(shards or recipe.data.shards, source)
     subset = select(pool, source, pool.taxonomy(recipe.data.domains[domain].taxonomy))
     names = pool.keys() if subset is None else [pool.keys()[i] for i in subset]
@@ -47,31 +54,41 @@ def predict(
         keys, rule = tuple(names[i] for i in places), f"evenly spaced in the split's order of {len(names)}"
     rows = {key: row for row, key in enumerate(pool.keys())}
     pictures = [Picture(f"{pool.url}: sample {key}", Path(key), partial(_image, pool, rows[key])) for key in keys]
+    remedy = "train that run again"
+    scores = {run: read_json(runs / run / "results.json", remedy=remedy)["last"].get("miou") for run in chosen.values()}
     earlier = index.predictions or {}
     if earlier.get("keys") != list(keys) or earlier.get("domain") != domain:
         earlier = {}
-    remedy = "train that run again"
-    scores = {run: read_json(runs / run / "results.json", remedy=remedy)["last"].get("miou") for run in chosen.values()}
-    with replaced(to / FOLDER) as fresh:
-        for method, run in earlier.get("runs", {}).items():  # of another machine, which has those methods' weights
-            if method not in chosen and (to / FOLDER / run).is_dir():
-                shutil.copytree(to / FOLDER / run, fresh / run)
+    before = read_predictions(to)  # maybe of another machine, which has the weights of other methods
+    kept = {
+        method: run
+        for method, run in earlier.get("runs", {}).items()
+        if method in chosen or f"{run}/{keys[0]}.png" in before
+    }
+    shown = kept | chosen
+    others = set(shown.values()) - set(chosen.values())
+    masks = {name: mask for name, mask in before.items() if name.partition("/")[0] in others}
+    with TemporaryDirectory() as temp:
         for run in chosen.values():
             model, taxonomies = open_model(str(runs / run))
             to_work(model)
             views = views_of(load(runs / run / "recipe.toml"), model.metadata)
             size = model.metadata.get("resize", {}).get(domain)
-            write_masks(model, taxonomies[domain], pictures, fresh / run, domain=domain, resize=size, views=views)
-    return {
+            write_masks(model, taxonomies[domain], pictures, Path(temp) / run, domain=domain, resize=size, views=views)
+        masks |= {file.relative_to(temp).as_posix(): file.read_bytes() for file in Path(temp).rglob("*.png")}
+    predictions = {
         "domain": domain,
         "taxonomy": recipe.data.domains[domain].taxonomy,
         "dataset": source.dataset,
         "splits": list(source.splits),
         "keys": list(keys),
         "rule": rule,
-        "runs": earlier.get("runs", {}) | chosen,
+        "runs": shown,
         "scores": earlier.get("scores", {}) | scores,
     }
+    write_predictions(to, masks)
+    write_collected(to, replace(index, predictions=predictions), read_collected(to)[1])
+    return predictions
 
 
 def chosen_runs(index: Index, runs: Path) -> dict[str, str]:
@@ -79,8 +96,8 @@ def chosen_runs(index: Index, runs: Path) -> dict[str, str]:
     chosen: dict[str, str] = {}
     first = index.axes[index.across][0] if index.across else None
     order = index.axes.get(index.repeats, [""])
-    there = [name for name, at in index.runs.items() if not index.across or at[index.across] == first]
-    for name in sorted(there, key=lambda name: order.index(index.runs[name].get(index.repeats, order[0]))):
+    candidates = [name for name, at in index.runs.items() if not index.across or at[index.across] == first]
+    for name in sorted(candidates, key=lambda name: order.index(index.runs[name].get(index.repeats, order[0]))):
         if not why_incomplete(runs / name, index.plan.get(name, {})) and any(
             (runs / name).glob("step-*/model.safetensors")
         ):

@@ -100,8 +100,8 @@ def _score_row(cell: Cell, limit: float | None, taught: bool) -> str:
 
 def _compared(cell: Cell, limit: float) -> str:
     sure = " class='sure'" if cell.gain and cell.gain.verdict in ("above 0", "below 0") else ""
-    verdict = cell.gain.verdict if cell.gain else "no pair of runs" if cell.twin else "a baseline"
-    against = f" <small>to {escape(cell.twin)}</small>" if cell.gain and cell.twin and cell.twin != "supervised" else ""
+    verdict = cell.gain.verdict if cell.gain else "no pair of runs" if cell.baseline else "a baseline"
+    against = f" <small>to {escape(cell.baseline)}</small>" if cell.gain and cell.baseline and cell.baseline != "supervised" else ""
     if cell.gain and cell.last and 1 < cell.gain.n < cell.last.n:
         against += f" <small>({cell.gain.n} pairs)</small>"
     gain = f"{cell.gain.mean:+z.2f}".replace("-", "−") if cell.gain else "–"

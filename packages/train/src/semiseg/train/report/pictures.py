@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from semiseg.data import DataError, Pool, SemisegError, ShardSet
+from semiseg.train.report.runs import PREDICTIONS, read_predictions
 from semiseg.train.report.study import Study
 
 WIDTH = 480  # pixels of a picture on the page, at most
@@ -25,17 +26,18 @@ def pictures(study: Study, shards: str | None) -> str:
     names, colours = classes.get("names", []), classes.get("colours", [])
     now = {run.name: run.results["last"].get("miou") for run in study.runs}
     shown = {method: run for method, run in told["runs"].items() if now.get(run) == told["scores"].get(run)}
+    masks = read_predictions(study.folder)
     blocks = ""
     for key in told["keys"]:
         cells = _given(pool, told, key, colours) if pool else []
         for method, run in shown.items():
-            path = study.folder / "predictions" / run / f"{key}.png"
+            mask = f"{run}/{key}.png"
             try:
-                with Image.open(path) as opened:
+                with Image.open(BytesIO(masks[mask])) as opened:
                     cells.append((method, f"{key} as {method} sees it", _png(opened)))
-            except (OSError, SyntaxError, ValueError) as error:
-                what = getattr(error, "strerror", None) or error
-                raise SemisegError(f"{path}: cannot be read ({what}); collect with --predict again") from None
+            except (KeyError, OSError, SyntaxError, ValueError) as error:
+                place = study.folder / PREDICTIONS
+                raise SemisegError(f"{place}: {mask} is missing or damaged ({error}); collect with --predict again") from None
         figures = "".join(
             f"<figure><img alt='{escape(alt)}' src='{source}'><figcaption>{escape(title)}</figcaption></figure>"
             for title, alt, source in cells

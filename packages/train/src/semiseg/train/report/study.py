@@ -1,6 +1,5 @@
-"""What a report is made of: the collected runs, and the statistics of their scores."""
+"""A study: collected runs, and the statistics of their scores."""
 
-import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -9,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data import SemisegError
-from semiseg.train.report.collect import why_incomplete
-from semiseg.train.report.index import INDEX, Index, is_number, read_index, read_json, unread
-from semiseg.train.run.records import differs, read_launches
+from semiseg.train.report.index import Index, is_number
+from semiseg.train.report.runs import read_runs
 from semiseg.train.sweep.intervals import Estimate, estimate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A complete run. at: axis -> label; x: where it stands on the axis of the curves; recipe: as written, a dict."""
+    """A complete run on its curve. x: its label on the axis of the curves; repeat: its label on that of the repeats."""
 
     name: str
     method: str
@@ -29,7 +27,7 @@ class Run:
     metrics: list[dict[str, Any]]
 
     def miou(self, domain: str, when: str = "last") -> float | None:
-        """In percent; when: "last", "best", or "teacher" (the moving average at the last step, where it was scored too)."""
+        """In percent; when: "last", "best", or "teacher" (the moving average at the last step, if it was scored too)."""
         scores = self.results["last"].get("teacher", {}) if when == "teacher" else self.results[when]
         return scores.get("domains", {}).get(domain, {}).get("miou")
 
@@ -38,7 +36,7 @@ class Run:
         return self.results["last"]["domains"].get(domain, {}).get("iou", {}).get(name)
 
     def curve(self, domain: str) -> list[tuple[int, float]]:
-        """(step, validation mIoU) of every evaluation; of one step the last, where it was scored again."""
+        """(step, validation mIoU) of every evaluation; the last one of a step that was scored again."""
         key = f"{domain}/miou"
         return list({row["step"]: row[key] for row in self.metrics if row.get(key) is not None}.items())
 
@@ -47,7 +45,7 @@ class Run:
 class Cell:
     """One method at one place of the axis, in one domain; runs that have another domain do not count as planned.
 
-    gain: what it has over `twin`, differences paired by repeat.
+    baseline: the method that it is compared with; gain: the differences from it, paired by repeat.
     """
 
     x: str
@@ -57,13 +55,13 @@ class Cell:
     last: Estimate | None
     best: Estimate | None
     teacher: Estimate | None
-    twin: str | None
+    baseline: str | None
     gain: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Collected runs and where they stand. missing: planned runs that are not there -> why they don't count, if they are."""
+    """Collected runs and their index. missing: planned runs that do not count -> why, "" for those that are not there."""
 
     folder: Path
     index: Index
@@ -95,8 +93,8 @@ class Study:
             for name, at in self.index.runs.items()
             if self.index.method(name) == method and (not self.index.across or at[self.index.across] == x)
         ]
-        there, twin = self._at(x, method), self.twin(method)
-        runs = [run for run in there if domain in run.results["last"]["domains"]]
+        found = self._at(x, method)
+        runs = [run for run in found if domain in run.results["last"]["domains"]]
         pairs = [(run.miou(domain), other.miou(domain)) for run, other in self.pairs(x, method)]
         gains = [score - other for score, other in pairs if score is not None and other is not None]
         last, best, teacher = (
@@ -107,11 +105,11 @@ class Study:
             x=x,
             method=method,
             runs=tuple(runs),
-            planned=len(planned) - (len(there) - len(runs)),
+            planned=len(planned) - (len(found) - len(runs)),
             last=last,
             best=best,
             teacher=teacher,
-            twin=twin,
+            baseline=self.baseline(method),
             gain=estimate(gains),
         )
 
@@ -121,17 +119,17 @@ class Study:
         return [cell for cell in found if cell.planned]
 
     def pairs(self, x: str, method: str) -> list[tuple[Run, Run]]:
-        """The runs of a method at a place, each beside its twin's of the same repeat, where there is one."""
-        others = {run.repeat: run for run in self._at(x, self.twin(method))}
+        """The runs of a method at a place, with the baseline's run of the same repeat; those without one are left out."""
+        others = {run.repeat: run for run in self._at(x, self.baseline(method))}
         return [(run, others[run.repeat]) for run in self._at(x, method) if run.repeat in others]
 
-    def twin(self, method: str) -> str | None:
-        """What a method is compared with: the one of its name with "supervised" for as few of its words as possible.
+    def baseline(self, method: str) -> str | None:
+        """The supervised baseline of a method: its name with as few words as possible replaced by "supervised".
 
-        cct_abce is compared with supervised_abce where that was trained too, else with supervised, and so is supervised_abce;
+        cct_abce is compared with supervised_abce if that was trained too, else with supervised, as is supervised_abce;
         "cct, K 4" with "supervised, K 4"; camvid-cct with camvid-supervised.
         """
-        words = re.split(r"([^A-Za-z0-9]+)", method)  # words at even places, what is between them at odd ones
+        words = re.split(r"([^A-Za-z0-9]+)", method)  # words at even places, separators at odd ones
         spans = sorted(
             (end - start, start, end)
             for start in range(0, len(words), 2)
@@ -142,8 +140,8 @@ class Study:
 
     @property
     def compares(self) -> bool:
-        """Whether any method has a twin."""
-        return any(self.twin(method) for method in self.methods)
+        """Whether any method has a baseline."""
+        return any(self.baseline(method) for method in self.methods)
 
     def _at(self, x: str, method: str | None) -> list[Run]:
         return [run for run in self.runs if run.x == x and run.method == method]
@@ -151,49 +149,24 @@ class Study:
 
 def read_study(folder: Path) -> Study:
     """Read what `semiseg collect` wrote, or a sweep's folder. Raises SemisegError for damage, and for no run at all."""
-    index = read_index(folder)
-    collected = (folder / INDEX).is_file()
-    runs: list[Run] = []
-    missing: dict[str, str] = {}
-    for name in index.runs:
-        there, planned = (folder / name / "results.json").is_file(), index.plan.get(name, {})
-        # a collected recipe has lost its machine's paths, so its own digest tells nothing any more
-        reason = why_incomplete(folder / name, planned) if there and not collected else ""
-        run = _read(folder, name, index) if there and not reason else None
-        reason = reason or (differs(run.results, planned) if run else "")
-        if run and not reason:
-            runs.append(run)
-        else:
-            missing[name] = reason
-    missing |= unread(folder)
-    if not runs:
+    index, records, left = read_runs(folder)
+    if not records:
         raise SemisegError(
             f"{folder}: none of its {len(index.runs)} planned runs is complete; train, then collect again"
         )
+    runs = [
+        Run(
+            name=record.name,
+            method=index.method(record.name),
+            x=index.runs[record.name][index.across] if index.across else "",
+            repeat=index.runs[record.name].get(index.repeats, ""),
+            results=record.results,
+            recipe=tomllib.loads(record.recipe),
+            launches=record.launches,
+            metrics=record.metrics,
+        )
+        for record in records
+    ]
+    complete = {run.name for run in runs}
+    missing = {name: left.get(name, "") for name in index.runs if name not in complete} | left
     return Study(folder=folder, index=index, runs=runs, missing=missing)
-
-
-def _read(folder: Path, name: str, index: Index) -> Run:
-    run, at = folder / name, index.runs[name]
-    remedy = "collect it again, or remove its folder"
-    results = read_json(run / "results.json", remedy=remedy)
-    launches = read_launches(run)
-    try:
-        recipe = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))
-        metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        for scores in (results[when]["domains"].values() for when in ("last", "best")):
-            _ = [float(each["miou"] or 0) + sum(float(iou or 0) for iou in each["iou"].values()) for each in scores]
-        _ = [int(row["step"]) for row in metrics]
-        _ = float(results["hours"]), str(results["recipe"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SemisegError(f"{run}: damaged ({type(error).__name__}: {error}); {remedy}") from None
-    return Run(
-        name=name,
-        method=index.method(name),
-        x=at[index.across] if index.across else "",
-        repeat=at.get(index.repeats, ""),
-        results=results,
-        recipe=recipe,
-        launches=launches,
-        metrics=metrics,
-    )

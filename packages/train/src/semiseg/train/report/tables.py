@@ -8,7 +8,7 @@ from semiseg.train.sweep.intervals import Estimate
 
 
 def table_csv(study: Study) -> str:
-    """A line for each domain, place and method; numbers in percent, unrounded."""
+    """A line for every domain, place and method; numbers in percent, unrounded."""
     file = StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
@@ -20,37 +20,37 @@ def table_csv(study: Study) -> str:
     )
     for domain in study.domains:
         for cell in study.cells(domain):
-            scores = [part for each in (cell.last, cell.best, cell.teacher) for part in _parts(each)]
+            scores = [part for score in (cell.last, cell.best, cell.teacher) for part in _parts(score)]
             pairs = cell.gain.n if cell.gain else 0
             place = [domain, cell.x, cell.method, cell.last.n if cell.last else 0, cell.planned]
-            writer.writerow([*place, *scores, cell.twin or "", pairs, *_parts(cell.gain)])
+            writer.writerow([*place, *scores, cell.baseline or "", pairs, *_parts(cell.gain)])
     return file.getvalue()
 
 
 def table_markdown(study: Study) -> str:
-    """A row for each method, two columns for each place: what a README shows."""
+    """A row for every method, one or two columns for every place: the form for a README."""
     lines = []
     for domain in study.domains:
         heads = [study.place(x) or "mIoU" for x in study.xs]
-        lines += [f"mIoU in percent, {domain}, after the last update.", ""] if len(study.domains) > 1 else []
-        twin, right = (" | to its twin", "---:|---:|") if study.compares else ("", "---:|")
-        lines += [f"| method | {' | '.join(head + twin for head in heads)} |", "|---|" + right * len(heads)]
+        lines += [f"mIoU (%) on {domain} after the last update.", ""] if len(study.domains) > 1 else []
+        gain, right = (" | vs. baseline", "---:|---:|") if study.compares else ("", "---:|")
+        lines += [f"| method | {' | '.join(head + gain for head in heads)} |", "|---|" + right * len(heads)]
         for method in study.methods:
             cells = [study.cell(x, method, domain) for x in study.xs]
-            told = (f"{_score(cell)} | {_gain(cell)}" if study.compares else _score(cell) for cell in cells)
-            lines.append(f"| {method} | {' | '.join(told)} |")
+            columns = (f"{_score(cell)} | {_gain(cell)}" if study.compares else _score(cell) for cell in cells)
+            lines.append(f"| {method} | {' | '.join(columns)} |")
         lines.append("")
     repeats = study.index.repeats or "run"
-    counts = sorted({cell.planned for domain in study.domains for cell in study.cells(domain)})
-    n = " or ".join(map(str, counts))
+    planned = sorted({cell.planned for domain in study.domains for cell in study.cells(domain)})
+    n = f"{' or '.join(map(str, planned))} {repeats}{'' if planned == [1] else 's'}"
     lines.append(
-        f"mIoU in percent after the last update: mean over {repeats}s (n = {n}) ± half of its 95 % interval (Student's t); "
-        "where there are fewer it says so."
+        f"Mean mIoU (%) after the last update ± half the 95% confidence interval (Student's t) over n = {n}; cells with fewer "
+        "runs say so."
     )
     if study.compares:
         lines[-1] += (
-            " To its twin: difference to supervised training with the same loss where that is there, else to `supervised`, "
-            f"paired by {repeats}; bold where its interval leaves out 0."
+            " vs. baseline: difference from the supervised baseline with the same loss if available, else from `supervised`, "
+            f"paired by {repeats}; bold: the interval excludes 0."
         )
     return "\n".join(lines) + "\n"
 
