@@ -1,6 +1,6 @@
 """SUN RGB-D as it is published, written from real masks or generated ones.
 
-No official .mat file is at hand. What is written here follows their documented encoding: MATLAB 5 files for names and
+No official .mat file is available. The files written here follow the documented encoding: MATLAB 5 files for names and
 splits; for the labels HDF5 behind MATLAB's 512 bytes, a (n, 1) array of references, each label transposed. Paths are of
 the authors' machines, with the oddities of the published lists: "//", a second prefix, "/" at the end.
 """
@@ -205,9 +205,9 @@ def labels(path: Path, arrays: Sequence[np.ndarray], *, dtype: type = np.uint8) 
         references = group.create_dataset("seglabel", (len(arrays), 1), h5py.ref_dtype)
         rows = []
         for n, array in enumerate(arrays):
-            each = stored.create_dataset(f"{n:x}", data=array.T.astype(dtype), compression="gzip", compression_opts=3)
-            each.attrs["MATLAB_class"] = np.bytes_("uint8")
-            rows.append([each.ref])
+            label = stored.create_dataset(f"{n:x}", data=array.T.astype(dtype), compression="gzip", compression_opts=3)
+            label.attrs["MATLAB_class"] = np.bytes_("uint8")
+            rows.append([label.ref])
         references[...] = np.array(rows, h5py.ref_dtype)
     with path.open("r+b") as raw:
         raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")

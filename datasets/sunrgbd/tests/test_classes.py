@@ -1,4 +1,4 @@
-"""The classes: the publisher's names, the published map from 37 to 13, colours that can be told apart."""
+"""The classes: the publisher's names, the published map from 37 to 13, distinguishable colours."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -52,17 +52,17 @@ def test_foreground_is_all_but_the_room_itself() -> None:
         assert scene == {"ceiling", "floor", "wall", "window"}
 
 
-def test_colours_can_be_told_apart() -> None:
+def test_colours_are_distinguishable() -> None:
     for taxonomy in SUNRGBD.taxonomies:
         for one, other in combinations(taxonomy.colours, 2):
             assert np.abs(np.subtract(one, other)).sum() >= 48, (one, other)
 
 
 def test_13_class_masks_come_back_from_37_classes(real_pairs: list, refine: Callable[[np.ndarray], np.ndarray]) -> None:
-    """The published masks, refined into members of each class: the map takes every pixel back.
+    """The published masks, refined into members of each class: the map restores every pixel.
 
     This covers void and 36 of 37 ids (none of the 8 masks has books). The 37-class labels are made here by the groups'
-    names, since no published 37-class label is at hand: which id belongs to which class rests on the lists above.
+    names, since no published 37-class label is available: which id belongs to which class rests on the lists above.
     """
     taxonomy, taxonomy37 = Taxonomy.get("sunrgbd-13"), Taxonomy.get("sunrgbd-37")
     seen: set[int] = set()

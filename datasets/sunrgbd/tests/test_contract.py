@@ -1,4 +1,4 @@
-"""What every adapter promises, in both layouts, on real masks."""
+"""The adapter contract, in both layouts, on real masks."""
 
 import io
 import tempfile
@@ -14,7 +14,7 @@ from semiseg.datasets.sunrgbd import SUNRGBD
 
 @pytest.fixture(autouse=True)
 def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a zipped toolbox's labels are unpacked to."""
+    """Where the labels of a zipped toolbox are unpacked."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 

@@ -61,7 +61,7 @@ def tiny(small: list) -> list[tuple[str, bytes, np.ndarray]]:
 
 def check(dataset: SUNRGBD, pairs: list[tuple[str, bytes, np.ndarray]]) -> None:
     for split in ("train", "test"):
-        wanted = [(jpeg, ids) for each, jpeg, ids in pairs if each == split]
+        wanted = [(jpeg, ids) for name, jpeg, ids in pairs if name == split]
         samples = list(dataset.samples(split))
         assert [sample.key for sample in samples] == [f"img-{n:06d}" for n in range(1, len(wanted) + 1)]
         for sample, (jpeg, ids) in zip(samples, wanted, strict=True):
@@ -115,7 +115,7 @@ def test_both_kinds_of_labels_give_37_classes_unless_13_are_asked_for(small: lis
     check(SUNRGBD(tmp_path, classes=13), [(split, jpeg, ids % 14) for split, jpeg, ids in pairs])
 
 
-def test_a_split_without_labels_is_reported_and_only_asking_for_it_is_an_error(tiny: list, tmp_path: Path) -> None:
+def test_a_split_without_labels_is_reported_and_only_reading_it_is_an_error(tiny: list, tmp_path: Path) -> None:
     root = write(tmp_path, "original-13", tiny)
     (root / "test13labels").rename(root / "elsewhere")
     dataset = SUNRGBD(root)
@@ -126,12 +126,12 @@ def test_a_split_without_labels_is_reported_and_only_asking_for_it_is_an_error(t
         "val": (0, 5050),
     }
     assert splits["train"].missing is None
-    with pytest.raises(DataError, match=r"13-class labels are not .*test13labels[\s\S]*\[found\] *SUNRGBD-test_images"):
+    with pytest.raises(DataError, match=r"no 13-class labels .*test13labels[\s\S]*\[found\] *SUNRGBD-test_images"):
         dataset.samples("val")
 
 
 def test_a_split_without_images_is_reported(tiny: list, tmp_path: Path) -> None:
-    root = write(tmp_path, "original-13", [each for each in tiny if each[0] == "train"])
+    root = write(tmp_path, "original-13", [pair for pair in tiny if pair[0] == "train"])
     missing = SUNRGBD(root).splits()["test"].missing
     assert missing is not None and "no images" in missing and "SUNRGBD-test_images" in missing
 

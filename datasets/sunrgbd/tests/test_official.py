@@ -1,4 +1,4 @@
-"""The official files, in folders and in their zips: pixels, order, what is missing, what is broken."""
+"""The official files, in folders and zips: pixels, order, missing files, damaged files."""
 
 import io
 import multiprocessing
@@ -22,7 +22,7 @@ from semiseg.datasets.sunrgbd import SUNRGBD
 
 @pytest.fixture(autouse=True)
 def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a zipped toolbox's labels are unpacked to."""
+    """Where the labels of a zipped toolbox are unpacked."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     return tmp_path / "temporary"
@@ -61,7 +61,7 @@ def test_zips_and_folders_hold_the_same(small: list, write_official: Callable[..
 
 
 def test_the_encoding_is_the_official_one(official_tree: Path, small: list) -> None:
-    """What the tests write, looked at as other readers of the release do."""
+    """The files that the tests write, read as other readers of the release do."""
     toolbox = official_tree / "SUNRGBDtoolbox"
     table = loadmat(toolbox / "Metadata/SUNRGBDMeta.mat", squeeze_me=True, struct_as_record=False)["SUNRGBDMeta"]
     assert [row.rgbname for row in table] == [pair.image for pair in small]
@@ -113,7 +113,7 @@ def test_the_root_is_found_through_the_environment(
     assert open_dataset("sunrgbd").root == root
 
 
-def test_val_is_test_and_is_written_only_when_asked_for(official_tree: Path) -> None:
+def test_val_is_test_and_is_written_only_on_request(official_tree: Path) -> None:
     splits = SUNRGBD(official_tree).splits()
     assert {name: (split.default, split.expected) for name, split in splits.items()} == {
         "train": (True, 5285),
@@ -122,22 +122,22 @@ def test_val_is_test_and_is_written_only_when_asked_for(official_tree: Path) -> 
     }
 
 
-def test_images_without_the_toolbox_say_what_to_get(official_tree: Path) -> None:
+def test_images_without_the_toolbox_say_what_to_download(official_tree: Path) -> None:
     shutil.rmtree(official_tree / "SUNRGBDtoolbox")
     dataset = SUNRGBD(official_tree)
     for split in dataset.splits().values():
         assert split.samples == 0
-        assert split.missing is not None and "get SUNRGBDtoolbox.zip from https://rgbd.cs" in split.missing
+        assert split.missing is not None and "download SUNRGBDtoolbox.zip from https://rgbd.cs" in split.missing
     with pytest.raises(
-        DataError, match=r"labels are not[\s\S]*\[found\] *SUNRGBD.zip[\s\S]*\[missing\] *SUNRGBDtoolbox"
+        DataError, match=r"no splits and labels[\s\S]*\[found\] *SUNRGBD.zip[\s\S]*\[missing\] *SUNRGBDtoolbox"
     ):
         dataset.samples("train")
 
 
-def test_the_toolbox_without_images_says_what_to_get(official_tree: Path) -> None:
+def test_the_toolbox_without_images_says_what_to_download(official_tree: Path) -> None:
     shutil.rmtree(official_tree / "SUNRGBD")
     missing = SUNRGBD(official_tree).splits()["train"].missing
-    assert missing is not None and "get SUNRGBD.zip" in missing
+    assert missing is not None and "download SUNRGBD.zip" in missing
 
 
 def test_a_toolbox_without_its_labels_names_the_file(official_tree: Path) -> None:
@@ -146,16 +146,16 @@ def test_a_toolbox_without_its_labels_names_the_file(official_tree: Path) -> Non
         SUNRGBD(official_tree).samples("train")
 
 
-def test_a_collection_may_be_absent_but_not_a_part_of_one(official_tree: Path, small: list) -> None:
+def test_a_collection_may_be_missing_but_not_incomplete(official_tree: Path, small: list) -> None:
     shutil.rmtree(official_tree / "SUNRGBD" / "xtion")
     dataset = SUNRGBD(official_tree)
     assert {name: split.samples for name, split in dataset.splits().items()} == {"train": 2, "test": 2, "val": 2}
     for row, sample in zip((1, 3), dataset.samples("train"), strict=True):
         assert np.array_equal(_label(sample), small[row].label)
-    assert dataset.notes() == ["left out, since not there: xtion/xtion_align_data (2 images)"]
+    assert dataset.notes() == ["left out, because missing: xtion/xtion_align_data (2 images)"]
     shutil.rmtree(official_tree / "SUNRGBD" / "kv1" / "NYUdata" / "scene1")
     with pytest.raises(
-        DataError, match=r"1 of 2 images missing \(kv1/NYUdata/scene1/image/1.jpg\), though others of kv1/NYU"
+        DataError, match=r"1 of 2 images are missing \(kv1/NYUdata/scene1/image/1.jpg\), but others of kv1/NYU"
     ):
         SUNRGBD(official_tree).samples("train")
     assert len(list(SUNRGBD(official_tree).samples("test"))) == 2
@@ -170,7 +170,7 @@ def test_without_the_libraries_the_command_to_install_them_is_printed(
     dataset = SUNRGBD(official_tree)
     assert dataset.splits()["train"].samples == 0
     names = " and ".join(name.partition(".")[0] for name in absent)
-    with pytest.raises(DataError, match=rf"need {names}, not installed here; pip install 'semiseg-sunrgbd\[mat\]'"):
+    with pytest.raises(DataError, match=rf"requires {names}; pip install 'semiseg-sunrgbd\[mat\]'"):
         dataset.samples("train")
 
 
@@ -193,7 +193,7 @@ def test_labels_of_another_number_type_are_cast_only_if_that_loses_nothing(
     other = path.with_name("other.mat")
     write_labels(other, [pair.label + 0.5 for pair in small], dtype=np.float64)
     other.replace(path)
-    with pytest.raises(DataError, match=r"label 2: float64 from 1.5 to .*; expected whole ids 0..37"):
+    with pytest.raises(DataError, match=r"label 2: float64 from 1.5 to .*; expected integer ids 0..37"):
         _label_elsewhere(next(iter(SUNRGBD(official_tree).samples("train"))))
 
 
@@ -204,7 +204,7 @@ def test_labels_of_another_number_type_are_cast_only_if_that_loses_nothing(
 def test_damaged_files_of_the_toolbox_are_named(official_tree: Path, name: str, content: bytes | None) -> None:
     path = official_tree / "SUNRGBDtoolbox" / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
-    with pytest.raises(DataError, match=rf"{path}.*anew"):
+    with pytest.raises(DataError, match=rf"{path}.*download .* again"):
         SUNRGBD(official_tree).samples("train")
 
 
@@ -260,10 +260,8 @@ def test_nothing_there_lists_the_expected_tree(tmp_path: Path) -> None:
         SUNRGBD(tmp_path)
 
 
-def test_13_classes_are_no_matter_of_the_official_files(official_tree: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"have 37 classes; leave out classes=13, and map them with taxonomy 'sunrgbd-13'"
-    ):
+def test_official_files_have_no_13_class_labels(official_tree: Path) -> None:
+    with pytest.raises(DataError, match=r"have 37 classes; leave out classes=13 and use taxonomy 'sunrgbd-13'"):
         SUNRGBD(official_tree, classes=13)
     with pytest.raises(DataError, match="classes is 12; the files have 37, or 13 in the export"):
         SUNRGBD(official_tree, classes=12)

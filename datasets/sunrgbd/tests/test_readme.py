@@ -1,4 +1,4 @@
-"""The README's programs run as they are printed, and its table is the package's."""
+"""The README's programs run unchanged, and its table is the one in the code."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 def program(
     small: list, write_official: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """The first program, run beside a folder `sunrgbd`; its names."""
+    """The variables of the first program, after running it beside a folder `sunrgbd`."""
     write_official(tmp_path / "sunrgbd", small)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
@@ -47,8 +47,8 @@ def test_the_table_of_labels_is_the_map() -> None:
     assert [(int(number), name) for number, name, _ in rows] == list(enumerate(taxonomy.names, start=1))
     table = {}
     for number, _, members in rows:
-        for each in members.split(", "):
-            stored, name = each.split()
+        for member in members.split(", "):
+            stored, name = member.split()
             assert all37.raw.names[int(stored)] == name
             table[int(stored)] = int(number) - 1
     assert table == taxonomy.ids

@@ -1,7 +1,8 @@
-"""The adapter: finds SUN RGB-D as its authors ship it or as the numbered export, and says what is missing."""
+"""The adapter: finds SUN RGB-D as published or as the numbered export, and reports what is missing."""
 
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ TREE = {
     "or": "or the numbered export, each a folder or a .tgz, .tar, .zip:",
     "train images": "SUNRGBD-train_images/img-000001.jpg ... img-005285.jpg",
     "test images": "SUNRGBD-test_images/img-000001.jpg ... img-005050.jpg",
-    "37 labels": "sunrgbd_train_test_labels/img-000001.png ... img-010335.png: 37 classes, 5,050 of test come first",
+    "37 labels": "sunrgbd_train_test_labels/img-000001.png ... img-010335.png: 37 classes, the 5,050 of test first",
     "13 labels": "or train13labels/img13labels-000001.png ... and test13labels/...: 13 classes",
 }
 
@@ -29,11 +30,11 @@ TREE = {
 class SUNRGBD:
     """Indoor scenes, 37 classes that also map to 13, from the official files or the widely used numbered export.
 
-    `root`: the folder that holds SUNRGBD and SUNRGBDtoolbox (folders or zips) or the export's folders, or one of these
-    themselves, or one above; without it, $SEMISEG_DATA/sunrgbd, $SUNRGBD_ROOT and ./data/sunrgbd are looked at. Official
-    files come before an export beside them. `classes`: 13 or 37 says which labels of the export to take; by default the
-    37 classes, unless the 13 are there for more splits. The split "val" is another name of "test", as papers use it.
-    Raises DataError where nothing is found.
+    `root`: the folder that holds SUNRGBD and SUNRGBDtoolbox (folders or zips) or the export's folders, one of these, or
+    the folder above; by default, $SEMISEG_DATA/sunrgbd, $SUNRGBD_ROOT and ./data/sunrgbd are searched. Official files
+    take precedence over an export in the same folder. `classes`: which labels of the export to read, 13 or 37; by default
+    37, unless more splits have 13. The split "val" is another name of "test", as in papers. Raises DataError if nothing
+    is found.
     """
 
     name: ClassVar[str] = "sunrgbd"
@@ -43,31 +44,31 @@ class SUNRGBD:
 
     def __init__(self, root: Path | None = None, *, classes: int | None = None) -> None:
         if classes not in (None, 13, 37):
-            raise DataError(f"data set 'sunrgbd': classes is {classes!r}; the files have 37, or 13 in the export")
-        unfit: list[Path] = []
+            raise DataError(f"data set 'sunrgbd': option classes is {classes!r}; expected 37, or 13 for the export")
+        official_only: list[Path] = []
         try:
             self.root = find_root(
                 self.name,
                 root,
-                locate=functools.partial(_locate, classes, unfit),
+                locate=functools.partial(_locate, classes, official_only),
                 variables=("SUNRGBD_ROOT",),
                 expected="\n".join(TREE.values()),
                 home=self.home,
             )
         except DataError as error:
-            if not unfit:
+            if not official_only:
                 raise
             raise DataError(
-                f"{unfit[0]} holds the official files, whose labels have 37 classes; leave out classes=13, and map them "
-                f"with taxonomy '{SUNRGBD_13.name}' when reading"
+                f"{official_only[0]} holds the official files, whose labels have 37 classes; leave out classes=13 and use "
+                f"taxonomy '{SUNRGBD_13.name}' to map them to 13 when reading"
             ) from error
-        layout = _look(self.root, classes)
-        assert layout is not None, "found a moment ago"
+        layout = _open(self.root, classes)
+        assert layout is not None, "found above"
         self._layout = layout
 
     @property
     def version(self) -> str:
-        """ "official-37", "export-37" or "export-13": keys differ between them, and so do the last one's ids."""
+        """ "official-37", "export-37" or "export-13": keys differ between them, and the ids of the last one differ, too."""
         return self._layout.version
 
     @property
@@ -75,15 +76,12 @@ class SUNRGBD:
         return self._layout.raw_space
 
     def splits(self) -> dict[str, Split]:
-        """train and test; val, which is test, is written only when asked for by that name."""
+        """train and test; val, an alias of test, is written only on request."""
         found = {name: self._layout.split(name, expected) for name, expected in EXPECTED.items()}
-        return found | {
-            alias: Split(name=alias, samples=it.samples, missing=it.missing, default=False, expected=it.expected)
-            for alias, it in ((alias, found[name]) for alias, name in ALIAS.items())
-        }
+        return found | {alias: replace(found[name], name=alias, default=False) for alias, name in ALIAS.items()}
 
     def samples(self, split: str) -> Iterator[RawSample]:
-        """The samples of a split, in the publisher's order. DataError for a split that is missing."""
+        """In the publisher's order. DataError for a split that is unknown or missing."""
         name = ALIAS.get(split, split)
         if name not in EXPECTED:
             raise DataError(f"data set 'sunrgbd': {unknown('split', split, [*EXPECTED, *ALIAS])}")
@@ -96,25 +94,25 @@ class SUNRGBD:
         return self._layout.samples(name)
 
     def notes(self) -> list[str]:
-        """What is left out or needs a word."""
+        """What is left out, and which taxonomy to use."""
         return self._layout.notes()
 
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
-        """Nothing of its own."""
+        """None: no recipe uses this data set alone."""
         return []
 
 
-def _locate(classes: int | None, unfit: list[Path], candidate: Path) -> Path | None:
-    """The candidate, if it has what is wanted; official files where the export's 13 classes are, go to `unfit`."""
-    if _look(candidate, classes) is not None:
+def _locate(classes: int | None, official_only: list[Path], candidate: Path) -> Path | None:
+    """The candidate, if it holds the requested files; official files that lack 13 classes are added to `official_only`."""
+    if _open(candidate, classes) is not None:
         return candidate
     if classes == 13 and Official.at(candidate) is not None:
-        unfit.append(candidate)
+        official_only.append(candidate)
     return None
 
 
-def _look(place: Path, classes: int | None) -> Official | Export | None:
-    """Complete official files, or the export, or a half of the official files."""
+def _open(place: Path, classes: int | None) -> Official | Export | None:
+    """Complete official files, or else the export, or else incomplete official files."""
     release = Official.at(place) if classes != 13 else None
     if release is not None and release.complete:
         return release

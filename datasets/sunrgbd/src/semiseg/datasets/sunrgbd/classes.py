@@ -1,4 +1,4 @@
-"""What SUN RGB-D's numbers mean: 37 classes and void, their 13 super-classes, and the export that stores the 13."""
+"""Classes of SUN RGB-D: 37 and void, their 13 super-classes, and the ids of the export that stores the 13."""
 
 from semiseg.data import RawSpace, Taxonomy
 
@@ -14,7 +14,7 @@ SUN_37 = {
     "toilet": (176, 20, 140), "sink": (104, 140, 92), "lamp": (188, 164, 80), "bathtub": (20, 188, 92),
     "bag": (176, 32, 20),
 }  # fmt: skip
-"""Names in the order of their ids 1..37 (Metadata/seg37list.mat of the toolbox), with our colours."""
+"""Names in the order of their ids 1..37 (Metadata/seg37list.mat of the toolbox); the colours are ours."""
 
 SUN_13 = {
     "bed": (231, 111, 81), "books": (148, 82, 165), "ceiling": (222, 214, 198), "chair": (244, 162, 97),
@@ -29,20 +29,20 @@ _SUPER = (
     5, 7, 3, 2, 6, 11, 7, 7, 7, 7, 7, 7, 6, 7, 7, 7, 7, 7,           # floor_mat .. bag
 )  # fmt: skip
 SUPER: dict[int, int] = dict(enumerate(_SUPER, start=1))
-"""Id 1..37 -> id 1..13, as in the class13 mapping that was published for NYUv2 and SUN RGB-D. NYU's 38..40 don't occur here."""
+"""Id 1..37 -> id 1..13, as in the published class13 mapping of NYUv2 and SUN RGB-D. NYU's 38..40 do not occur here."""
 
-_SCENE = ("ceiling", "floor", "wall", "window")  # what is not foreground
+_SCENE = ("ceiling", "floor", "wall", "window")  # background classes
 
 
 def _taxonomy(name: str, raw: RawSpace, classes: dict[str, tuple[int, int, int]], ids: dict[int, int]) -> Taxonomy:
-    """Training ids are the publisher's minus one; 0, void, is ignored."""
+    """Class ids are the publisher's ids minus one; 0, void, is ignored."""
     return Taxonomy(
         name=name,
         raw=raw,
         names=tuple(classes),
         colours=tuple(classes.values()),
         ids={stored: number - 1 for stored, number in ids.items()},
-        foreground=frozenset(number for number, each in enumerate(classes) if each not in _SCENE),
+        foreground=frozenset(number for number, class_name in enumerate(classes) if class_name not in _SCENE),
     )
 
 

@@ -1,8 +1,8 @@
 """The widely used export: numbered images and PNGs of ids, train 1..5285 and test 1..5050, as folders or archives.
 
-It comes from https://github.com/ankurhanda/sunrgbd-meta-data, and others re-arranged it. Its numbers follow the order of
-SUNRGBDMeta within each split. The 37-class PNGs of both splits lie in one folder, the tests' first: test image n has
-label n, training image n has label 5050 + n.
+It was published at https://github.com/ankurhanda/sunrgbd-meta-data, and also circulates in other arrangements. Its numbers
+follow the order of SUNRGBDMeta within each split. The 37-class PNGs of both splits are in one folder, those of test first:
+test image n has label n, training image n has label 5050 + n.
 """
 
 import re
@@ -22,14 +22,14 @@ _LABELS = {
     13: ("{split}13labels", "label13/{split}", "labels13/{split}", "{split}_labels"),
     37: ("{split}37labels", "label37/{split}", "labels37/{split}"),
 }
-_TOGETHER = ("sunrgbd_train_test_labels", "sunrgbd_test_train_labels")  # 37 classes, tests first
+_TOGETHER = ("sunrgbd_train_test_labels", "sunrgbd_test_train_labels")  # 37 classes, test first
 _IMAGE = re.compile(r"img-(\d{6})\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _LABEL = re.compile(r"(?:img-|img(13|37)labels-|)(\d{6,8})\.png", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Files:
-    """Numbered files of one kind; `number` of the first is 1 + `before`."""
+    """Numbered files of one kind. The file of sample 1 has the number 1 + `before`."""
 
     tree: Tree
     names: dict[int, str]
@@ -48,11 +48,11 @@ class Export:
 
     @classmethod
     def at(cls, place: Path, classes: int | None = None) -> "Export | None":
-        """The export in a folder, if it has images; 37 classes, which map to the 13, unless 13 label more splits."""
+        """The export in a folder, if it has images; with 37 classes, which map to the 13, unless more splits have 13."""
         if not place.is_dir() or not any(_images(place, split) for split in EXPECTED):
             return None
         kinds = (classes,) if classes else (37, 13)
-        return max((cls(place, kind) for kind in kinds), key=lambda each: len(each._labeled))
+        return max((cls(place, kind) for kind in kinds), key=lambda export: len(export._labeled))
 
     @property
     def version(self) -> str:
@@ -66,23 +66,23 @@ class Export:
         images, labels = self._images[name], self._labels[name]
         missing = None
         if images is None:
-            missing = f"no images img-000001.jpg ... in {_say(self.root, _IMAGES, name)}; see {HOME}"
+            missing = f"no images img-000001.jpg ... in {_text(self.root, _IMAGES, name)}; see {HOME}"
         elif labels is None:
-            missing = f"images are there, {self.classes}-class labels are not ({self._places(name)}); see {HOME}"
+            missing = f"images found, but no {self.classes}-class labels ({self._places(name)}); see {HOME}"
         samples = 0 if missing or images is None else len(images.names)
         return Split(name=name, samples=samples, missing=missing, expected=expected)
 
     def samples(self, name: str) -> Iterator[RawSample]:
-        """By number. DataError for images without a label and for numbers that no image of the split has."""
+        """By number. DataError for images without a label."""
         images, labels = self._images[name], self._labels[name]
-        assert images is not None and labels is not None, "asked for a split that is missing"
+        assert images is not None and labels is not None, "the split is missing"
         where = f"data set 'sunrgbd', split '{name}' in {self.root}"
         lost = [number for number in images.names if labels[number] is None]
         if lost:
             some = ", ".join(images.names[number] for number in lost[:3]) + ", ..." * (len(lost) > 3)
             raise DataError(
                 f"{where}: {len(lost)} of {len(images.names)} images have no label in {labels.tree.where()} ({some}); "
-                f"get the labels anew from {HOME}, or remove these images"
+                f"download the labels again from {HOME}, or remove these images"
             )
         return (self._sample(images, labels, number) for number in sorted(images.names))
 
@@ -97,14 +97,14 @@ class Export:
         )
 
     def found(self) -> set[str]:
-        """What is there, by the keys of the expected tree."""
+        """The parts that were found, as keys of the expected tree."""
         images = {f"{split} images" for split, files in self._images.items() if files}
         kinds = {13, 37}
         return images | {f"{n} labels" for n in kinds if any(_labels(self.root, split, n) for split in EXPECTED)}
 
     def notes(self) -> list[str]:
-        """What 13-class labels are read with."""
-        return [f"labels hold 13 classes; read them with taxonomy '{RAW_13.name}'"] if self.classes == 13 else []
+        """The taxonomy to use with 13-class labels."""
+        return [f"labels have 13 classes; use taxonomy '{RAW_13.name}'"] if self.classes == 13 else []
 
     @cached_property
     def _images(self) -> dict[str, Files | None]:
@@ -119,7 +119,7 @@ class Export:
         return [split for split in self._images if self._images[split] and self._labels[split]]
 
     def _places(self, split: str) -> str:
-        return _say(self.root, _LABELS[self.classes] + (_TOGETHER if self.classes == 37 else ()), split)
+        return _text(self.root, _LABELS[self.classes] + (_TOGETHER if self.classes == 37 else ()), split)
 
 
 def _images(root: Path, split: str) -> Files | None:
@@ -130,17 +130,17 @@ def _images(root: Path, split: str) -> Files | None:
             if not 1 <= min(names) <= max(names) <= limit:
                 worst = min(names) if min(names) < 1 else max(names)
                 raise DataError(
-                    f"{tree.where(names[worst])}: {split} images are numbered 1..{limit}; this is another re-numbering of "
-                    f"SUN RGB-D, whose labels could not be told apart: see {HOME} for the usual one"
+                    f"{tree.where(names[worst])}: {split} images are numbered 1..{limit}; this is another numbering of "
+                    f"SUN RGB-D, so images and labels can't be matched; see {HOME} for the usual one"
                 )
             return Files(tree, names)
     return None
 
 
 def _labels(root: Path, split: str, classes: int) -> Files | None:
-    """Label files of a split, from a folder of its own, or the one of both splits."""
+    """Label files of a split, from a separate folder or from the one that holds both splits."""
     for tree in _trees(root, _LABELS[classes], split):
-        # A folder such as train_labels does not say which classes it holds: there, the files' names must.
+        # The name of a folder such as train_labels does not give the number of classes, so the file names must.
         plain = not tree.path.name.startswith(f"{split}_labels")
         if names := _numbered(tree, classes, plain=plain):
             return Files(tree, names)
@@ -174,5 +174,5 @@ def _last(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _say(root: Path, places: tuple[str, ...], split: str) -> str:
+def _text(root: Path, places: tuple[str, ...], split: str) -> str:
     return f"{root}: {', '.join(place.format(split=split) for place in places)} (folders, or .tgz, .tar, .zip)"

@@ -1,4 +1,4 @@
-"""The release as its authors ship it: SUNRGBD.zip for the images, SUNRGBDtoolbox.zip for splits and labels."""
+"""The release as published: SUNRGBD.zip for the images, SUNRGBDtoolbox.zip for splits and labels."""
 
 import functools
 import re
@@ -33,12 +33,14 @@ _TOOLBOX = (
     "SUNRGBDtoolbox/SUNRGBDtoolbox", "SUNRGBDtoolbox", *(f"SUNRGBDtoolbox{suffix}" for suffix in ARCHIVES), ".",
     "SUNRGBD/SUNRGBDtoolbox",
 )  # fmt: skip
-_LABEL_BYTES = 12_000  # about what a label takes as a PNG; its true size would take opening the HDF5 file for each
+_LABEL_BYTES = (
+    12_000  # approximate size of a label as PNG; the exact size would require opening the HDF5 file for each label
+)
 
 
 @dataclass(frozen=True)
 class Official:
-    """Images and toolbox, each in a folder or still in its archive; either may be missing."""
+    """Images and toolbox, each in a folder or in its archive; either may be missing."""
 
     root: Path
     images: Tree | None
@@ -48,7 +50,7 @@ class Official:
 
     @classmethod
     def at(cls, place: Path) -> "Official | None":
-        """What of the release is in a folder, or in an archive of any name; the other half may lie beside it."""
+        """The parts of the release in a folder or an archive of any name; a missing part is looked for beside it."""
         halves: tuple[Tree | None, Tree | None] = (None, None)
         if place.is_dir():
             halves = _first(place, _IMAGES, _find_images), _first(place, _TOOLBOX, _find_toolbox)
@@ -73,34 +75,34 @@ class Official:
         missing = self._missing()
         found = [] if missing else self._found(name)
         if not missing and not found:
-            missing = f"none of its images is in {self._of(self.images).where()}; unpack SUNRGBD.zip, or name it"
+            missing = f"none of its images is in {self._of(self.images).where()}; unpack SUNRGBD.zip, or pass its path"
         return Split(name=name, samples=len(found), missing=missing, expected=expected)
 
     def samples(self, name: str) -> Iterator[RawSample]:
-        """In the order of SUNRGBDMeta. DataError where a collection of the release is there in part."""
+        """In the order of SUNRGBDMeta. DataError if a collection of the release is incomplete."""
         images, labels = self._of(self.images), self._labels
         found = self._found(name)
         self._check(name, found)
         references = count_labels(labels)
         if references != len(self._scenes):
             raise DataError(
-                f"{labels} refers to {references} labels, {META} names {len(self._scenes)} images; get both anew"
+                f"{labels} refers to {references} labels, {META} names {len(self._scenes)} images; download both again"
             )
         return (_sample(images, labels, row, scene) for row, scene in found)
 
     def found(self) -> set[str]:
-        """What is there, by the keys of the expected tree."""
+        """The parts that were found, as keys of the expected tree."""
         files = {name for name in (META, LABELS, SPLITS) if self.toolbox is not None and name in self.toolbox}
         return files | ({"images"} if self.images is not None else set())
 
     def notes(self) -> list[str]:
-        """Which collections are not there, and so are left out."""
+        """Collections that are missing and therefore left out."""
         if self._missing():
             return []
-        listed, there = Counter(scene.collection for scene in self._scenes), Counter[str]()
-        there.update(scene.collection for here, scene in zip(self._there, self._scenes, strict=True) if here)
-        lost = [f"{name} ({count:,} images)" for name, count in sorted(listed.items()) if not there[name]]
-        return [f"left out, since not there: {', '.join(lost)}"] if lost and there else []
+        listed = Counter(scene.collection for scene in self._scenes)
+        found = {scene.collection for present, scene in zip(self._present, self._scenes, strict=True) if present}
+        lost = [f"{name} ({count:,} images)" for name, count in sorted(listed.items()) if name not in found]
+        return [f"left out, because missing: {', '.join(lost)}"] if lost and found else []
 
     @cached_property
     def _scenes(self) -> list[Scene]:
@@ -110,17 +112,17 @@ class Official:
     def _folders(self) -> dict[str, frozenset[str]]:
         toolbox = self._of(self.toolbox)
         splits = read_splits(toolbox)
-        strange = frozenset().union(*splits.values()) - {scene.folder for scene in self._scenes}
-        if strange:
+        unknown = frozenset().union(*splits.values()) - {scene.folder for scene in self._scenes}
+        if unknown:
             where = toolbox.where(SPLITS)
             raise DataError(
-                f"{where}: {len(strange)} scenes are not in {META}, such as {min(strange)}; get the toolbox anew"
+                f"{where}: {len(unknown)} scenes are not in {META}, such as {min(unknown)}; download the toolbox again"
             )
         return splits
 
     @cached_property
-    def _there(self) -> list[bool]:
-        """Whether each scene's image is there: a look at a folder's files, or in an archive's listing."""
+    def _present(self) -> list[bool]:
+        """Whether the image of each scene is in the folder or in the archive's listing."""
         images = self._of(self.images)
         return [_file(scene) in images for scene in self._scenes]
 
@@ -132,34 +134,34 @@ class Official:
         return LabelFile(str(toolbox.path), toolbox.prefix + LABELS, tempfile.gettempdir())
 
     def _found(self, name: str) -> list[tuple[int, Scene]]:
-        """(row of SUNRGBDMeta from 0, scene) of a split's images that are there."""
+        """(row of SUNRGBDMeta from 0, scene) of the images of a split that were found."""
         rows = enumerate(self._scenes)
-        return [(row, scene) for row, scene in rows if scene.folder in self._folders[name] and self._there[row]]
+        return [(row, scene) for row, scene in rows if scene.folder in self._folders[name] and self._present[row]]
 
     def _missing(self) -> str | None:
-        """What keeps both splits from being read."""
+        """Why neither split can be read, or None."""
         if self.images is None:
             beside = self.toolbox.path.parent if self.toolbox else self.root
-            return f"the toolbox is there, the images are not; get SUNRGBD.zip (about 6 GB) from {HOME} into {beside}"
+            return f"toolbox found, but no images; download SUNRGBD.zip (about 6 GB) from {HOME} into {beside}"
         if self.toolbox is None:
             beside = self.images.path.parent
-            return f"images are there, splits and labels are not; get SUNRGBDtoolbox.zip from {HOME} into {beside}"
+            return f"images found, but no splits and labels; download SUNRGBDtoolbox.zip from {HOME} into {beside}"
         absent = [name for name in (META, SPLITS, LABELS) if name not in self.toolbox]
         if absent:
-            return f"{self.toolbox.where()} lacks {', '.join(absent)}; get SUNRGBDtoolbox.zip from {HOME} anew"
+            return f"{self.toolbox.where()} lacks {', '.join(absent)}; download SUNRGBDtoolbox.zip again from {HOME}"
         return unreadable()
 
     def _check(self, name: str, found: list[tuple[int, Scene]]) -> None:
-        """Whole collections may be missing; a part of one missing is an archive that was not unpacked to its end."""
-        started = {scene.collection for there, scene in zip(self._there, self._scenes, strict=True) if there}
+        """Collections may be missing, but an incomplete one means that an archive was only partly unpacked."""
+        started = {scene.collection for present, scene in zip(self._present, self._scenes, strict=True) if present}
         wanted = self._folders[name] - {scene.folder for _, scene in found}
         lost = [scene for scene in self._scenes if scene.folder in wanted and scene.collection in started]
         if lost:
             some = ", ".join(_file(scene) for scene in lost[:3]) + ", ..." * (len(lost) > 3)
             raise DataError(
                 f"data set 'sunrgbd', split '{name}' in {self._of(self.images).where()}: {len(lost)} of "
-                f"{len(lost) + len(found)} images missing ({some}), though others of {lost[0].collection} are there; unpack "
-                f"SUNRGBD.zip anew, or name the zip itself; a collection that is wholly absent is left out"
+                f"{len(lost) + len(found)} images are missing ({some}), but others of {lost[0].collection} exist; unpack "
+                f"SUNRGBD.zip again, or pass the path of the zip (a collection that is missing completely is left out)"
             )
 
     def _of(self, tree: Tree | None) -> Tree:
@@ -169,7 +171,7 @@ class Official:
 
 
 def _first(folder: Path, places: tuple[str, ...], find: Callable[[Tree], Tree | None]) -> Tree | None:
-    """The first of these places in a folder where something is found."""
+    """What `find` returns for the first of these places in a folder that has it."""
     for place in places:
         path = folder / place
         if path.exists() and (found := find(Tree.open(path))) is not None:
@@ -178,7 +180,7 @@ def _first(folder: Path, places: tuple[str, ...], find: Callable[[Tree], Tree | 
 
 
 def _find_images(tree: Tree) -> Tree | None:
-    """The tree that holds kv1, kv2, realsense or xtion: a folder as it is; an archive whatever it packs them in."""
+    """The tree that holds kv1, kv2, realsense or xtion; in an archive, below any folder."""
     if tree.kind == "folder":
         return tree if any((tree.path / sensor).is_dir() for sensor in SENSORS) else None
     for name in tree.names():
@@ -188,7 +190,7 @@ def _find_images(tree: Tree) -> Tree | None:
 
 
 def _find_toolbox(tree: Tree) -> Tree | None:
-    """The tree that holds Metadata/ or traintestSUNRGBD/ with one of the files that are needed."""
+    """The tree that holds Metadata/ or traintestSUNRGBD/ with at least one of the required files."""
     names = (META, SPLITS, LABELS)
     if tree.kind == "folder":
         return tree if any(name in tree for name in names) else None

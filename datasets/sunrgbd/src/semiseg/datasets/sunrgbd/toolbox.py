@@ -1,8 +1,8 @@
-"""The toolbox's .mat files: which image is in which split, and the labels, read one at a time.
+"""The toolbox's .mat files: the splits, and the labels, read one at a time.
 
-SUNRGBDMeta.mat and allsplit.mat are MATLAB files that scipy reads. SUNRGBD2Dseg.mat is of version 7.3, that is HDF5:
-a (10335, 1) array of references to one label each, in the order of SUNRGBDMeta. MATLAB counts down columns and HDF5
-along rows, so a label comes out transposed. Whole, the file takes 64 GB of memory; here it takes one label.
+SUNRGBDMeta.mat and allsplit.mat are MATLAB files that scipy reads. SUNRGBD2Dseg.mat has version 7.3, which is HDF5: a
+(10335, 1) array of references to the labels, in the order of SUNRGBDMeta. MATLAB stores columns first and HDF5 rows first,
+so labels are transposed. Loaded completely, the file takes 64 GB of memory; this code loads one label at a time.
 """
 
 import functools
@@ -38,13 +38,13 @@ class Scene:
 
     @property
     def collection(self) -> str:
-        """The part of the release that it belongs to, such as "kv1/NYUdata"."""
+        """The collection of the release, such as "kv1/NYUdata"."""
         return "/".join(self.folder.split("/")[:2])
 
 
 @dataclass(frozen=True, slots=True)
 class LabelFile:
-    """Where SUNRGBD2Dseg.mat is: a file, or a member of an archive, unpacked below `temporary`. Travels to other processes."""
+    """Where SUNRGBD2Dseg.mat is: a file, or a member of an archive that is unpacked below `temporary`. Can be pickled."""
 
     path: str
     member: str | None = None
@@ -55,7 +55,7 @@ class LabelFile:
 
 
 def unreadable() -> str | None:
-    """Why .mat files can't be read here and what to do about it, or None."""
+    """Why .mat files can't be read here and what to install, or None."""
     absent = []
     for name in ("h5py", "scipy.io"):
         try:
@@ -64,25 +64,27 @@ def unreadable() -> str | None:
             absent.append(name.partition(".")[0])
     if not absent:
         return None
-    return f"the toolbox's .mat files need {' and '.join(absent)}, not installed here; {INSTALL}"
+    return f"reading the toolbox's .mat files requires {' and '.join(absent)}; {INSTALL}"
 
 
 def read_scenes(tree: Tree) -> list[Scene]:
-    """The rows of SUNRGBDMeta.mat, in order. DataError for a file that is damaged or of another kind."""
+    """The rows of SUNRGBDMeta.mat, in order. DataError for a file that is damaged or has other contents."""
     where = tree.where(META)
     table = _load(tree, META, "SUNRGBDMeta")
     try:
         paths = ["".join(cell.ravel()) for cell in table["rgbpath"].ravel()]
     except (AttributeError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{where}: expected a field rgbpath of texts ({error}); get the toolbox anew") from error
+        raise DataError(
+            f"{where}: expected a field rgbpath of strings ({error}); download the toolbox again"
+        ) from error
     scenes = []
     for row, path in enumerate(paths, start=1):
         folder, found, image = _below(f"{where}: row {row}", path).rpartition("/image/")
         if not found:
-            raise DataError(f"{where}: row {row}: '{path}' is not in a folder 'image'; get the toolbox anew")
+            raise DataError(f"{where}: row {row}: '{path}' is not in a folder 'image'; download the toolbox again")
         scenes.append(Scene(folder, image))
     if len({scene.folder for scene in scenes}) != len(scenes):
-        raise DataError(f"{where} names a scene twice; get the toolbox anew")
+        raise DataError(f"{where} names a scene twice; download the toolbox again")
     return scenes
 
 
@@ -95,18 +97,22 @@ def read_splits(tree: Tree) -> dict[str, frozenset[str]]:
         try:
             paths = ["".join(cell.ravel()) for cell in cells.ravel()]
         except (AttributeError, TypeError) as error:
-            raise DataError(f"{where}: all{split} is no list of paths ({error}); get the toolbox anew") from error
+            raise DataError(
+                f"{where}: all{split} is not a list of paths ({error}); download the toolbox again"
+            ) from error
         splits[split] = frozenset(
             _below(f"{where}: all{split}, row {n}", path) for n, path in enumerate(paths, start=1)
         )
     both = splits["train"] & splits["test"]
     if both:
-        raise DataError(f"{where}: {len(both)} scenes are in both splits, such as {min(both)}; get the toolbox anew")
+        raise DataError(
+            f"{where}: {len(both)} scenes are in both splits, such as {min(both)}; download the toolbox again"
+        )
     return splits
 
 
 def count_labels(file: LabelFile) -> int:
-    """How many labels SUNRGBD2Dseg.mat refers to; leaves no file open."""
+    """The number of labels in SUNRGBD2Dseg.mat; leaves no file open."""
     import h5py
 
     path = _local(file)
@@ -120,7 +126,7 @@ def count_labels(file: LabelFile) -> int:
 def read_label(file: LabelFile, row: int) -> np.ndarray:
     """The label in a row (from 0) of SUNRGBD2Dseg.mat: uint8 [h, w], 0 void, 1..37. One label in memory at a time.
 
-    The file is opened once a process, after a fork: HDF5's handles don't survive one.
+    Each process opens the file once, after a fork, because HDF5 handles do not survive one.
     """
     path = _local(file)
     try:
@@ -131,10 +137,13 @@ def read_label(file: LabelFile, row: int) -> np.ndarray:
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise _damaged(file, error) from error
     if ids.ndim != 2 or not ids.size:
-        raise DataError(f"{file}, label {row + 1}: an array of {list(ids.shape)}; expected [width, height]")
+        raise DataError(
+            f"{file}, label {row + 1}: shape {list(ids.shape)}; expected [width, height]; download the toolbox again"
+        )
     if ids.dtype != np.uint8 and not np.array_equal(ids, ids.astype(np.uint8)):
         raise DataError(
-            f"{file}, label {row + 1}: {ids.dtype} from {ids.min()} to {ids.max()}; expected whole ids 0..37"
+            f"{file}, label {row + 1}: {ids.dtype} from {ids.min()} to {ids.max()}; expected integer ids 0..37; "
+            "download the toolbox again"
         )
     return np.ascontiguousarray(ids.T, np.uint8)
 
@@ -145,15 +154,15 @@ def _load(tree: Tree, name: str, variable: str) -> np.ndarray:
     data = tree.read(name)
     try:
         return loadmat(io.BytesIO(data), variable_names=[variable])[variable]
-    except Exception as error:  # scipy fails in many ways on what is no MATLAB file; each means a broken one
-        raise DataError(f"{tree.where(name)}: no variable {variable} ({error}); get the toolbox anew") from error
+    except Exception as error:  # scipy raises many kinds of errors for a damaged file
+        raise DataError(f"{tree.where(name)}: no variable {variable} ({error}); download the toolbox again") from error
 
 
 def _below(where: str, path: str) -> str:
-    """What follows SUNRGBD/: paths are of their author's machine, some with "//" within or "/" at their end."""
+    """The path below SUNRGBD/: paths are those of the author's machine, some with "//" inside or "/" at the end."""
     _, found, rest = path.replace("\\", "/").rpartition("SUNRGBD/")
     if not found:
-        raise DataError(f"{where}: path '{path}' holds no 'SUNRGBD/'; get the toolbox anew")
+        raise DataError(f"{where}: path '{path}' does not contain 'SUNRGBD/'; download the toolbox again")
     return "/".join(part for part in rest.split("/") if part)
 
 
@@ -161,12 +170,14 @@ def _references(opened: "h5py.File", file: LabelFile) -> Any:
     group: Any = opened.get("SUNRGBD2Dseg")
     references = None if group is None else group.get("seglabel")
     if references is None:
-        raise DataError(f"{file} holds {', '.join(opened) or 'nothing'}; expected SUNRGBD2Dseg/seglabel; get it anew")
+        raise DataError(
+            f"{file} holds {', '.join(opened) or 'nothing'}; expected SUNRGBD2Dseg/seglabel; download SUNRGBDtoolbox.zip again"
+        )
     return references
 
 
 def _damaged(file: LabelFile, error: Exception) -> DataError:
-    return DataError(f"{file} can't be read as HDF5 ({error}); get SUNRGBDtoolbox.zip anew")
+    return DataError(f"{file} can't be read as HDF5 ({error}); download SUNRGBDtoolbox.zip again")
 
 
 _handles: dict[str, tuple[int, "h5py.File"]] = {}  # path -> the process that opened it, the file
@@ -178,17 +189,17 @@ def _opened(path: str) -> "h5py.File":
     process, opened = _handles.get(path, (0, None))
     if opened is None or process != os.getpid():
         if opened is not None:
-            opened.close()  # the parent's: HDF5 would hand it out again for the same file
-        opened = h5py.File(path, "r", locking=False)  # many network file systems have no locks
+            opened.close()  # inherited from the parent: HDF5 would return it again for the same file
+        opened = h5py.File(path, "r", locking=False)  # many network file systems do not support locks
         _handles[path] = (os.getpid(), opened)
     return opened
 
 
 @functools.lru_cache(maxsize=4)
 def _local(file: LabelFile) -> str:
-    """The path of an HDF5 file, which needs random access: a member of an archive is unpacked once, for all processes.
+    """The path of an HDF5 file, which needs random access: a member of an archive is unpacked once for all processes.
 
-    It goes to a folder of this user below the temporary folder ($TMPDIR), 0.7 GB for the published file.
+    It is unpacked to a folder of this user in the temporary folder ($TMPDIR); the published file takes 0.7 GB.
     """
     if file.member is None:
         return file.path
@@ -205,15 +216,15 @@ def _local(file: LabelFile) -> str:
         Path(partial).replace(target)
     except (OSError, zipfile.BadZipFile, KeyError, EOFError) as error:
         Path(partial).unlink(missing_ok=True)
-        what = error.strerror if isinstance(error, OSError) and error.strerror else error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
-            f"{file} could not be unpacked to {folder} ({what}); unpack the zip and name its folder"
+            f"{file} could not be unpacked to {folder} ({reason}); unpack the zip and pass its folder"
         ) from error
     return str(target)
 
 
 def _copy(path: str, member: str, to: BinaryIO) -> None:
-    """A zip is read in pieces; other archives, which nobody ships the toolbox in, at once."""
+    """A zip is read in pieces; other archives, in which the toolbox is not published, at once."""
     tree = Tree.open(path)
     if tree.kind != "zip":
         to.write(tree.read(member))
@@ -223,14 +234,16 @@ def _copy(path: str, member: str, to: BinaryIO) -> None:
 
 
 def _private(folder: Path) -> Path:
-    """A folder in a shared place that nobody else writes to."""
+    """A folder in a shared place that no other user can write to."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         state = folder.lstat()
     except OSError as error:
         raise DataError(
-            f"{folder} can't be made ({error.strerror}); unpack SUNRGBDtoolbox.zip and name its folder"
+            f"{folder} can't be created ({error.strerror}); unpack SUNRGBDtoolbox.zip and pass its folder"
         ) from error
     if not stat.S_ISDIR(state.st_mode) or (hasattr(os, "getuid") and state.st_uid != os.getuid()):
-        raise DataError(f"{folder} is of another user; set TMPDIR, or unpack SUNRGBDtoolbox.zip and name its folder")
+        raise DataError(
+            f"{folder} belongs to another user; set TMPDIR, or unpack SUNRGBDtoolbox.zip and pass its folder"
+        )
     return folder
