@@ -55,14 +55,14 @@ class CrossConsistency(Objective):
     everything for the backward pass: the same numbers up to rounding, but slower, with memory that grows with K. 3x3
     kernels always use the loop.
 
-    | what                 | "paper"                              | "released" (the authors' code)                  |
-    |----------------------|--------------------------------------|-------------------------------------------------|
-    | weight at progress 0 | exactly 0                            | value * exp(-5), 0.2021 of 30                   |
-    | last_relu            | False                                | True                                            |
-    | feature_drop         | quantile, gamma U(0.6, 0.9) a sample | threshold, gamma U(0.7, 0.9), one draw a batch  |
-    | feature_noise        | a draw for each sample               | one draw a batch                                |
-    | vat                  | xi 0.1, eps 2, no damping            | xi 1e-6, eps 2, damping 1e-8: numerically void  |
-    | foreground None      | an error                             | every class but 0                               |
+    | what                 | "paper"                                 | "released" (the authors' code)                 |
+    |----------------------|-----------------------------------------|------------------------------------------------|
+    | weight at progress 0 | exactly 0                               | value * exp(-5), 0.2021 of 30                  |
+    | last_relu            | False                                   | True                                           |
+    | feature_drop         | quantile, gamma U(0.6, 0.9), per sample | threshold, gamma U(0.7, 0.9), per batch        |
+    | feature_noise        | drawn per sample                        | drawn per batch                                |
+    | vat                  | xi 0.1, eps 2, no damping               | xi 1e-6, eps 2, damping 1e-8: numerically void |
+    | foreground None      | an error                                | every class but 0                              |
 
     The same in both: mse, averaged over classes, no confidence mask, no pair-wise term; weight 30 over 10 % of
     training; dropout 0.5; noise 0.3; cutout with sides 0.4 of each component's box, drawn again for each decoder.

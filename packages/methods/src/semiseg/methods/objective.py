@@ -20,9 +20,7 @@ class Objective(nn.Module):
     """One or more terms of the training loss, with their own parameters (auxiliary decoders); subclass it."""
 
     needs: frozenset[str] = frozenset()  # the parts of a step it reads, of {"labeled", "unlabeled", "weak"}
-    lr_scale: float = (
-        1.0  # learning rate of its parameters relative to the model's; read by whoever builds the optimizer
-    )
+    lr_scale: float = 1.0  # learning rate of its parameters relative to the model's, for building the optimizer
 
     def forward(self, step: Step) -> Losses:
         raise NotImplementedError
