@@ -11,7 +11,7 @@ from semiseg.train.assemble.learner import build_learner
 from semiseg.train.assemble.model import build_model
 from semiseg.train.assemble.sources import build_sources
 from semiseg.train.recipe.load import load
-from semiseg.train.run.folder import classes_of
+from semiseg.train.recipe.shards import classes_of
 from semiseg.train.step.batches import StepData, micro_steps
 from semiseg.train.step.precision import build_accelerator
 from semiseg.train.step.ranks import reduced
@@ -21,7 +21,7 @@ def main(recipe_file: str, out: Path, steps: list[int], overrides: list[str]) ->
     recipe = load(recipe_file, overrides)
     torch.manual_seed(key64(recipe.seed, "initialisation"))
     model = build_model(recipe.model, classes_of(recipe))
-    accelerator = build_accelerator(recipe, model)
+    accelerator = build_accelerator(model, precision=recipe.precision, deterministic=recipe.deterministic)
     rank, world = accelerator.process_index, accelerator.num_processes
     sources = build_sources(recipe, fill=(0, 0, 0))
     # in float64: in float32 an activation at a ReLU's kink can fall on either side, by the order of a sum

@@ -80,7 +80,7 @@ def test_moved_classes_are_refused_and_renamed_ones_are_not(own: Path):
     assert "the model's classes are sky, dach, tree, those of the data tree, sky, roof" in said.replace("\n", " ")
     (cut / "step-00000002" / "state.json").unlink()
     said = python("-m", "semiseg.train", own / "own.toml", expect=1).stderr
-    assert "was trained on other data: data of own (classes): " in said and "--allow-changes" in said
+    assert "was trained on other data, so later losses would differ: data of own (classes): " in said and "--allow-changes" in said
     said = python(
         "-m", "semiseg.train", own / "own.toml", "name=new", f"model.start={cut}/step-00000001", expect=1
     ).stderr

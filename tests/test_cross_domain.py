@@ -91,7 +91,7 @@ def test_cs_sun_trains_evaluates_both_domains_and_continues(shards: Path, tmp_pa
         shutil.rmtree(step)
     (run / "results.json").unlink()
     again = python("-m", "semiseg.train", *common, "steps=6", "checkpoint.every=2")
-    assert "continuing" in again.stderr
+    assert "resuming" in again.stderr
     assert rows(run) == straight
 
 

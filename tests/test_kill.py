@@ -69,7 +69,7 @@ def test_a_finished_run_says_so(recipe_file: Callable[..., Path], tmp_path: Path
     python("-m", "semiseg.train", recipe, "steps=2")
     before = (tmp_path / "runs" / "tiny" / "results.json").read_bytes()
     again = python("-m", "semiseg.train", recipe, "steps=2")
-    assert "complete already" in again.stderr
+    assert "already complete" in again.stderr
     assert (tmp_path / "runs" / "tiny" / "results.json").read_bytes() == before
 
 
@@ -91,7 +91,7 @@ def test_a_finished_run_is_scored_again_where_it_is_to_be_looked_at_in_another_w
     python("-m", "semiseg.train", recipe, *other, "name=fresh", "evaluate.every=1")
     fresh = json.loads((tmp_path / "runs" / "fresh" / "results.json").read_text())
     assert fresh["last"] == again["last"] and fresh["data"] == again["data"]
-    assert "complete already" in python("-m", "semiseg.train", recipe, *other).stderr
+    assert "already complete" in python("-m", "semiseg.train", recipe, *other).stderr
 
 
 def test_another_recipe_in_the_same_folder_is_refused(recipe_file: Callable[..., Path]):

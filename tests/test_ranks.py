@@ -75,7 +75,7 @@ def test_a_domain_that_is_not_its_turn_is_not_moved(tiny: "Callable[..., Recipe]
     from semiseg.train.assemble.model import build_model
     from semiseg.train.assemble.optimizer import build_optimizer
     from semiseg.train.assemble.sources import build_sources
-    from semiseg.train.run.folder import classes_of
+    from semiseg.train.recipe.shards import classes_of
     from semiseg.train.step.batches import StepData
 
     recipe = tiny("data.domains_per_step=one", "optimizer.weight_decay=0.1", domains=2)

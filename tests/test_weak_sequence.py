@@ -54,8 +54,8 @@ def test_from_tags_to_a_model_killed_in_each_stage(tmp_path: Path):
         done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{stage}\n{done.stdout}\n{done.stderr}"
         told[stage] = done.stdout + done.stderr
-    assert f"continuing runs/street-tags/{FILE} from step" in told["fit"]
-    assert "continuing runs/street-weak from step" in told["launch"]
+    assert f"resuming runs/street-tags/{FILE} from step" in told["fit"]
+    assert "resuming runs/street-weak from step" in told["launch"]
 
     street = ShardSet(tmp_path / "shards" / "street" / "train")
     overlay = OverlaySet(f"{street.url}@cam")

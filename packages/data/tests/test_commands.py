@@ -349,7 +349,7 @@ def test_output_in_a_pipe_is_plain(files):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "\x1b" not in done.stdout + done.stderr
     first, *_, last = done.stderr.splitlines()  # and one every 10 s
-    assert first == "writing train: begins" and re.fullmatch(r"writing train: done in \d+ s", last)
+    assert first == "writing train: started" and re.fullmatch(r"writing train: done in \d+ s", last)
     assert "\x1b" not in run("stats", "snaps").stdout
 
 

@@ -13,7 +13,7 @@ from semiseg.train.assemble.model import build_model
 from semiseg.train.assemble.optimizer import build_optimizer
 from semiseg.train.assemble.sources import build_sources
 from semiseg.train.recipe import Recipe
-from semiseg.train.run.folder import classes_of
+from semiseg.train.recipe.shards import classes_of
 
 CCT = "kind='cross_consistency', perturbations=[{kind='dropout', count=2}]"
 

@@ -1,4 +1,4 @@
-"""The commands as a user types them, in processes of their own."""
+"""The commands as a user types them, in separate processes."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from tests.processes import python, run, torchrun
 
 
 def semiseg(*arguments: str | Path, expect: int = 0) -> str:
-    """Run `semiseg ...`; stdout and stderr, which never hold a traceback."""
+    """Run `semiseg ...`; returns stdout and stderr, which never contain a traceback."""
     done = python("-m", "semiseg.cli", *arguments, expect=expect)
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -89,14 +89,14 @@ def test_predict_writes_ids_in_the_classes_colours(trained: Path, tmp_path: Path
 def test_a_domain_can_be_added_with_the_encoder_frozen_and_taken_out(
     recipe_file: Callable[..., Path], scenes: Path, tmp_path: Path
 ):
-    """The old domain's predictions are equal to the bit right after adding and after training."""
+    """The old domain's predictions are bit-identical right after the domain is added and after training."""
     import torch
 
     from semiseg.data import ShardSet
     from semiseg.models import from_pretrained
     from semiseg.train.assemble.model import build_model
     from semiseg.train.recipe.load import load
-    from semiseg.train.run.folder import classes_of
+    from semiseg.train.recipe.shards import classes_of
 
     semiseg("train", recipe_file(), "steps=3")
     old = tmp_path / "runs" / "tiny"
@@ -124,8 +124,8 @@ def test_a_domain_can_be_added_with_the_encoder_frozen_and_taken_out(
     assert "of 32 channels" in semiseg("train", added, *changes, "name=x", "model.context.channels=16", expect=1)
 
 
-def test_an_encoder_that_is_not_there_is_one_clear_error(recipe_file: Callable[..., Path]):
-    """The second try has another recipe: a folder without a checkpoint is not in its way."""
+def test_an_unknown_encoder_is_one_clear_error(recipe_file: Callable[..., Path]):
+    """The second try has another recipe: it may use the folder, as that has no checkpoint."""
     assert "did you mean" in semiseg("train", recipe_file(), "model.encoder.name=resnet5", expect=1)
     assert "output stride" in semiseg(
         "train", recipe_file(), "model.encoder.name=swin_tiny_patch4_window7_224", expect=1
@@ -140,10 +140,10 @@ def test_predict_names_what_it_cannot_read(trained: Path, tmp_path: Path):
     assert "nowhere" in semiseg("predict", trained, tmp_path / "nowhere", "--out", "x", "--domain", "room", expect=1)
     (tmp_path / "broken.png").write_bytes(b"")
     twice = semiseg("predict", trained, tmp_path, "--out", tmp_path / "out", "--domain", "room", expect=1)
-    assert "broken.jpg" in twice and "broken.png" in twice and "apart" in twice
+    assert "broken.jpg" in twice and "broken.png" in twice and "separately" in twice
 
 
-def test_predictions_never_take_the_place_of_images(trained: Path, tmp_path: Path):
+def test_predictions_never_overwrite_images(trained: Path, tmp_path: Path):
     photos = tmp_path / "photos"
     (photos / "more").mkdir(parents=True)
     Image.new("RGB", (40, 30), "red").save(photos / "x.png")
@@ -151,15 +151,17 @@ def test_predictions_never_take_the_place_of_images(trained: Path, tmp_path: Pat
     street = ("--domain", "street")
     assert "is the folder of the images" in semiseg("predict", trained, photos, *street, "--out", photos, expect=1)
     one = semiseg("predict", trained, photos / "x.png", *street, "--out", photos, expect=1)
-    assert "its mask would take its place" in one
+    assert "an image that its mask would overwrite" in one
     assert (photos / "x.png").read_bytes() == before and {path.name for path in photos.iterdir()} == {"more", "x.png"}
-    for _ in range(2):  # what lies there from the first time is no image
-        said = semiseg("predict", trained, photos, *street, "--out", photos / "masks", "--overlay")
-        assert said.startswith("1 masks of") or "\n1 masks of" in said
+    for _ in range(2):  # masks of the first time are not images of the second
+        out = semiseg("predict", trained, photos, *street, "--out", photos / "masks", "--overlay")
+        assert out.startswith("1 masks of") or "\n1 masks of" in out
     assert {path.name for path in (photos / "masks").iterdir()} == {"x.png", "x.overlay.jpg"}
 
 
-def test_a_saved_model_looks_at_images_as_its_run_did(recipe_file: Callable[..., Path], scenes: Path, tmp_path: Path):
+def test_a_saved_model_is_evaluated_with_the_views_of_its_run(
+    recipe_file: Callable[..., Path], scenes: Path, tmp_path: Path
+):
     semiseg(
         "train",
         recipe_file(),
@@ -173,28 +175,28 @@ def test_a_saved_model_looks_at_images_as_its_run_did(recipe_file: Callable[...,
     evaluate = ("-m", "semiseg.cli", "eval")
     semiseg("export", run, "--to", tmp_path / "exported")
     for place in (run / "step-00000040", tmp_path / "exported"):
-        told = json.loads(python(*evaluate, place, "--dataset", "street", "--shards", scenes, "--json").stdout)
-        assert told["street"]["miou"] == score
+        scores = json.loads(python(*evaluate, place, "--dataset", "street", "--shards", scenes, "--json").stdout)
+        assert scores["street"]["miou"] == score
     plain = ("--scale", "1", "--no-flip", "--tile", "0", "0")
-    told = json.loads(python(*evaluate, run, *plain, "--json").stdout)
-    assert told["street"]["miou"] != score
+    scores = json.loads(python(*evaluate, run, *plain, "--json").stdout)
+    assert scores["street"]["miou"] != score
 
 
 def test_the_quickstart_from_scenes_to_a_picture(tmp_path: Path):
-    """However short: two updates of each run."""
-    told = semiseg("quickstart", "--to", tmp_path, "--steps", "2")
-    assert all(each in told for each in ("person", "road", "mean", "CCT %"))
+    """A short one: two updates of each run."""
+    out = semiseg("quickstart", "--to", tmp_path, "--steps", "2")
+    assert all(word in out for word in ("person", "road", "mean", "CCT %"))
     with Image.open(tmp_path / "predictions.png") as sheet:
         assert sheet.width > 4 * 128
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["quickstart", "quickstart-supervised"]
-    assert "complete already" in semiseg("quickstart", "--to", tmp_path, "--steps", "2")
+    assert "already complete" in semiseg("quickstart", "--to", tmp_path, "--steps", "2")
 
 
-def test_a_folder_that_is_no_model(tmp_path: Path):
+def test_a_folder_without_a_model(tmp_path: Path):
     assert "model.safetensors" in semiseg("eval", tmp_path, expect=1)
 
 
-def test_dry_run_says_what_would_be_trained_and_writes_nothing(recipe_file: Callable[..., Path], tmp_path: Path):
+def test_dry_run_describes_the_run_and_writes_nothing(recipe_file: Callable[..., Path], tmp_path: Path):
     recipe = recipe_file()
     out = semiseg("train", recipe, "--dry-run")
     assert "6 of 18 images" in out and "12 of 18 images" in out and "5 images" in out
@@ -248,8 +250,8 @@ def test_usage_errors_exit_with_2():
     run("semiseg", "train", expect=2)
     run("semiseg", "nonsense", expect=2)
     python("-m", "semiseg.train", expect=2)
-    told = python("-m", "semiseg.train", "quickstart", "--dryrun", expect=2).stderr
-    assert told == (
+    message = python("-m", "semiseg.train", "quickstart", "--dryrun", expect=2).stderr
+    assert message == (
         "error: unknown option '--dryrun'; did you mean '--dry-run'? known: --allow-changes, --dry-run, --help\n"
     )
 
@@ -260,7 +262,7 @@ def test_a_dry_run_of_a_launcher_is_one_process(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    """It tells once what `semiseg train --dry-run` tells, whatever was launched; facts are those of the launch."""
+    """It prints once what `semiseg train --dry-run` prints; preflight checks use the number of launched processes."""
     from semiseg.train.__main__ import main
     from semiseg.train.dry_run import preview
     from semiseg.train.recipe.load import load

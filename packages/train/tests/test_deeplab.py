@@ -1,4 +1,4 @@
-"""Networks of the papers in a recipe: what they build, what they refuse, and a run that is checkpointed or not."""
+"""The papers' networks in a recipe: what is built, what is refused, and a run with and without checkpointing."""
 
 import shutil
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from semiseg.train.loop import train
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.load import load
 from semiseg.train.recipe.problems import RecipeError
-from semiseg.train.run.folder import classes_of
+from semiseg.train.recipe.shards import classes_of
 from semiseg.train.step.batches import StepData
 
 DEEPLAB = (
@@ -42,8 +42,8 @@ def test_cross_consistency_fits_the_deeplab_decoders_output(tiny: Callable[..., 
     assert bank.stride == model.upsampling == 2
 
 
-def test_a_run_is_the_same_checkpointed_also_where_it_is_continued(recipe_file: Callable[..., Path], tmp_path: Path):
-    """8 steps in one go without, against 4 and 4 with: equal to the bit, and one recipe to the run folder."""
+def test_a_run_is_the_same_with_checkpointing_even_when_resumed(recipe_file: Callable[..., Path], tmp_path: Path):
+    """4 steps at once without, against 2 and 2 with checkpointing: bit-identical, and the same run folder."""
     common = (*DEEPLAB, "steps=4", "evaluate.every=4", "checkpoint.every=2")
     plain = train(load(recipe_file(), [*common, "name=plain"]), quiet=True)
     lean = [*common, "name=lean", "model.encoder.checkpointing=true"]
@@ -56,10 +56,10 @@ def test_a_run_is_the_same_checkpointed_also_where_it_is_continued(recipe_file: 
         assert torch.equal(tensor, other), name
 
 
-def test_the_context_and_the_encoder_of_a_run_go_into_another_label_space(
+def test_the_context_and_the_encoder_of_a_run_start_another_set_of_classes(
     recipe_file: Callable[..., Path], tmp_path: Path
 ):
-    """`weights` takes the encoder alone, `start` the context as well; rates and low stride must be said alike."""
+    """`weights` loads only the encoder, `start` the context as well; rates and low stride must be equal."""
     run = train(load(recipe_file(), [*DEEPLAB, "steps=1", "name=first"]), quiet=True).folder
     source = from_pretrained(run).state_dict()
     text = recipe_file().read_text().replace("data.domains.street", "data.domains.town")
@@ -80,7 +80,7 @@ def test_the_context_and_the_encoder_of_a_run_go_into_another_label_space(
             build_model(recipe.model, {"town": tuple("abcdefg")})
 
 
-def test_what_does_not_go_together_is_said_at_once(tiny: Callable[..., Recipe]):
+def test_incompatible_settings_are_reported_at_once(tiny: Callable[..., Recipe]):
     with pytest.raises(RecipeError) as error:
         tiny(
             *DEEPLAB[:2],
@@ -90,9 +90,12 @@ def test_what_does_not_go_together_is_said_at_once(tiny: Callable[..., Recipe]):
             "model.encoder.checkpointing=true",
             "compile=true",
         )
-    said = str(error.value)
-    assert 'timm publishes none of wide_resnet38; give "none"' in said
-    assert "wide_resnet38 has no output stride 16; set 8" in said
-    assert '"same" as deeplabv3plus cannot be' in said and 'set "subpixel" or "linear"' in said
-    assert "model.encoder.checkpointing=true': a compiled encoder computes nothing again; remove this, or set" in said
-    assert "perturbations.1.kind: ranks cells by their sum over channels" in said
+    message = str(error.value)
+    assert 'timm publishes no weights of wide_resnet38; set "none"' in message
+    assert "wide_resnet38 has no output stride 16; set 8" in message
+    assert '"same" is impossible with deeplabv3plus' in message and 'set "subpixel" or "linear"' in message
+    compiled = (
+        "model.encoder.checkpointing=true': a compiled encoder does not recompute activations; remove this, or set"
+    )
+    assert compiled in message
+    assert "perturbations.1.kind: ranks cells by their sum over channels" in message

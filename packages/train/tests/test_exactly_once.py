@@ -34,7 +34,7 @@ def two_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many workers as asked for, also where there are fewer cores."""
-    for module in ("batches", "evaluate"):
+    for module in ("step.batches", "score.evaluate"):
         monkeypatch.setattr(sys.modules[f"semiseg.train.{module}"], "usable", lambda workers: workers)
 
 

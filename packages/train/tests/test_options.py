@@ -1,4 +1,4 @@
-"""Options of cross-consistency training that a recipe states, from file to learner."""
+"""Options of cross-consistency training in a recipe, from the file to the learner."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from semiseg.train.assemble.sources import build_sources
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.load import load
 from semiseg.train.recipe.problems import RecipeError
-from semiseg.train.run.folder import classes_of
+from semiseg.train.recipe.shards import classes_of
 from semiseg.train.step.batches import Batch, StepData
 from semiseg.train.step.learner import Learner
 
@@ -68,7 +68,8 @@ def test_a_joint_pass_needs_one_size(recipe_file: Callable[..., Path]):
 def test_auxiliary_decoders_may_start_as_copies_of_the_main_one(tiny: Callable[..., Recipe], decoder: str, kernel: int):
     options = (f"model.decoder.kind={decoder}", f"objectives.1.kernel={kernel}", "objectives.1.start=main")
     learner, _ = built(tiny(*options))
-    objective = next(each for each in learner.objectives["street"] if isinstance(each, CrossConsistency))  # type: ignore[union-attr]
+    objective = learner.objectives["street"][1]  # type: ignore[index]
+    assert isinstance(objective, CrossConsistency)
     assert objective.evaluation == ("bank" if kernel == 1 else "loop")
     assert objective.bank.kernel == kernel
     main = learner.model.decoders["street"]

@@ -87,7 +87,7 @@ def test_a_checkpoint_that_is_damaged_is_one_error(trained: tuple[Callable[..., 
         with pytest.raises(SemisegError, match=r"step-00000001 cannot be restored \(.+\); delete it to go on"):
             again()
     damage(file, json.dumps({**state, "topology": {**topology, "nodes": 3}}))
-    with pytest.raises(SemisegError, match=r"trained in another way: nodes: 3 -> not known here: .*--allow-changes"):
+    with pytest.raises(SemisegError, match=r"trained with different settings, so later losses would differ: nodes: 3 -> not known here; .*--allow-changes"):
         again()
     assert again(allow_changes=True).results["launches"][-1]["changes"] == ["nodes: 3 -> not known here"]
     cut(run)
@@ -112,5 +112,5 @@ def test_a_checkpoint_whose_replacement_was_killed_comes_back(tmp_path: Path):
     assert [path.name for path in checkpoint.all_steps(tmp_path)] == ["step-00000004"]
     (tmp_path / ".step-00000004.old").mkdir()  # killed after both renames
     checkpoint.recover(tmp_path)
-    checkpoint.sweep(tmp_path, after=4)
+    checkpoint.remove_leftovers(tmp_path, after=4)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]

@@ -17,9 +17,10 @@ from semiseg.train.assemble.sources import build_sources
 from semiseg.train.commands import score as commands
 from semiseg.train.loop import train
 from semiseg.train.recipe import Recipe
-from semiseg.train.recipe.load import RecipeError, changes, check_facts, load
+from semiseg.train.recipe.load import RecipeError, changes, load
+from semiseg.train.recipe.preflight import preflight
+from semiseg.train.recipe.shards import classes_of
 from semiseg.train.recipe.shipped import find
-from semiseg.train.run.folder import classes_of
 
 Tiny = Callable[..., Recipe]
 CROSS = "{kind='cross_consistency', perturbations=[{kind='dropout'}, {kind='vat'}]}"
@@ -37,7 +38,7 @@ def objectives(structured: str = "", loss: str = "{kind='cross_entropy'}", *more
 def faults(recipe_file: Callable[..., Path]) -> Callable[..., list[str]]:
     def find(*overrides: str, domains: int = 1) -> list[str]:
         try:
-            check_facts(load(recipe_file(domains=domains), overrides))
+            preflight(load(recipe_file(domains=domains), overrides))
         except RecipeError as error:
             return list(error.faults)
         return []
@@ -48,9 +49,11 @@ def faults(recipe_file: Callable[..., Path]) -> Callable[..., list[str]]:
 def test_rules(faults: Callable[..., list[str]]) -> None:
     assert faults(objectives()) == faults(objectives("pairs=9000"), "evaluate.weights=both") == []
     expected = {
-        objectives("boxes={count=8}"): "boxes.compared: the last 16 of 8 boxes; lower it to 8, or raise boxes.count",
+        objectives("boxes={count=8}"):
+            "boxes.compared: compares the last 16 of only 8 boxes; lower it to 8, or raise boxes.count",
         objectives("structure={value=3, shape='linear', start=0.95}"): "structure: the ramp ends after training",
-        objectives("", "{kind='relaxed', window=4}"): "loss.window: 4 pixels have no pixel in the middle; give an odd",
+        objectives("", "{kind='relaxed', window=4}"):
+            "loss.window: a window of 4 pixels has no central pixel; set an odd",
         objectives("", "{kind='relaxed', strict=['road', 'poles']}"): "unknown class 'poles'; did you mean 'pole'?",
         objectives("pairs='al'"): 'pairs: expected "all" or an integer >= 1, found "al"',
         "evaluate.weights=teacher": "no objective has a teacher; set \"student\", or add an objective of kind",
@@ -68,7 +71,7 @@ def test_one_teacher_for_all_domains(faults: Callable[..., list[str]]) -> None:
         "domains=['street']", "{kind='ohem'}", "{kind='structured_consistency', domains=['room'], teacher_decay=0.9}"
     )
     (found,) = faults(both, domains=2)
-    assert "objectives.2.teacher_decay: 0.9, but objectives.1 says 0.999, and there is one teacher" in found
+    assert "objectives.2.teacher_decay: 0.9, but objectives.1 has 0.999, and all share one teacher" in found
 
 
 def test_a_pair_needs_one_size_even_alone(faults: Callable[..., list[str]], scenes: Path, tmp_path: Path) -> None:

@@ -41,14 +41,14 @@ def one_update(recipe: "Recipe") -> Callable[[int], object]:
     from semiseg.train.assemble.model import build_model
     from semiseg.train.assemble.optimizer import build_optimizer
     from semiseg.train.assemble.sources import build_sources
-    from semiseg.train.run.folder import classes_of
+    from semiseg.train.recipe.shards import classes_of
     from semiseg.train.step.batches import StepData
     from semiseg.train.step.precision import build_accelerator
     from semiseg.train.step.update import update
 
     sources = build_sources(recipe, fill=(0, 0, 0))
     model = build_model(recipe.model, classes_of(recipe))
-    accelerator = build_accelerator(recipe, model)
+    accelerator = build_accelerator(model, precision=recipe.precision, deterministic=recipe.deterministic)
     learner = build_learner(recipe, model, sources.taxonomies).train()
     learner, optimizer = accelerator.prepare(learner, build_optimizer(recipe, learner))
     data = StepData(sources.streams)
@@ -57,7 +57,8 @@ def one_update(recipe: "Recipe") -> Callable[[int], object]:
     def take(step: int) -> object:
         batch = batches[step]
         assert isinstance(batch, dict)
-        return update(recipe, accelerator, learner, optimizer, batch, step=step)
+        options = {"seed": recipe.seed, "accumulate": recipe.accumulate, "clip": recipe.clip}
+        return update(accelerator, learner, optimizer, batch, step=step, steps=recipe.steps, **options)
 
     return take
 
@@ -110,7 +111,7 @@ def test_statistics_that_are_no_numbers_end_a_run():
     norm = torch.nn.BatchNorm2d(2)
     check_finite({"step": 7}, norm)
     norm.get_buffer("running_mean")[1] = float("nan")
-    with pytest.raises(TrainingError, match="at step 7 the weights of running_mean are no numbers"):
+    with pytest.raises(TrainingError, match="at step 7 running_mean contains NaN or infinite weights"):
         check_finite({"step": 7}, norm)
 
 
@@ -131,7 +132,7 @@ def test_a_precision_that_was_asked_for_or_kept_is_not_chosen_again():
 def test_ranks_that_would_choose_differently_agree(tmp_path: Path):
     script = tmp_path / "probe.py"
     script.write_text(
-        "import torch.distributed as dist\nfrom semiseg.train import precision\ndist.init_process_group('gloo')\n"
+        "import torch.distributed as dist\nfrom semiseg.train.step import precision\ndist.init_process_group('gloo')\n"
         "first = dist.get_rank() == 0\nassert precision._agreed('bf16' if first else 'no') == 'no'\n"
         "assert precision._agreed('bf16') == 'bf16'\ndist.destroy_process_group()\n"
     )
@@ -225,16 +226,16 @@ def test_a_compiled_encoder_computes_the_same():
     assert counters["stats"]["unique_graphs"] == 2
 
 
-def test_a_dry_run_tells_time_memory_and_the_slower_side(tiny: "Callable[..., Recipe]", tmp_path: Path):
+def test_a_dry_run_reports_time_memory_and_the_bottleneck(tiny: "Callable[..., Recipe]", tmp_path: Path):
     from semiseg.train.dry_run import preview
 
-    told = preview(tiny("compile=false"))
-    assert "a step; loading" in told and "is the slower side" in told
-    assert "peak memory" in told and "hours for 8 steps and 2 evaluations of" in told
+    text = preview(tiny("compile=false"))
+    assert "a step; " in text and " to load a batch in the same process" in text and "is the bottleneck" in text
+    assert "peak memory" in text and "hours for 8 steps and 2 evaluations of" in text
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_console_tells_once_when_data_is_slow(capsys: pytest.CaptureFixture[str]):
+def test_the_console_says_once_that_loading_is_slow(capsys: pytest.CaptureFixture[str]):
     from semiseg.train.console import SETTLED, Console
 
     for waited, times in ((10.0, 1), (0.0, 0)):
@@ -242,4 +243,4 @@ def test_the_console_tells_once_when_data_is_slow(capsys: pytest.CaptureFixture[
             for step in range(1, SETTLED + 5):
                 console.stepped(step, waited=waited)
                 console.losses(step, {"a": 1.0}, ["a"])
-        assert capsys.readouterr().err.count("data is the slower side") == times
+        assert capsys.readouterr().err.count("loading is the bottleneck") == times

@@ -17,8 +17,9 @@ from semiseg.train.assemble.optimizer import build_optimizer
 from semiseg.train.assemble.sources import build_sources
 from semiseg.train.dry_run import preview
 from semiseg.train.recipe import Recipe, Unlabeled, Weak
-from semiseg.train.recipe.load import RecipeError, check_facts, load, to_toml
-from semiseg.train.run.folder import classes_of
+from semiseg.train.recipe.load import RecipeError, load, to_toml
+from semiseg.train.recipe.preflight import preflight
+from semiseg.train.recipe.shards import classes_of
 from semiseg.train.step.batches import StepData
 
 STREET = "data.domains.street"
@@ -38,13 +39,13 @@ def weak(recipe_file: Callable[..., Path], weak_scenes: Path) -> Callable[..., R
 
 def faults(recipe: Recipe) -> list[str]:
     with pytest.raises(RecipeError) as caught:
-        check_facts(recipe)
+        preflight(recipe)
     return list(caught.value.faults)
 
 
 def test_weak_batches_hold_pseudo_labels_of_covered_images_that_are_not_labeled(weak: Callable[..., Recipe]):
     recipe = weak(f"{STREET}.augment={{}}")
-    check_facts(recipe)
+    preflight(recipe)
     sources = build_sources(recipe, fill=(0, 0, 0))
     streams = sources.streams["street"]
     assert list(streams) == ["labeled", "weak"]
@@ -71,7 +72,7 @@ def test_weak_batches_hold_pseudo_labels_of_covered_images_that_are_not_labeled(
         assert torch.equal(image, torch.from_numpy(np.array(below.image)).permute(2, 0, 1))
 
 
-def test_a_step_trains_on_them_and_the_main_decoder_sees_none(weak: Callable[..., Recipe]):
+def test_a_step_trains_auxiliary_decoders_on_pseudo_labels_but_not_the_main_one(weak: Callable[..., Recipe]):
     recipe = weak("objectives.1.weight.value=0", "objectives.1.weak.shape=constant")
     sources = build_sources(recipe, fill=(0, 0, 0))
     model = build_model(recipe.model, classes_of(recipe))
@@ -92,7 +93,7 @@ def test_a_step_trains_on_them_and_the_main_decoder_sees_none(weak: Callable[...
     )
 
 
-def test_a_domain_without_weak_images_takes_the_objective_without_their_loss(weak: Callable[..., Recipe]):
+def test_a_domain_without_weak_images_has_the_objective_without_their_loss(weak: Callable[..., Recipe]):
     recipe = weak()
     street = replace(
         recipe.data.domains["street"], weak=None, unlabeled=Unlabeled(dataset="street", split="train", batch_size=3)
@@ -111,11 +112,11 @@ def test_resolved_and_previewed(weak: Callable[..., Recipe], tmp_path: Path):
     path.write_text(to_toml(recipe))
     assert load(path) == recipe
     assert weak("objectives.1.weak={over=0.3}") == recipe  # 0.4 is the default
-    told = preview(recipe)
-    assert " images with pseudo-labels (of 18 in the split), 4 a step" in told and "street weak: " in told
+    text = preview(recipe)
+    assert " images with pseudo-labels (of 18 in the split), 4 a step" in text and "street weak: " in text
 
 
-def test_what_is_missing_is_told_with_its_remedy(weak: Callable[..., Recipe], recipe_file: Callable[..., Path]):
+def test_what_is_missing_is_reported_with_its_remedy(weak: Callable[..., Recipe], recipe_file: Callable[..., Path]):
     (missing,) = faults(weak(f"{STREET}.weak.overlay=cma"))
     place = missing.split("for ")[1].split(";")[0]
     assert "weak.overlay=cma': no pseudo-labels 'cma' for " in missing
@@ -139,7 +140,7 @@ def test_what_is_missing_is_told_with_its_remedy(weak: Callable[..., Recipe], re
     assert "nothing to leave out: labeled images come from 'street', these from 'room'" in broken(elsewhere, LOSS)
 
 
-def test_labels_of_shards_that_were_written_anew_are_refused(weak: Callable[..., Recipe], weak_scenes: Path):
+def test_labels_of_shards_that_were_written_again_are_refused(weak: Callable[..., Recipe], weak_scenes: Path):
     shutil.rmtree(weak_scenes / "street" / "train")
     shard(open_dataset("street", size="64x48", train_count=18, val_count=5, seed=1), "train", weak_scenes)
     (refused,) = faults(weak())

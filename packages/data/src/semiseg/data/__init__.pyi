@@ -34,6 +34,8 @@ from .overlays import write_overlay as write_overlay
 from .parallel import cores as cores
 from .parallel import share as share
 from .progress import Bar as Bar
+from .progress import LiveBar as LiveBar
+from .progress import clock as clock
 from .read.pool import Pool as Pool
 from .read.shard_set import Sample as Sample
 from .read.shard_set import ShardSet as ShardSet
@@ -59,6 +61,7 @@ from .storage.atomic import atomic as atomic
 from .storage.atomic import put_back as put_back
 from .storage.atomic import replaced as replaced
 from .storage.atomic import write_text as write_text
+from .storage.lock import hold as hold
 from .storage.storage import Storage as Storage
 from .taxonomy import RawSpace as RawSpace
 from .taxonomy import Taxonomy as Taxonomy

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...] [--dry-run] [--allow-changes]
 
 Train what a recipe says (a path, or a name that `semiseg recipe ls` shows).
-The same command continues a run that was cut off, on any number of processes.
-key=value changes the recipe, as in seed=1 or data.domains.street.labeled.subset.count=50; key= takes the key away.
---dry-run checks everything, says what would be trained, and measures a few steps of one process.
---allow-changes continues it although recipe, data or topology differ in what its losses depend on; its record tells so."""
+Rerun the same command to resume an interrupted run, on any number of processes.
+key=value changes the recipe, as in seed=1 or data.domains.street.labeled.subset.count=50; key= removes the key.
+--dry-run checks everything, describes what would be trained, and measures a few steps in one process.
+--allow-changes resumes even though settings that affect the losses have changed; the change is recorded."""
 
 DRY, ALLOW = "--dry-run", "--allow-changes"
 
@@ -39,14 +39,14 @@ def main(arguments: list[str]) -> int:
 
         recipe = load(find(arguments[0]), arguments[1:])
         preflight(recipe, world=world)
-    except SemisegError as error:  # every rank meets it: one tells
+    except SemisegError as error:  # every rank meets it: one reports it
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)
         return 1
     try:
         if DRY in options:
             if rank == 0:
-                _rehearse(recipe)
+                _print_dry_run(recipe)
             return 0
         import torch
 
@@ -60,10 +60,8 @@ def main(arguments: list[str]) -> int:
         print(f"error{f' on rank {rank}' if world > 1 else ''}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(
-            f"error: {error.filename or 'the run folder'}: {error.strerror or error}; mend it, and continue",
-            file=sys.stderr,
-        )
+        where = error.filename or "the run folder"
+        print(f"error: {where}: {error.strerror or error}; fix this, then rerun the command to resume", file=sys.stderr)
         return 1
     except RuntimeError as error:
         if world > 1 and any(word in str(error) for word in ("closed by peer", "Connection reset", "Broken pipe")):
@@ -72,15 +70,15 @@ def main(arguments: list[str]) -> int:
         raise
     except KeyboardInterrupt:
         if rank == 0:
-            print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
+            print("stopped; rerun the same command to resume from the last checkpoint", file=sys.stderr)
         return 130
     finally:
         _leave_process_group()
     return 0
 
 
-def _rehearse(recipe: "Recipe") -> None:
-    """Say what would be trained. Rank 0 alone calls this, as a process of its own: the others leave."""
+def _print_dry_run(recipe: "Recipe") -> None:
+    """Describe what would be trained. Rank 0 alone calls this, as a single process: the others leave."""
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         os.environ.pop(name, None)
     from semiseg.train.dry_run import preview

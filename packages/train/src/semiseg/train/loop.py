@@ -1,4 +1,4 @@
-"""The training loop, whole: one flat function, read from top to bottom."""
+"""The training loop: one flat function, in the order of events."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -10,22 +10,24 @@ import torch
 
 from semiseg.data import SemisegError, key64
 from semiseg.train.assemble.learner import build_learner
-from semiseg.train.assemble.model import build_model
+from semiseg.train.assemble.model import build_model, describe_model
 from semiseg.train.assemble.optimizer import build_optimizer, learning_rate, set_learning_rate
 from semiseg.train.assemble.sources import build_sources
 from semiseg.train.console import Console
 from semiseg.train.metrics import Metrics
 from semiseg.train.recipe import Recipe
-from semiseg.train.run import checkpoint
-from semiseg.train.run import folder as run_folder
+from semiseg.train.recipe.resolved import evaluation
+from semiseg.train.recipe.shards import classes_of
+from semiseg.train.run.checkpoint import State
 from semiseg.train.run.continuation import Topology
-from semiseg.train.run.records import is_scored, read_results
+from semiseg.train.run.folder import RunFolder
+from semiseg.train.run.records import is_scored
 from semiseg.train.step.batches import StepData, steps_from
 from semiseg.train.step.class_shares import ClassShares
 from semiseg.train.step.precision import build_accelerator, compile_encoder
 from semiseg.train.step.ranks import reduced, share_buffers
 from semiseg.train.step.update import in_memory, update
-from semiseg.train.validate import judge, judged_of
+from semiseg.train.validate import is_better, scored_model, validate
 
 
 class TrainingError(SemisegError):
@@ -43,49 +45,43 @@ class Run:
 def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -> Run:
     """Train what `recipe` says, from the newest checkpoint of its run folder if there is one; every rank calls this.
 
-    A continuation may have another number of processes, micro-steps and workers. What would make its losses others is
-    refused, or with `allow_changes` kept in env.json and results.json.
+    A resumed run may have another number of processes, micro-steps and workers. What would change its losses is refused, or
+    with `allow_changes` recorded in env.json and results.json.
 
-    Raises SemisegError for whatever a user can mend: data that changed, another recipe in the folder, losses that overflow.
+    Raises SemisegError for whatever a user can fix: data that changed, another recipe in the folder, losses that overflow.
     """
-    folder, changed = run_folder.claim(recipe, allow_changes=allow_changes)
-    checkpoint.recover(folder)
-    newest = checkpoint.latest(folder)
+    run = RunFolder.open(recipe, allow_changes=allow_changes)
     torch.manual_seed(key64(recipe.seed, "initialisation"))
-    if newest is None:
-        model = build_model(recipe.model, run_folder.classes_of(recipe))
-    else:
-        model = checkpoint.restore_model(newest, norm=recipe.model.norm)
-    state = None if newest is None else checkpoint.read_state(newest)
-    accelerator = build_accelerator(recipe, model, kept=state.topology.get("precision") if state else None)
-    rank, world = accelerator.process_index, accelerator.num_processes
+    model = run.saved_model()
+    if model is None:
+        model = build_model(recipe.model, classes_of(recipe))
+    accelerator = build_accelerator(
+        model, precision=recipe.precision, deterministic=recipe.deterministic, kept=run.precision
+    )
+    rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     topology = Topology(processes=world, accumulate=recipe.accumulate, precision=accelerator.mixed_precision)
-    console = Console(quiet=quiet or not accelerator.is_main_process)
+    console = Console(quiet=quiet or not main)
 
     fill = tuple(round(255 * float(mean)) for mean in model.mean.flatten())
     sources = build_sources(recipe, fill=(fill[0], fill[1], fill[2]))
-    about = run_folder.metadata(recipe, sources.taxonomies, model)
+    about = describe_model(recipe, sources.taxonomies, model)
     learner = build_learner(recipe, model, sources.taxonomies)
     optimizer = build_optimizer(recipe, learner)
     factor = learning_rate(recipe.schedule, recipe.steps)
 
-    start, spent = 0, 0.0
-    last, best = dict[str, Any](), dict[str, Any]()
-    if newest is not None and state is not None:
-        changed += run_folder.check_continues(
-            newest, state, recipe, sources.identity(), topology, allow_changes=allow_changes
+    learner.to(accelerator.device)
+    state = run.restore(learner, optimizer, accelerator.scaler, sources, topology)
+    start, last, best = state.step, state.last, state.best
+    if results := run.finished():
+        console.say(f"{run.path} is already complete: {recipe.steps} steps")
+        return Run(run.path, results)
+    if run.newest:
+        console.say(
+            f"resuming {run.path} from step {start}" + "".join(f"\n  changed: {change}" for change in run.changes)
         )
-        learner.to(accelerator.device)
-        checkpoint.restore(newest, learner, optimizer, accelerator.scaler)
-        start, spent, last, best = state.step, state.seconds, state.last, state.best
-        if start >= recipe.steps and (results := read_results(folder)) and is_scored(results, recipe):
-            console.say(f"{folder} is complete already: {recipe.steps} steps")
-            return Run(folder, results)
-        console.say(f"continuing {folder} from step {start}" + "".join(f"\n  changed: {each}" for each in changed))
-    metrics = Metrics(folder / "metrics.jsonl", after=start) if accelerator.is_main_process else None
-    if accelerator.is_main_process:
-        checkpoint.sweep(folder, after=start)
-        run_folder.describe(folder, recipe, sources.selected, topology, start=start, changed=changed)
+    metrics = Metrics(run.path / "metrics.jsonl", after=start) if main else None
+    if main:
+        run.describe(sources.selected, topology)
     accelerator.wait_for_everyone()
 
     if recipe.compile:
@@ -97,25 +93,31 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     turns = len(sources.streams) if data.alternate else 1
     batches = steps_from(data, start, recipe.steps, workers=recipe.data.workers, pin=accelerator.device.type == "cuda")
     shares = ClassShares(sources.streams, sources.taxonomies)
-    began = time.monotonic() - spent
+    began = time.monotonic() - state.seconds
+
+    def score(step: int) -> None:
+        """Validate, and keep the model if it is the best so far. All ranks call this."""
+        nonlocal last, best
+        share_buffers(bare, world)
+        weights, workers = recipe.evaluate.weights, recipe.data.workers
+        last, scores = validate(
+            *(bare, sources.validation), step=step, weights=weights, workers=workers, evaluation=evaluation(recipe)
+        )
+        is_best = is_better(last, best)
+        best = last if is_best else best
+        if metrics:
+            metrics.write({"step": step, **{f"{name}/miou": found["miou"] for name, found in scores.items()}})
+            console.scores(step, scores, best=is_best)
+            if is_best:
+                run.save_best(step, scored_model(bare, weights), metadata=about)
 
     def save(step: int) -> None:
+        """Write a checkpoint. All ranks call this."""
         share_buffers(bare, world)
-        if accelerator.is_main_process:
-            state = checkpoint.State(
-                step=step,
-                seconds=time.monotonic() - began,
-                digests=sources.identity(),
-                last=last,
-                best=best,
-                topology=asdict(topology),
-            )
-            checkpoint.save(
-                *(folder, state, bare, optimizer, accelerator.scaler),
-                keep=recipe.checkpoint.keep,
-                metadata=about,
-                teacher_first=recipe.evaluate.weights == "teacher",
-            )
+        if main:
+            kept = {"last": last, "best": best, "digests": sources.identity(), "topology": asdict(topology)}
+            now = State(step=step, seconds=time.monotonic() - began, **kept)
+            run.save(now, bare, optimizer, accelerator.scaler, metadata=about)
         accelerator.wait_for_everyone()
 
     learner.train()
@@ -127,7 +129,14 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
             shares.add(batch)
             set_learning_rate(optimizer.param_groups, factor(step))
             with in_memory():
-                losses = update(recipe, accelerator, learner, optimizer, batch, step=step)
+                losses = update(
+                    *(accelerator, learner, optimizer, batch),
+                    step=step,
+                    steps=recipe.steps,
+                    seed=recipe.seed,
+                    accumulate=recipe.accumulate,
+                    clip=recipe.clip,
+                )
             bare.after_step(step)  # moving averages
 
             done = step + 1
@@ -146,44 +155,28 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
                     metrics.write({**row, "seconds": time.monotonic() - began, "waited": waited})
                     console.losses(done, row, losses.terms)
             if evaluates:
-                share_buffers(bare, world)
-                last, told = judge(recipe, bare, sources.validation, step=done)
-                # scores that were taken in another way, before a continuation, are no rivals
-                alike = best.get("evaluation") == last["evaluation"]
-                is_best = last["miou"] is not None and (not alike or last["miou"] > best["miou"])
-                best = last if is_best else best
-                if metrics:
-                    metrics.write({"step": done, **{f"{name}/miou": each["miou"] for name, each in told.items()}})
-                    console.scores(done, told, best=is_best)
-                    if is_best:
-                        checkpoint.save_best(folder, done, judged_of(recipe, bare), metadata=about)
+                score(done)
             if saves:
                 save(done)
 
-    if start >= recipe.steps and not is_scored({"last": last}, recipe):  # complete, and to be looked at in another way
-        last, told = judge(recipe, bare, sources.validation, step=start)
-        best = last
-        if metrics:
-            metrics.write({"step": start, **{f"{name}/miou": each["miou"] for name, each in told.items()}})
-            console.scores(start, told, best=True)
-            checkpoint.save_best(folder, start, judged_of(recipe, bare), metadata=about)
+    if start >= recipe.steps and not is_scored({"last": last}, recipe):  # complete, to be scored in another way
+        best = {}
+        score(start)
         save(start)
-    results = run_folder.results(folder, recipe, last, best, sources, seconds=time.monotonic() - began)
-    if accelerator.is_main_process:
-        run_folder.write_results(folder, results)
+    results = run.finish(last, best, sources, seconds=time.monotonic() - began, write=main)
     accelerator.wait_for_everyone()
-    return Run(folder, results)
+    return Run(run.path, results)
 
 
 def check_finite(row: dict[str, float], learner: torch.nn.Module | None) -> None:
-    """Stop before a value or a weight that is no number is logged or saved. All ranks meet the same."""
+    """Stop before a value or a weight that is NaN or infinite is logged or saved. All ranks meet the same."""
     broken = [f"{name} is {value}" for name, value in row.items() if not isfinite(value)]
     if learner is not None and not broken:
-        tensors = [*learner.named_parameters(), *learner.named_buffers()]  # running statistics overflow on their own
-        weights = [name for name, tensor in tensors if not bool(tensor.isfinite().all())]
-        broken = [f"the weights of {name} are no numbers" for name in weights]
+        tensors = [*learner.named_parameters(), *learner.named_buffers()]  # running statistics overflow by themselves
+        names = [name for name, tensor in tensors if not bool(tensor.isfinite().all())]
+        broken = [f"{name} contains NaN or infinite weights" for name in names]
     if broken:
         raise TrainingError(
             f"at step {row['step']} {broken[0]}; checkpoints up to here are kept. Lower optimizer.lr, set clip=1.0 or "
-            "precision=no, and give that run a name of its own (name=...)"
+            "precision=no, and give that run another name (name=...)"
         )

@@ -9,7 +9,7 @@ from semiseg.data import write_text
 
 
 class Metrics:
-    """metrics.jsonl: one JSON object a line, each with "step"; cut back to a checkpoint when a run continues."""
+    """metrics.jsonl: one JSON object a line, each with "step"; cut back to a checkpoint when a run resumes."""
 
     def __init__(self, path: Path, *, after: int) -> None:
         """Keep the lines of steps up to `after`, drop what was written later (it will be written again) or is damaged."""
@@ -23,7 +23,7 @@ class Metrics:
 
 
 def _step(line: str) -> float:
-    """The step that a line of metrics tells of; infinite for a damaged one."""
+    """The step of a line of metrics; infinite for a damaged one."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, LookupError, TypeError):

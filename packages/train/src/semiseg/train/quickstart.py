@@ -22,9 +22,9 @@ DOMAIN, DATASET = "street", "street"
 
 
 def quickstart(to: Path, *, steps: int | None = None) -> Path:
-    """Shard generated scenes, train CCT and its supervised twin at equal updates, compare; returns the contact sheet's path.
+    """Shard generated scenes, train CCT and its supervised baseline at equal updates, compare; returns the sheet's path.
 
-    The twin sees the same labeled images, in the same order and with the same crops, and starts from the same weights.
+    The baseline sees the same labeled images, in the same order and with the same crops, and starts from the same weights.
     """
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     shards = to / "shards"
@@ -39,13 +39,13 @@ def quickstart(to: Path, *, steps: int | None = None) -> Path:
             manifest = shard(adapter, split, shards, size="2MB", workers=os.cpu_count() or 1, progress=tick)
         say(f"      {split}: {manifest.samples} scenes in {shards / DATASET / split}")
     runs: dict[str, Run] = {}
-    for number, (name, each) in enumerate({"supervised": supervised_twin(recipe), "CCT": recipe}.items()):
+    for number, (name, chosen) in enumerate({"supervised": baseline_of(recipe), "CCT": recipe}.items()):
         labeled = recipe.data.domains[DOMAIN].labeled.subset
         say(
-            f"[bold]{number + 2}/3[/bold] training {name}: {each.steps} steps, {labeled.count if labeled else 'all'} labels"
+            f"[bold]{number + 2}/3[/bold] training {name}: {chosen.steps} steps, {labeled.count if labeled else 'all'} labels"
         )
-        preflight(each)
-        runs[name] = train(each)
+        preflight(chosen)
+        runs[name] = train(chosen)
     print_comparison(runs)
     sheet = to / "predictions.png"
     draw_predictions(
@@ -60,9 +60,9 @@ def quickstart(to: Path, *, steps: int | None = None) -> Path:
     return sheet
 
 
-def supervised_twin(recipe: Recipe) -> Recipe:
+def baseline_of(recipe: Recipe) -> Recipe:
     """The same recipe without its unlabeled images and whatever needs them."""
-    supervised = tuple(each for each in recipe.objectives if isinstance(each, Supervised))
+    supervised = tuple(objective for objective in recipe.objectives if isinstance(objective, Supervised))
     domains = {name: replace(domain, unlabeled=None) for name, domain in recipe.data.domains.items()}
     return replace(
         recipe, name=f"{recipe.name}-supervised", objectives=supervised, data=replace(recipe.data, domains=domains)
@@ -76,9 +76,9 @@ def print_comparison(runs: dict[str, Run]) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for name in next(iter(scores.values()))["iou"]:
-        table.add_row(name, *(_percent(each["iou"][name]) for each in scores.values()))
+        table.add_row(name, *(_percent(found["iou"][name]) for found in scores.values()))
     table.add_section()
-    table.add_row("mean", *(_percent(each["miou"]) for each in scores.values()), style="bold")
+    table.add_row("mean", *(_percent(found["miou"]) for found in scores.values()), style="bold")
     Console().print(table)
 
 
@@ -92,7 +92,7 @@ def draw_predictions(runs: dict[str, Run], shards: ShardSet, taxonomy: Taxonomy,
         pixels = torch.from_numpy(np.array(sample.image.convert("RGB"))).permute(2, 0, 1)
         with torch.inference_mode():
             ids = [predict_ids(model, pixels, domain=DOMAIN, size=sample.label.shape).numpy() for model in models]
-        rows.append([sample.image, *(colourise(each, taxonomy) for each in (taxonomy.map(sample.label), *ids))])
+        rows.append([sample.image, *(colourise(classes, taxonomy) for classes in (taxonomy.map(sample.label), *ids))])
     contact_sheet(rows, titles=["image", "truth", *runs], taxonomy=taxonomy).save(to)
 
 

@@ -5,36 +5,45 @@ from typing import Any
 
 from semiseg.models import Segmenter
 from semiseg.train.assemble.sources import Validation
-from semiseg.train.recipe import Recipe
-from semiseg.train.recipe.resolved import evaluation
 from semiseg.train.score.evaluate import Scores, evaluate
 from semiseg.train.step.learner import Learner
 from semiseg.train.step.precision import uncompiled
 
 
-def judge(
-    recipe: Recipe, learner: Learner, validation: Mapping[str, Validation], *, step: int
+def validate(
+    learner: Learner,
+    validation: Mapping[str, Validation],
+    *,
+    step: int,
+    weights: str,
+    workers: int,
+    evaluation: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Score what the recipe says, student, teacher or both. All ranks call this.
+    """Score the weights that a run is scored by: "student", "teacher", or "both" side by side. All ranks call this.
 
-    In float32: what `semiseg eval` finds for these weights, on any machine. Returns what results.json holds of it, and
-    domain -> scores, the teacher's as "<domain>/teacher".
+    In float32: what `semiseg eval` finds for these weights, on any machine. `evaluation` says how, as results.json keeps it.
+    Returns what results.json holds of it, and domain -> scores, the teacher's as "<domain>/teacher".
     """
-    workers = recipe.data.workers
-    scores = evaluate_all(judged_of(recipe, learner), validation, workers=workers)
-    domains = {name: each.to_json() for name, each in scores.items()}
-    last = {"step": step, "miou": mean_miou(domains), "domains": domains, "evaluation": evaluation(recipe)}
-    if recipe.evaluate.weights != "both":
+    scores = evaluate_all(scored_model(learner, weights), validation, workers=workers)
+    domains = {name: found.to_json() for name, found in scores.items()}
+    last = {"step": step, "miou": mean_miou(domains), "domains": domains, "evaluation": evaluation}
+    if weights != "both":
         return last, domains
     scores = evaluate_all(learner.average(), validation, workers=workers)
-    beside = {name: each.to_json() for name, each in scores.items()}
-    last["teacher"] = {"miou": mean_miou(beside), "domains": beside}
-    return last, domains | {f"{name}/teacher": each for name, each in beside.items()}
+    teacher = {name: found.to_json() for name, found in scores.items()}
+    last["teacher"] = {"miou": mean_miou(teacher), "domains": teacher}
+    return last, domains | {f"{name}/teacher": found for name, found in teacher.items()}
 
 
-def judged_of(recipe: Recipe, learner: Learner) -> Segmenter:
-    """Whose scores a run's are."""
-    return learner.average() if recipe.evaluate.weights == "teacher" else learner.model
+def scored_model(learner: Learner, weights: str) -> Segmenter:
+    """The model whose scores are a run's: the student's unless the teacher's alone are asked for."""
+    return learner.average() if weights == "teacher" else learner.model
+
+
+def is_better(last: dict[str, Any], best: dict[str, Any]) -> bool:
+    """Whether an evaluation beats the best one so far. Scores taken in another way, before a resume, do not compare."""
+    comparable = best.get("evaluation") == last["evaluation"]
+    return last["miou"] is not None and (not comparable or last["miou"] > best["miou"])
 
 
 def evaluate_all(model: Segmenter, validation: Mapping[str, Validation], *, workers: int) -> dict[str, Scores]:
@@ -42,18 +51,18 @@ def evaluate_all(model: Segmenter, validation: Mapping[str, Validation], *, work
     with uncompiled(model.encoder):
         return {
             domain: evaluate(
-                *(model, each.shards, each.taxonomy),
+                *(model, source.shards, source.taxonomy),
                 domain=domain,
-                subset=each.subset,
-                resize=each.resize,
-                views=each.views,
+                subset=source.subset,
+                resize=source.resize,
+                views=source.views,
                 workers=workers,
             )
-            for domain, each in validation.items()
+            for domain, source in validation.items()
         }
 
 
 def mean_miou(domains: dict[str, dict[str, Any]]) -> float | None:
-    """What "best" is judged by: the mean over domains, in percent; None where no domain has any labeled pixel."""
-    known = [each["miou"] for each in domains.values() if each["miou"] is not None]
+    """What "best" goes by: the mean over domains, in percent; None where no domain has any labeled pixel."""
+    known = [scores["miou"] for scores in domains.values() if scores["miou"] is not None]
     return sum(known) / len(known) if known else None

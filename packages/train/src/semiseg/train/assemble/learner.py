@@ -1,4 +1,4 @@
-"""Recipe -> objects: network, learner, optimizer, learning rate. Configuration stops here; no class beyond sees a recipe."""
+"""Recipe to learner: the objectives of every domain around the model."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from semiseg.data import Taxonomy
 from semiseg.models import Segmenter
 from semiseg.train import recipe as r
 from semiseg.train.assemble.model import ModelError
-from semiseg.train.assemble.objectives import build_objective, build_teacher, copy_main
+from semiseg.train.assemble.objectives import build_objective, build_teacher
 from semiseg.train.step.learner import Learner
 
 
@@ -16,12 +16,11 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
     objectives: dict[str, list[methods.Objective]] = {}
     for name, domain in recipe.data.domains.items():
         has = {role for role in ("labeled", "unlabeled", "weak") if getattr(domain, role) is not None}
-        built = []
-        for each in recipe.objectives_of(name):
-            built.append(build_objective(each, recipe.model, model, taxonomies[name], weak="weak" in has))
-            if isinstance(each, r.CrossConsistency) and each.start == "main":
-                copy_main(built[-1], model.decoders[name])
-        objectives[name] = [each for each in built if each.needs <= has]
+        built = [
+            build_objective(config, recipe.model, model, name, taxonomies[name], weak="weak" in has)
+            for config in recipe.objectives_of(name)
+        ]
+        objectives[name] = [objective for objective in built if objective.needs <= has]
     weights = {name: domain.weight for name, domain in recipe.data.domains.items()}
     kept = [model.decoders[domain] for domain in model.classes if domain not in recipe.data.domains]
     frozen = [model.encoder, model.context] if recipe.model.freeze == "encoder" else []

@@ -1,11 +1,14 @@
 """Recipe to network: built new, or started from a saved model."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
-from semiseg.data import SemisegError
+from semiseg.data import SemisegError, Taxonomy
 from semiseg.models import Segmenter, create_segmenter, from_pretrained
 from semiseg.train import recipe as r
-from semiseg.train.score.saved import class_conflict, classes_in
+from semiseg.train.score.saved import build_views, class_conflict, classes_in
 
 
 class ModelError(SemisegError):
@@ -38,6 +41,23 @@ def build_model(model: r.Model, classes: Mapping[str, Sequence[str]], *, downloa
         )
     except (ValueError, FileNotFoundError, RuntimeError) as error:  # models know no SemisegError
         raise ModelError(f"model: {error}") from error
+
+
+def describe_model(recipe: r.Recipe, taxonomies: Mapping[str, Taxonomy], model: Segmenter) -> dict[str, Any]:
+    """The metadata of a saved model: {"taxonomies": {domain: {name, names, colours}}, "resize": {domain: [h, w]}, "views"}.
+
+    "views" is how its run scores images, a `Views` as JSON. Domains that `model` brings along from an earlier run keep their
+    description.
+    """
+    described = dict(model.metadata.get("taxonomies", {}))
+    sizes = dict(model.metadata.get("resize", {}))
+    for domain, taxonomy in taxonomies.items():
+        colours = [list(colour) for colour in taxonomy.colours]
+        described[domain] = {"name": taxonomy.name, "names": list(taxonomy.names), "colours": colours}
+        size = recipe.data.domains[domain].augment.resize
+        sizes[domain] = None if size is None else list(size)
+    views = json.loads(json.dumps(asdict(build_views(recipe.evaluate))))
+    return {"taxonomies": described, "resize": sizes, "views": views}
 
 
 def _started(model: r.Model, classes: Mapping[str, Sequence[str]]) -> Segmenter:

@@ -1,4 +1,4 @@
-"""Recipe -> objectives: what each domain is trained for, and the teacher that some of them need."""
+"""Recipe to objectives: what each domain is trained for, and the teacher that some objectives need."""
 
 from torch import nn
 
@@ -9,9 +9,25 @@ from semiseg.train import recipe as r
 
 
 def build_objective(
-    objective: r.Objective, model: r.Model, segmenter: Segmenter, taxonomy: Taxonomy, *, weak: bool = False
+    objective: r.Objective,
+    model: r.Model,
+    segmenter: Segmenter,
+    domain: str,
+    taxonomy: Taxonomy,
+    *,
+    weak: bool = False,
 ) -> methods.Objective:
-    """One objective of one domain, with parameters of its own. weak: whether the domain has images with pseudo-labels."""
+    """One objective of one domain, with its own parameters. weak: whether the domain has images with pseudo-labels."""
+    built = _build(objective, model, segmenter, taxonomy, weak=weak)
+    built.lr_scale = getattr(objective, "lr_scale", 1.0)
+    if isinstance(objective, r.CrossConsistency) and objective.start == "main":
+        copy_main(built, segmenter.decoders[domain])
+    return built
+
+
+def _build(
+    objective: r.Objective, model: r.Model, segmenter: Segmenter, taxonomy: Taxonomy, *, weak: bool
+) -> methods.Objective:
     match objective:
         case r.Supervised(loss=r.Bootstrapped() as loss):
             return methods.Supervised("bootstrapped", until=loss.until, over=loss.over, pool=loss.pool)
@@ -27,7 +43,7 @@ def build_objective(
         case r.CrossConsistency():
             decoder = model.decoder.kind if objective.decoder == "same" else objective.decoder
             return methods.CrossConsistency(
-                [build_perturbation(each) for each in objective.perturbations],
+                [build_perturbation(perturbation) for perturbation in objective.perturbations],
                 channels=segmenter.channels,
                 classes=len(taxonomy.names),
                 stride=segmenter.upsampling,
@@ -77,14 +93,14 @@ def build_perturbation(perturbation: r.Perturbation) -> tuple[str, int, dict]:
 
 
 def build_teacher(recipe: r.Recipe, model: Segmenter) -> methods.Teacher | None:
-    """The moving average of the model, where an objective asks for one; all that ask agree on its settings."""
-    for each in recipe.objectives:
-        if isinstance(each, r.StructuredConsistency):
+    """The moving average of the model if an objective asks for one; all that do agree on its settings."""
+    for objective in recipe.objectives:
+        if isinstance(objective, r.StructuredConsistency):
             return methods.Teacher(
                 model,
-                decay=each.teacher_decay,
-                warmup=each.teacher_warmup,
-                mode=each.teacher_mode,
-                buffers=each.teacher_buffers,
+                decay=objective.teacher_decay,
+                warmup=objective.teacher_warmup,
+                mode=objective.teacher_mode,
+                buffers=objective.teacher_buffers,
             )
     return None

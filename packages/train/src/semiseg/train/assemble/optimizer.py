@@ -18,14 +18,11 @@ def build_optimizer(recipe: r.Recipe, learner: Learner) -> torch.optim.Optimizer
     inside = {id(parameter) for parameter in encoder}
     others = [parameter for parameter in learner.model.parameters() if id(parameter) not in inside]
     groups = [(encoder, settings.lr * settings.encoder_lr_scale), (others, settings.lr)]
-    for domain, built in learner.objectives.items():
-        assert isinstance(built, nn.ModuleList)
-        consistency = [each for each in built if isinstance(each, methods.CrossConsistency)]
-        configured = [each for each in recipe.objectives_of(domain) if isinstance(each, r.CrossConsistency)]
-        groups += [
-            (list(each.parameters()), settings.lr * config.lr_scale)
-            for each, config in zip(consistency, configured, strict=False)
-        ]
+    for objectives in learner.objectives.values():
+        assert isinstance(objectives, nn.ModuleList)
+        for objective in objectives:
+            assert isinstance(objective, methods.Objective)
+            groups.append((list(objective.parameters()), settings.lr * objective.lr_scale))
     trained = [([parameter for parameter in group if parameter.requires_grad], rate) for group, rate in groups]
     described = [{"params": group, "lr": rate, "base_lr": rate} for group, rate in trained if group]
     match settings:

@@ -49,8 +49,8 @@ class Sources:
 
 def _meaning(taxonomy: Taxonomy) -> str:
     """A digest of which raw ids make which class, and which classes are objects; classes may be called something else."""
-    told = [sorted(taxonomy.ids.items()), len(taxonomy.names), sorted(taxonomy.foreground)]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    meaning = [sorted(taxonomy.ids.items()), len(taxonomy.names), sorted(taxonomy.foreground)]
+    return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
 
 
 def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
@@ -126,7 +126,7 @@ def class_uniform(
     anchors = more.anchors(taxonomy).of_next_set(len(shards))
     if settings.extra.classes is not None:
         anchors = anchors.of_classes([taxonomy.names.index(name) for name in settings.extra.classes])
-    sets = [part for each in (shards, more) for part in (each.sets if isinstance(each, Pool) else (each,))]
+    sets = [part for pool in (shards, more) for part in (pool.sets if isinstance(pool, Pool) else (pool,))]
     turns = len(recipe.data.domains) if recipe.data.domains_per_step == "one" else 1
     until = round(settings.extra.until * recipe.steps / turns) * source.batch_size
     return Pool(sets), ClassUniformPlan(plan, own + anchors, share=settings.share, until=until, later=own)

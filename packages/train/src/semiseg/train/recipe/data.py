@@ -1,4 +1,4 @@
-"""Domains, their sources, and what happens to images."""
+"""Domains, their sources, and augmentation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from annotated_types import Gt, Le, MinLen
 
 from semiseg.train.recipe.bounds import Count, NotNegative, Range, Share, Size, Splits, Text, Whole
 
+__all__ = [
+    "Augment",
+    "ClassUniform",
+    "Data",
+    "Domain",
+    "Extra",
+    "Labeled",
+    "Subset",
+    "Unlabeled",
+    "Val",
+    "Weak",
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """What happens to a training image and its mask, in this order; nothing is done unless it is stated.
+    """Transforms of a training image and its mask, in this order. All are off by default.
 
-    resize  (height, width) in pixels that every image is brought to; validation images too
+    resize  (height, width) in pixels that all images are resized to, including validation images
     scale   (lowest, highest) factor of a random rescaling
-    crop    (height, width) in pixels of a random crop; smaller images are padded. Padding is ignored by losses on masks;
+    crop    (height, width) in pixels of a random crop; smaller images are padded. Losses on masks ignore the padding;
             consistency terms see it as a flat part of the image
     flip    probability of a horizontal flip
     jitter  strength of brightness, contrast and saturation jitter: each factor is drawn from 1 - jitter .. 1 + jitter
@@ -41,7 +54,7 @@ class Subset:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Some splits of a data set, as one pool."""
+    """One or more splits of a data set, as one pool."""
 
     dataset: Text
     split: Splits
@@ -53,10 +66,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Extra(Source):
-    """Labels, such as coarse ones, from which class-uniform crops of some classes are drawn too.
+    """Additional labels, such as coarse ones, from which class-uniform crops are also drawn.
 
-    classes  their names; all classes where this is left out
-    until    share of training after which the labeled source's own crops are drawn alone
+    classes  names of the classes to draw; default: all
+    until    fraction of training after which crops come only from the labeled source
     """
 
     classes: Annotated[tuple[Text, ...], MinLen(1)] | None = None
@@ -65,10 +78,10 @@ class Extra(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassUniform:
-    """Crops around the places of each class in turn, so that rare classes are seen as often as common ones.
+    """Crops around pixels of each class in turn, so that rare classes are seen as often as common ones.
 
-    share  of the labeled crops; the others come from each image once before any comes again
-    extra  a further source of such crops
+    share  fraction of the labeled crops that are drawn by class; the others visit all images before any image repeats
+    extra  an additional source of such crops
     """
 
     share: Annotated[float, Gt(0), Le(1)] = 0.5
@@ -79,10 +92,10 @@ class ClassUniform:
 class Labeled(Source):
     """Images with masks. A list of splits is one pool.
 
-    batch_size  images a step over all processes
-    subset      take so many only
-    ids         a file of keys, one a line: take these only
-    class_uniform  draw a share of the crops class by class; needs augment.crop
+    batch_size     images in a step, over all processes
+    subset         use only a stratified subset
+    ids            a file of keys, one a line: use only these samples
+    class_uniform  draw a fraction of the crops class by class; needs augment.crop
     """
 
     batch_size: Count
@@ -93,12 +106,12 @@ class Labeled(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Unlabeled(Source):
-    """Images whose masks, where there are any, are never looked at. A list of splits is one pool.
+    """Images whose masks, if any, are never used in training. A list of splits is one pool.
 
-    batch_size  images a step over all processes
-    minus       "labeled" leaves out the images that the labeled source of this domain holds
-    subset      take so many only; stratified by the masks, which only a study of label counts wants
-    ids         a file of keys, one a line: take these only
+    batch_size  images in a step, over all processes
+    minus       "labeled" excludes the images of this domain's labeled source
+    subset      use only a subset; it is stratified by the masks, which only makes sense when studying label counts
+    ids         a file of keys, one a line: use only these samples
     """
 
     batch_size: Count
@@ -109,13 +122,13 @@ class Unlabeled(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Weak(Source):
-    """Images with pseudo-labels, which `semiseg weak labels` wrote beside their split. A list of splits is one pool.
+    """Images with pseudo-labels, written beside their split by `semiseg weak labels`. A list of splits is one pool.
 
-    They count as unlabeled images too. An image without a pseudo-label is not drawn.
+    They are also used as unlabeled images. Images without a pseudo-label are not drawn.
 
-    overlay     name of the pseudo-labels: they are in <split>@<overlay>
-    batch_size  images a step over all processes
-    minus       "labeled" leaves out the images that the labeled source of this domain holds
+    overlay     name of the pseudo-labels, which are in <split>@<overlay>
+    batch_size  images in a step, over all processes
+    minus       "labeled" excludes the images of this domain's labeled source
     """
 
     overlay: Text = "cam"
@@ -125,7 +138,7 @@ class Weak(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Val(Source):
-    """Images with masks that are evaluated on, each once, at full size. A list of splits is one pool."""
+    """Images with masks for validation, each once, at full size. A list of splits is one pool."""
 
     subset: Subset | None = None
     ids: Text | None = None
@@ -133,7 +146,7 @@ class Val(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """One label space: its sources, its decoder's classes, and the weight of its losses in the total."""
+    """One set of classes (its taxonomy) with its sources, augmentation, and the weight of its losses in the total."""
 
     taxonomy: Text
     augment: Augment = Augment()
@@ -148,10 +161,10 @@ class Domain:
 class Data:
     """Where samples come from and in which order.
 
-    shards            folder or URL that holds <dataset>/<split>/
-    workers           loading processes for each training process; 0 loads in the training process itself
-    window            shards that an epoch's shuffle mixes at a time
-    domains_per_step  "all": every step has a batch of each domain; "one": they take turns (CCT, section 3.4)
+    shards            folder or URL that contains <dataset>/<split>/
+    workers           data loading processes for each training process; 0 loads in the training process
+    window            number of shards that the shuffle of an epoch mixes at a time
+    domains_per_step  "all": every step has a batch of every domain; "one": domains take turns (CCT, section 3.4)
     """
 
     shards: Text = "shards/"

@@ -9,14 +9,27 @@ from annotated_types import MinLen
 
 from semiseg.train.recipe.bounds import ByKind, Count, Text
 
+__all__ = [
+    "ASPP",
+    "PSP",
+    "Context",
+    "Decoder",
+    "DeepLabV3Plus",
+    "Encoder",
+    "Linear",
+    "Model",
+    "NoContext",
+    "SubPixel",
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
     """A timm encoder, or "wide_resnet38".
 
-    weights        "timm" (those it publishes), "none" (random), or the path of a file, a run or a saved model: its encoder
-                   alone, whatever its label spaces; to take over its context too, see `start`
-    checkpointing  compute blocks again in the backward pass: less memory, more time, the same results to the bit
+    weights        "timm" (pretrained), "none" (random), or the path of a file, a run or a saved model, of which only the
+                   encoder is used, whatever its sets of classes; to use its context as well, see `start`
+    checkpointing  recompute blocks in the backward pass: less memory, more time, bit-identical results
     """
 
     name: Text
@@ -27,7 +40,7 @@ class Encoder:
 
 @dataclass(frozen=True, kw_only=True)
 class PSP:
-    """Pyramid pooling on bins 1, 2, 3, 6; `channels` is what the decoders get."""
+    """Pyramid pooling with bins 1, 2, 3, 6; `channels` is the number of output channels, which decoders see."""
 
     kind: Literal["psp"] = "psp"
     channels: Count = 512
@@ -35,9 +48,9 @@ class PSP:
 
 @dataclass(frozen=True, kw_only=True)
 class ASPP:
-    """Atrous spatial pyramid pooling. `rates` are in cells of the encoder's features: half of these at stride 16.
+    """Atrous spatial pyramid pooling. `rates` are in cells of the encoder's features: halve them at stride 16.
 
-    What decoders get is signed, so that the perturbation feature_drop has nothing to rank cells by.
+    Its output is signed, so that the perturbation feature_drop cannot rank cells by it.
     """
 
     kind: Literal["aspp"] = "aspp"
@@ -55,7 +68,7 @@ class NoContext:
 
 @dataclass(frozen=True, kw_only=True)
 class SubPixel:
-    """CCT's decoder: 1x1 convolutions and pixel shuffles to the input's size; `last_relu` as in the released code."""
+    """CCT's decoder: 1x1 convolutions and pixel shuffles up to the size of the input; `last_relu`: as in the released code."""
 
     kind: Literal["subpixel"] = "subpixel"
     last_relu: bool = False
@@ -70,7 +83,7 @@ class Linear:
 
 @dataclass(frozen=True, kw_only=True)
 class DeepLabV3Plus:
-    """Two 3x3 convolutions over z and the encoder's features at `low_stride`, where its logits are."""
+    """Two 3x3 convolutions over z and the encoder's features at `low_stride`, the stride of its logits."""
 
     kind: Literal["deeplabv3plus"] = "deeplabv3plus"
     low_stride: Literal[2, 4] = 4
@@ -84,12 +97,12 @@ Decoder = Annotated[SubPixel | Linear | DeepLabV3Plus, ByKind()]
 class Model:
     """One encoder and context for all domains, one main decoder for each.
 
-    norm    "batch"; "sync" (statistics over all processes); "frozen" (the weights' own statistics, never updated)
-    batches "separate" encodes labeled and unlabeled images one after the other (the released code); "joint" in one pass, so
-            that batch statistics are theirs together
-    start   a saved model or run to start from: encoder, context and the decoders of its domains; domains of this recipe
-            that it lacks get new decoders, domains of its own that this recipe lacks stay as they are
-    freeze  "encoder" trains decoders alone: encoder and context keep their weights (needs norm = "frozen")
+    norm    "batch"; "sync" (statistics over all processes); "frozen" (the statistics of the weights, never updated)
+    batches "separate" encodes labeled and unlabeled images one after the other (the released code); "joint" in one pass,
+            with common batch statistics
+    start   a saved model or run to start from: encoder, context and the decoders of its domains. New domains of this recipe
+            get new decoders; domains of the model that this recipe lacks stay as they are
+    freeze  "encoder" trains only decoders: encoder and context keep their weights (needs norm = "frozen")
     """
 
     encoder: Encoder

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
 from semiseg.train.recipe.bounds import ByKind, Count, Domains, NotNegative, Positive, Rate, Share, Text
+
+__all__ = [
+    "Bootstrapped",
+    "Boxes",
+    "ContextMask",
+    "CrossConsistency",
+    "CrossEntropy",
+    "Dropout",
+    "FeatureDrop",
+    "FeatureNoise",
+    "GuidedCutout",
+    "Loss",
+    "ObjectMask",
+    "Objective",
+    "Ohem",
+    "Perturbation",
+    "Ramp",
+    "Relaxed",
+    "StructuredConsistency",
+    "Supervised",
+    "Vat",
+    "WeakRamp",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +96,10 @@ Loss = Annotated[CrossEntropy | Bootstrapped | Relaxed | Ohem, ByKind()]
 class Supervised:
     """The loss of the main decoder on labeled images.
 
-    domains  those that it trains; all of them where this is left out
+    domains  those that it trains; all if omitted
     """
 
+    mixes: ClassVar[bool] = False  # whether unlabeled images come in pairs
     kind: Literal["supervised"] = "supervised"
     domains: Domains = None
     loss: Loss = CrossEntropy()
@@ -93,7 +117,7 @@ class Ramp:
 
 @dataclass(frozen=True, kw_only=True)
 class WeakRamp(Ramp):  # a subclass for its default alone: 30 would drown the other losses
-    """The weight of the loss on pseudo-labels, a ramp of its own: `value` is that weight, not a share of another."""
+    """The weight of the loss on pseudo-labels, a separate ramp: `value` is that weight, not a share of another."""
 
     value: NotNegative = 0.4
 
@@ -206,10 +230,11 @@ class CrossConsistency:
     decoder        kind of the auxiliary decoders; "same" as the main one
     kernel         3 lets an auxiliary decoder see around a masked cell; slower, with memory that grows with their number
     start          auxiliary decoders start at "random" or as copies of the "main" one
-    domains        those that it trains; all of them where this is left out. One objective for each domain gives each a
-                   weight, a ramp and perturbations of its own
+    domains        those that it trains; all if omitted. One objective per domain gives each its own weight, ramp and
+                   perturbations
     """
 
+    mixes: ClassVar[bool] = False
     kind: Literal["cross_consistency"] = "cross_consistency"
     domains: Domains = None
     preset: Literal["paper", "released"] = "paper"
@@ -231,7 +256,7 @@ class Boxes:
     """Where CutMix pastes the partner of an image into it.
 
     count     boxes an image; a later one covers those before it
-    compared  only the last so many count for the structure term
+    compared  only this many, the last ones, count for the structure term
     area      share of the image
     area_of   "nominal" adds the boxes up (32 of 0.5 cover 0.38); "covered" is what they cover on average
     sizes     areas of the boxes of one image: in proportion to "uniform" random numbers, or "equal"
@@ -255,16 +280,17 @@ class StructuredConsistency:
 
     pixel            weight of the squared difference of each pixel's probabilities, summed over classes
     structure        weight of the squared difference of how alike pixels of one box are
-    pairs            "all" pairs of a box, exactly; or so many random ones (the paper: 9000)
+    pairs            "all" pairs of a box, exactly; or this number of random ones (the paper: 9000)
     confidence       only where the teacher's largest probability exceeds this
     boxes            where images are mixed
     teacher_decay    share of the teacher that stays at each update
     teacher_warmup   less at first: (1 + t) / (10 + t) at update t
     teacher_mode     "eval" normalises by averaged statistics; "train" by each batch's own, with drop-out
     teacher_buffers  running statistics are an "average" as the weights are, or a "copy" of the student's
-    domains          those that it trains; all of them where this is left out
+    domains          those that it trains; all if omitted
     """
 
+    mixes: ClassVar[bool] = True
     kind: Literal["structured_consistency"] = "structured_consistency"
     domains: Domains = None
     pixel: Ramp = Ramp(value=20.0, shape="constant")

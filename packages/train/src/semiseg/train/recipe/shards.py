@@ -1,6 +1,6 @@
 """The shards that a recipe names: opened, and their samples selected."""
 
-from pathlib import Path as File
+from pathlib import Path
 
 import numpy as np
 
@@ -12,10 +12,18 @@ def open_source(root: str, source: r.Labeled | r.Unlabeled | r.Weak | r.Val | r.
     """The shard set of a source, or the pool of several splits."""
     places = [f"{root.rstrip('/')}/{source.dataset}/{split}" for split in source.splits]
     if isinstance(source, r.Weak):
-        sets = [OverlaySet(f"{each}@{source.overlay}") for each in places]
+        sets = [OverlaySet(f"{place}@{source.overlay}") for place in places]
     else:
-        sets = [ShardSet(each) for each in places]
+        sets = [ShardSet(place) for place in places]
     return sets[0] if len(sets) == 1 else Pool(sets)
+
+
+def classes_of(recipe: r.Recipe) -> dict[str, tuple[str, ...]]:
+    """Domain -> names of its classes."""
+    return {
+        name: open_source(recipe.data.shards, domain.labeled).taxonomy(domain.taxonomy).names
+        for name, domain in recipe.data.domains.items()
+    }
 
 
 def select(shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, taxonomy: Taxonomy) -> np.ndarray | None:
@@ -30,17 +38,17 @@ def select(shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, tax
 def without(
     pool: ShardSet | Pool, indices: np.ndarray | None, labeled: ShardSet | Pool, taken: np.ndarray | None
 ) -> np.ndarray:
-    """Indices of `pool` (or of a selection of it) whose keys the labeled selection does not hold."""
+    """Indices of `pool` (or of a selection of it) whose keys are not in the labeled selection."""
     keys, labeled_keys = pool.keys(), labeled.keys()
-    held = set(labeled_keys) if taken is None else {labeled_keys[i] for i in taken}
-    every = range(len(keys)) if indices is None else indices.tolist()
-    return np.array([i for i in every if keys[i] not in held], dtype=np.int64)
+    excluded = set(labeled_keys) if taken is None else {labeled_keys[i] for i in taken}
+    candidates = range(len(keys)) if indices is None else indices.tolist()
+    return np.array([i for i in candidates if keys[i] not in excluded], dtype=np.int64)
 
 
 def read_keys(path: str) -> list[str]:
-    """The keys of an `ids` file, one a line; DataError where it can't be read or is empty."""
+    """The keys of an `ids` file, one a line; DataError if it cannot be read or is empty."""
     try:
-        keys = [line.strip() for line in File(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        keys = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read '{path}' ({error}); write one key a line") from error
     if not keys:

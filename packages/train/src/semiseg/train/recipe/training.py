@@ -1,4 +1,4 @@
-"""The recipe whole: optimisation, and what a run does besides training."""
+"""The complete recipe: optimisation, and what a run does besides training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,22 @@ from annotated_types import MinLen
 from semiseg.train.recipe.bounds import ByKind, Count, NotNegative, Positive, Rate, Size, Text, Whole
 from semiseg.train.recipe.data import Data
 from semiseg.train.recipe.model import Model
-from semiseg.train.recipe.objectives import Objective, StructuredConsistency
+from semiseg.train.recipe.objectives import Objective
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "Checkpoint",
+    "Constant",
+    "Cosine",
+    "Evaluate",
+    "Log",
+    "Optimizer",
+    "Poly",
+    "Recipe",
+    "Schedule",
+    "Tile",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +82,7 @@ Schedule = Annotated[Poly | Cosine | Constant, ByKind()]
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """A line of metrics `every` so many steps."""
+    """A line of metrics every `every` steps."""
 
     every: Count = 50
 
@@ -82,13 +97,13 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Validation `every` so many steps, and always at the end.
+    """Validation every `every` steps, and always at the end.
 
     weights  "student", the model that is trained; "teacher", its moving average, where an objective has one; "both": the
-             student is judged, and the teacher's scores are told beside it. What is judged is what a run is used as.
+             student is scored, and the teacher's scores are reported next to it. A run is used as what is scored.
     scales   factors of the image's size; probabilities are averaged over all scales, directions and tiles
     flip     also mirrored images
-    tile     cut images, at each scale, into overlapping tiles; whole images where this is left out
+    tile     cut images, at each scale, into overlapping tiles; whole images if omitted
     """
 
     every: Count = 1000
@@ -100,7 +115,7 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint `every` so many steps and at the end; the last `keep` stay on disk."""
+    """A checkpoint every `every` steps and at the end; the last `keep` stay on disk."""
 
     every: Count = 1000
     keep: Count = 2
@@ -108,7 +123,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A training run, whole.
+    """A training run.
 
     name           names the run's folder
     paper          address of the paper whose numbers are `expect`ed
@@ -149,8 +164,8 @@ class Recipe:
 
     def objectives_of(self, domain: str) -> list[Objective]:
         """The objectives that train a domain: those that name it or no domain at all."""
-        return [each for each in self.objectives if each.domains is None or domain in each.domains]
+        return [chosen for chosen in self.objectives if chosen.domains is None or domain in chosen.domains]
 
     def mixes(self, domain: str) -> bool:
         """Whether an objective of the domain mixes unlabeled images in pairs."""
-        return any(isinstance(each, StructuredConsistency) for each in self.objectives_of(domain))
+        return any(objective.mixes for objective in self.objectives_of(domain))

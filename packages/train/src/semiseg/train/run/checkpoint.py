@@ -28,7 +28,7 @@ class CheckpointError(SemisegError):
 class State:
     """Where a run stands. `digests` are those of its data; `last` and `best` the scores of two evaluations.
 
-    topology: how batches were shared out, a `continuation.Topology`; empty in checkpoints that don't tell.
+    topology: how batches were shared out, a `continuation.Topology`; empty in checkpoints that do not say.
     """
 
     step: int
@@ -85,8 +85,8 @@ def recover(run: Path) -> None:
         put_back(old.with_name(old.name[1:].removesuffix(".old")))
 
 
-def sweep(run: Path, *, after: int) -> None:
-    """Remove what a kill left: unfinished folders, and whatever belongs to steps later than the checkpoint at `after`."""
+def remove_leftovers(run: Path, *, after: int) -> None:
+    """Remove what a kill left: unfinished folders, and everything of steps later than the checkpoint at `after`."""
     late = [folder for folder in all_best(run) if int(folder.name.removeprefix("best-")) > after]
     for left in [*run.glob(".*.part"), *run.glob(".*.old"), *run.glob(".*.tmp"), *run.glob("subsets/.*.tmp"), *late]:
         if left.is_dir():
@@ -113,7 +113,7 @@ def _whole(target: Path) -> Iterator[Path]:
         _flush(target.parent)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         raise CheckpointError(
-            f"{target} cannot be written ({error}); free some space, then the same command continues from the checkpoint before"
+            f"{target} cannot be written ({error}); free some space, then rerun the command to resume from the last one"
         ) from error
 
 

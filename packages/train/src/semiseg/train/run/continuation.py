@@ -40,8 +40,10 @@ def data_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]
 
     `before` says nothing of classes where it was written before they were kept.
     """
-    untold = {name for name in now if name.endswith(CLASSES) and not any(each.endswith(CLASSES) for each in before)}
-    names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name) and name not in untold)
+    unknown = {name for name in now if name.endswith(CLASSES)}
+    if any(name.endswith(CLASSES) for name in before):
+        unknown = set()
+    names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name) and name not in unknown)
     return [f"data of {name}: {_short(before.get(name))} -> {_short(now.get(name))}" for name in names]
 
 

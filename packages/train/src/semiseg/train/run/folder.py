@@ -1,137 +1,197 @@
-"""The folder of a run: who it belongs to, what it says about itself, its results."""
+"""One run on disk: opened for a recipe, resumed from its newest checkpoint, described, saved, finished."""
 
 import json
 import platform
-import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from semiseg.data import SemisegError, Taxonomy, write_text
+from semiseg.data import SemisegError, write_text
 from semiseg.models import Segmenter
 from semiseg.train.assemble.sources import Sources
+from semiseg.train.memory import peak_memory
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.load import load
 from semiseg.train.recipe.resolved import digest, to_toml
-from semiseg.train.recipe.shards import open_source
-from semiseg.train.run.checkpoint import State, latest
+from semiseg.train.run import checkpoint
+from semiseg.train.run.checkpoint import State
 from semiseg.train.run.continuation import Topology, data_changes, form_changes, recipe_changes, topology_changes
-from semiseg.train.run.records import read_launches
+from semiseg.train.run.records import is_scored, read_launches, read_results
 from semiseg.train.run.revision import revision
-from semiseg.train.score.saved import build_views
+from semiseg.train.step.learner import Learner
 
 
 class RunError(SemisegError):
     """A run folder that this recipe must not touch."""
 
 
-def claim(recipe: Recipe, *, allow_changes: bool = False) -> tuple[Path, list[str]]:
-    """The run's folder, new or of the same recipe, and what differs from the recipe of its checkpoints. All ranks call this.
+@dataclass
+class RunFolder:
+    """`<runs>/<name>/`, from the first look at it to its results. Every rank opens it; rank 0 alone writes.
 
-    A folder of another recipe is refused once it holds a checkpoint, unless `allow_changes`; before that there is
-    nothing to lose. Weights of another form are refused in any case.
+    newest  its newest complete checkpoint, and state: what that says of itself; None for a new run
+    changes what differs from the recipe, data and topology of that checkpoint: empty unless the user allowed changes
     """
-    folder = Path(recipe.runs) / recipe.name
-    changed = changes_since(recipe)
-    if form := form_changes(changed):
-        raise RunError(
-            f"{folder} holds weights of another form ({'; '.join(form)}); give this run a name of its own, as in "
-            f"name={recipe.name}-2; model.start={folder} starts it from these weights"
-        )
-    if changed and not allow_changes:
-        raise RunError(
-            f"{folder} holds a run of another recipe ({'; '.join(changed)}); give this run a name of its own, as in "
-            f"name={recipe.name}-2, remove the folder, or go on all the same with --allow-changes, which its record "
-            "will tell"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    return folder, changed
+
+    path: Path
+    recipe: Recipe
+    newest: Path | None
+    state: State | None
+    changes: list[str]
+    allow_changes: bool = False
+
+    @classmethod
+    def open(cls, recipe: Recipe, *, allow_changes: bool = False) -> "RunFolder":
+        """The run's folder, new or of the same recipe. All ranks call this.
+
+        A folder of another recipe is refused once it holds a checkpoint, unless `allow_changes`; before that there is
+        nothing to lose. Weights of another form are refused in any case. Raises RunError, or CheckpointError for damage.
+        """
+        path = Path(recipe.runs) / recipe.name
+        changes = changes_since(recipe)
+        if form := form_changes(changes):
+            raise RunError(
+                f"{path} holds weights of another form ({'; '.join(form)}); give this run another name, as in "
+                f"name={recipe.name}-2; model.start={path} starts it from these weights"
+            )
+        if changes and not allow_changes:
+            raise RunError(
+                f"{path} holds a run of another recipe ({'; '.join(changes)}); give this run another name, as in "
+                f"name={recipe.name}-2, remove the folder, or resume anyway with --allow-changes, which is recorded"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        checkpoint.recover(path)
+        newest = checkpoint.latest(path)
+        state = None if newest is None else checkpoint.read_state(newest)
+        return cls(path, recipe, newest, state, changes, allow_changes)
+
+    @property
+    def precision(self) -> str | None:
+        """What the run was trained in so far; None for a new run."""
+        return self.state.topology.get("precision") if self.state else None
+
+    def saved_model(self) -> Segmenter | None:
+        """The model of the newest checkpoint, in training mode; None for a new run."""
+        return None if self.newest is None else checkpoint.restore_model(self.newest, norm=self.recipe.model.norm)
+
+    def restore(
+        self, learner: Learner, optimizer: torch.optim.Optimizer, scaler: Any, sources: Sources, topology: Topology
+    ) -> State:
+        """Put everything but the model back from the newest checkpoint; a fresh state for a new run. All ranks call this.
+
+        Raises RunError for what would make later losses differ, unless changes are allowed: other shards, another selection
+        of them; other processes or micro-steps, where normalisation depends on them.
+        """
+        if self.newest is None or self.state is None:
+            return State(step=0, seconds=0.0, digests=sources.identity(), last={}, best={})
+        other_data = data_changes(self.state.digests, sources.identity())
+        done = self.state.step >= self.recipe.steps
+        norm = self.recipe.model.norm
+        other_topology = [] if done else topology_changes(self.state.topology, topology, norm)
+        remedies = ["put the old shards or key files back"] * bool(other_data)
+        remedies += ["start it as it was started before"] * bool(other_topology)
+        found = other_data + other_topology
+        if found and not self.allow_changes:
+            what = "was trained on other data" if other_data else "was trained with different settings"
+            raise RunError(
+                f"{self.newest} {what}, so later losses would differ: {'; '.join(found)}; {', '.join(remedies)}, give this "
+                "run another name (name=...), or resume anyway with --allow-changes, which is recorded"
+            )
+        self.changes += found
+        checkpoint.restore(self.newest, learner, optimizer, scaler)
+        return self.state
+
+    def finished(self) -> dict[str, Any] | None:
+        """The results of a run that is complete and scored as the recipe says; None for any other."""
+        if self.state is None or self.state.step < self.recipe.steps:
+            return None
+        results = read_results(self.path)
+        return results if results and is_scored(results, self.recipe) else None
+
+    def describe(self, selected: Mapping[str, list[str]], topology: Topology) -> None:
+        """Remove what a kill left, add this start to env.json, then write recipe.toml and the keys of every selection.
+
+        The recipe follows the record, so that a change in force is always a change on record. Keys go to
+        subsets/<domain>.<role>.txt.
+        """
+        start = self.state.step if self.state else 0
+        checkpoint.remove_leftovers(self.path, after=start)
+        about = _this_start(self.recipe, topology, start=start, changes=self.changes)
+        try:
+            launches = [*read_launches(self.path), about] if start else [about]
+            write_text(self.path / "env.json", json.dumps({"launches": launches}, indent=2) + "\n")
+            write_text(self.path / "recipe.toml", to_toml(self.recipe))
+            for stream, keys in selected.items():
+                subset = self.path / "subsets" / f"{stream.replace('/', '.')}.txt"
+                subset.parent.mkdir(exist_ok=True)
+                write_text(subset, "\n".join(keys) + "\n")
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+
+    def save(self, state: State, learner: Learner, optimizer: Any, scaler: Any, *, metadata: dict[str, Any]) -> None:
+        """A checkpoint, atomically; older ones beyond `checkpoint.keep` go. Rank 0 alone calls this."""
+        keep, first = self.recipe.checkpoint.keep, self.recipe.evaluate.weights == "teacher"
+        checkpoint.save(self.path, state, learner, optimizer, scaler, keep=keep, metadata=metadata, teacher_first=first)
+
+    def save_best(self, step: int, model: nn.Module, *, metadata: dict[str, Any]) -> None:
+        """The model of the best evaluation so far, as best-<step>/. Rank 0 alone calls this."""
+        assert isinstance(model, Segmenter)
+        checkpoint.save_best(self.path, step, model, metadata=metadata)
+
+    def finish(
+        self, last: dict[str, Any], best: dict[str, Any], sources: Sources, *, seconds: float, write: bool
+    ) -> dict[str, Any]:
+        """What results.json holds; written where `write`, which rank 0 alone says.
+
+        data: stream -> digest of its shards; subsets: stream -> hash of the keys it took; launches: every start, with its
+        changes.
+        """
+        kept = ("start", "processes", "accumulate", "precision", "changes", "commit", "dirty")
+        results = {
+            "recipe": digest(self.recipe),
+            "name": self.recipe.name,
+            "seed": self.recipe.seed,
+            "steps": self.recipe.steps,
+            "expect": self.recipe.expect,
+            "last": last,
+            "best": best,
+            "data": sources.digests,
+            "subsets": sources.digest_of_subsets(),
+            "launches": [{name: launch.get(name) for name in kept} for launch in read_launches(self.path)],
+            "hours": seconds / 3600,
+            "peak_memory_bytes": peak_memory(cuda=torch.cuda.is_available()),
+        }
+        if write:
+            write_text(self.path / "results.json", json.dumps(results, indent=2) + "\n")
+        return results
 
 
 def changes_since(recipe: Recipe) -> list[str]:
     """How a recipe differs from the one of the checkpoints in its folder; empty where there are none."""
     folder = Path(recipe.runs) / recipe.name
     written = folder / "recipe.toml"
-    return recipe_changes(load(written), recipe) if written.is_file() and latest(folder) is not None else []
+    if not written.is_file() or checkpoint.latest(folder) is None:
+        return []
+    return recipe_changes(load(written), recipe)
 
 
-def classes_of(recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    """Domain -> names of its classes."""
-    return {
-        name: open_source(recipe.data.shards, domain.labeled).taxonomy(domain.taxonomy).names
-        for name, domain in recipe.data.domains.items()
-    }
-
-
-def metadata(recipe: Recipe, taxonomies: Mapping[str, Taxonomy], model: Segmenter) -> dict[str, Any]:
-    """What a saved model says of itself: {"taxonomies": {domain: {name, names, colours}}, "resize": {domain: [h, w]}, "views"}.
-
-    "views" is how its run looks at images when it scores them, a `Views` as JSON.
-
-    Domains that `model` brings along from an earlier run keep what was said of them.
-    """
-    described = dict(model.metadata.get("taxonomies", {}))
-    sizes = dict(model.metadata.get("resize", {}))
-    for domain, each in taxonomies.items():
-        colours = [list(colour) for colour in each.colours]
-        described[domain] = {"name": each.name, "names": list(each.names), "colours": colours}
-        size = recipe.data.domains[domain].augment.resize
-        sizes[domain] = None if size is None else list(size)
-    views = json.loads(json.dumps(asdict(build_views(recipe.evaluate))))
-    return {"taxonomies": described, "resize": sizes, "views": views}
-
-
-def check_continues(
-    checkpoint: Path,
-    state: State,
-    recipe: Recipe,
-    digests: Mapping[str, str],
-    topology: Topology,
-    *,
-    allow_changes: bool = False,
-) -> list[str]:
-    """What keeps a continuation from having the losses that the run would have had: refused unless `allow_changes`.
-
-    Other shards, or another selection of them; processes and micro-steps, where normalisation depends on them.
-    """
-    other_data = data_changes(state.digests, digests)
-    done = state.step >= recipe.steps
-    other_topology = [] if done else topology_changes(state.topology, topology, recipe.model.norm)
-    remedies = ["put the old shards or key files back"] * bool(other_data)
-    remedies += ["start it as it was started before"] * bool(other_topology)
-    changed = other_data + other_topology
-    if changed and not allow_changes:
-        what = "was trained on other data" if other_data else "was trained in another way"
-        raise RunError(
-            f"{checkpoint} {what}: {'; '.join(changed)}: so the losses to come would be others; {', '.join(remedies)}, give "
-            "this run a name of its own (name=...), or go on all the same with --allow-changes, which its record will tell"
-        )
-    return changed
-
-
-def describe(
-    folder: Path,
-    recipe: Recipe,
-    selected: Mapping[str, list[str]],
-    topology: Topology,
-    *,
-    start: int,
-    changed: list[str],
-) -> None:
-    """Add this start to env.json, then write recipe.toml and the keys of every selection (subsets/<domain>.<role>.txt)."""
-    versions = {each.metadata["Name"].lower(): each.version for each in distributions()}
+def _this_start(recipe: Recipe, topology: Topology, *, start: int, changes: list[str]) -> dict[str, Any]:
+    """An entry of env.json: where, how and with what this process was started."""
+    versions = {found.metadata["Name"].lower(): found.version for found in distributions()}
     own = {name: version for name, version in versions.items() if name.startswith("semiseg")}
-    about = {
+    libraries = ("torch", "torchvision", "timm", "accelerate", "numpy")
+    return {
         "start": start,
-        "changes": changed,
+        "changes": changes,
         "command": sys.argv,
         **asdict(topology),
         "workers": recipe.data.workers,
@@ -139,53 +199,9 @@ def describe(
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "packages": {name: versions.get(name) for name in ("torch", "torchvision", "timm", "accelerate", "numpy")}
-        | own,
+        "packages": {name: versions.get(name) for name in libraries} | own,
         **revision(),
     }
-    try:
-        launches = [*read_launches(folder), about] if start else [about]
-        write_text(folder / "env.json", json.dumps({"launches": launches}, indent=2) + "\n")
-        write_text(
-            folder / "recipe.toml", to_toml(recipe)
-        )  # after the record: a change that is in force is a change that is told
-        for stream, keys in selected.items():
-            subset = folder / "subsets" / f"{stream.replace('/', '.')}.txt"
-            subset.parent.mkdir(exist_ok=True)
-            write_text(subset, "\n".join(keys) + "\n")
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-
-
-def results(
-    folder: Path, recipe: Recipe, last: dict[str, Any], best: dict[str, Any], sources: Sources, *, seconds: float
-) -> dict[str, Any]:
-    """What results.json holds.
-
-    data: stream -> digest of its shards; subsets: stream -> hash of the keys it took; launches: every start and its changes.
-    """
-    told = ("start", "processes", "accumulate", "precision", "changes", "commit", "dirty")
-    cuda = torch.cuda.is_available()
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {
-        "recipe": digest(recipe),
-        "name": recipe.name,
-        "seed": recipe.seed,
-        "steps": recipe.steps,
-        "expect": recipe.expect,
-        "last": last,
-        "best": best,
-        "data": sources.digests,
-        "subsets": sources.digest_of_subsets(),
-        "launches": [{name: launch.get(name) for name in told} for launch in read_launches(folder)],
-        "hours": seconds / 3600,
-        "peak_memory_bytes": peak,
-    }
-
-
-def write_results(folder: Path, content: dict[str, Any]) -> None:
-    write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")
 
 
 def _unwritable(folder: Path, error: OSError) -> RunError:

@@ -16,14 +16,14 @@ class RecordError(SemisegError):
 def read_launches(folder: Path) -> list[dict[str, Any]]:
     """Every start of a run, oldest first: from which step, on how many processes, with which changes, of which commit.
 
-    Empty where there is no env.json; RecordError for one that is damaged, as it may tell of changes.
+    Empty where there is no env.json; RecordError for one that is damaged, as it may record changes.
     """
     path = folder / "env.json"
     if not path.exists():
         return []
     try:
         launches = json.loads(path.read_bytes())["launches"]
-        if not isinstance(launches, list) or not all(isinstance(each, dict) for each in launches):
+        if not isinstance(launches, list) or not all(isinstance(launch, dict) for launch in launches):
             raise TypeError("its launches are no list of tables")
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RecordError(

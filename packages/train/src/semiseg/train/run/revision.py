@@ -17,8 +17,8 @@ def revision(file: Path = Path(__file__)) -> dict[str, Any]:
     # an installed copy may lie within somebody's checkout, ignored: only a tracked file is of that commit
     if _git(file, "ls-files", "--error-unmatch", "--", file.name) is None:
         return found
-    told = _git(file, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
-    lines = (told or "").splitlines()
+    status = _git(file, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    lines = (status or "").splitlines()
     commits = [line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid ")]
     if commits and commits != ["(initial)"]:
         found = {"commit": commits[0], "dirty": any(not line.startswith("#") for line in lines)}

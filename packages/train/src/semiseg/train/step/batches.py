@@ -102,7 +102,7 @@ class StepData(Dataset[Batch | SemisegError]):
             return error
 
     def turns(self, step: int) -> list[tuple[str, int]]:
-        """The domains of a step, each with how many steps of its own came before."""
+        """The domains of a step, each with the number of its earlier steps."""
         names = list(self.domains)
         if self.alternate:
             return [(names[step % len(names)], step // len(names))]
@@ -111,18 +111,20 @@ class StepData(Dataset[Batch | SemisegError]):
     def _share(self, stream: Stream, turn: int) -> Samples:
         first = turn * stream.batch_size
         mine = share(first, first + stream.batch_size, self.rank, self.world)
-        each = 2 if stream.pairs else 1
-        stream.shards.ahead(stream.plan.upcoming(each * first))  # in the process that reads: nothing runs before a fork
-        draws = stream.plan.draws(each * mine.start, each * mine.stop)
+        stride = 2 if stream.pairs else 1
+        stream.shards.ahead(
+            stream.plan.upcoming(stride * first)
+        )  # in the process that reads: nothing runs before a fork
+        draws = stream.plan.draws(stride * mine.start, stride * mine.stop)
         images, masks = zip(*(stream.load(draw) for draw in draws), strict=True)
         _check_sizes(images, stream, draws)
         return Samples(
             stream.name,
-            torch.stack(images[::each]),
-            None if stream.taxonomy is None else torch.stack(masks[::each]),
+            torch.stack(images[::stride]),
+            None if stream.taxonomy is None else torch.stack(masks[::stride]),
             torch.full((len(mine),), self.world / stream.batch_size),
-            tuple(draw.position for draw in draws[::each]),
-            torch.stack(images[1::each]) if stream.pairs else None,
+            tuple(draw.position for draw in draws[::stride]),
+            torch.stack(images[1::stride]) if stream.pairs else None,
         )
 
 

@@ -11,7 +11,7 @@ from semiseg.train.step.batches import Batch, Stream
 class ClassShares:
     """Counts classes in the labeled crops of every domain with class-uniform sampling, from one line of metrics to the next.
 
-    A checkpoint begins a new count too, so that a continued run counts what an undisturbed one does.
+    A checkpoint starts a new count too, so that a resumed run counts what an uninterrupted one does.
     """
 
     def __init__(self, streams: Mapping[str, Mapping[str, Stream]], taxonomies: Mapping[str, Taxonomy]) -> None:

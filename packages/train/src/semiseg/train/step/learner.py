@@ -30,7 +30,7 @@ class Learner(nn.Module):
         """
         super().__init__()
         self.model = model
-        self.objectives = nn.ModuleDict({domain: nn.ModuleList(each) for domain, each in objectives.items()})
+        self.objectives = nn.ModuleDict({domain: nn.ModuleList(own) for domain, own in objectives.items()})
         self.weights = dict(weights or {})
         self.teacher = teacher
         self.joint = joint
@@ -77,7 +77,7 @@ class Learner(nn.Module):
                 for position in samples.positions
             ]
 
-        parts = {role: Part(each.images, each.masks, each.weights, each.partners) for role, each in roles.items()}
+        parts = {role: Part(own.images, own.masks, own.weights, own.partners) for role, own in roles.items()}
         return Step(
             progress=step / steps,
             step=step,

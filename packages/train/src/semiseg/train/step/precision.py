@@ -14,7 +14,6 @@ from torch import nn
 
 from semiseg.data import SemisegError
 from semiseg.models import Segmenter
-from semiseg.train.recipe import Recipe
 
 Precision = Literal["no", "fp16", "bf16"]
 
@@ -99,7 +98,7 @@ def _gains_by_bf16(encoder: nn.Module, cuda: bool) -> bool:
 
 
 def _has_depthwise(module: nn.Module) -> bool:
-    return any(isinstance(each, nn.Conv2d) and each.groups == each.in_channels > 1 for each in module.modules())
+    return any(isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1 for part in module.modules())
 
 
 def _agreed(mine: Precision) -> Precision:
@@ -111,13 +110,15 @@ def _agreed(mine: Precision) -> Precision:
     return mine if len(set(all_say)) == 1 else "no"
 
 
-def build_accelerator(recipe: Recipe, model: Segmenter, *, kept: str | None = None) -> Accelerator:
-    """accelerate, told what the recipe decides: the precision; nothing of what it does to loaders, losses or schedules.
+def build_accelerator(
+    model: Segmenter, *, precision: str = "auto", deterministic: bool = False, kept: str | None = None
+) -> Accelerator:
+    """accelerate with the precision of a run, and without what it does to loaders, losses or schedules. All ranks call this.
 
-    Lays out the model's weights as that precision wants them. kept: the precision of the run so far. All ranks call this.
+    Lays out the model's weights as that precision wants them. kept: the precision of the run so far, which "auto" keeps.
     """
-    torch.use_deterministic_algorithms(recipe.deterministic)
-    if recipe.deterministic:
+    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
     # True also where no domain is idle: DDP then keeps its buckets, which it would otherwise rebuild after a process's
@@ -126,8 +127,8 @@ def build_accelerator(recipe: Recipe, model: Segmenter, *, kept: str | None = No
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # the process group, over which ranks agree
-    precision = choose(recipe.precision, model.encoder, kept=kept, device=state.device)
-    arrange(model, precision)
-    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
+    chosen = choose(precision, model.encoder, kept=kept, device=state.device)
+    arrange(model, chosen)
+    accelerator = Accelerator(mixed_precision=chosen, kwargs_handlers=[ddp])
     accelerator.gradient_accumulation_steps = 1  # a launcher's setting would divide the loss again
     return accelerator

@@ -1,6 +1,6 @@
 """One optimizer update: what happens between a batch and better weights.
 
-Nothing in it waits for a GPU, but for the structure loss, which has to know how many pixels each box has.
+Nothing in it waits for a GPU, except the structure loss, which needs to know how many pixels each box has.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,6 @@ from torch import nn
 
 from semiseg.data import SemisegError, key64
 from semiseg.methods import Losses
-from semiseg.train.recipe import Recipe
 from semiseg.train.step.batches import Batch, micro_steps
 
 if TYPE_CHECKING:
@@ -34,29 +33,39 @@ def in_memory() -> Iterator[None]:
 
 
 def update(
-    recipe: Recipe, accelerator: "Accelerator", learner: nn.Module, optimizer: "Optimizer", batch: Batch, *, step: int
+    accelerator: "Accelerator",
+    learner: nn.Module,
+    optimizer: "Optimizer",
+    batch: Batch,
+    *,
+    step: int,
+    steps: int,
+    seed: int = 0,
+    accumulate: int = 1,
+    clip: float | None = None,
 ) -> Losses:
-    """Take step number `step` on this rank's batch; returns its losses, detached, summed over micro-steps. All ranks call this.
+    """Take step number `step` of `steps` on this rank's batch, in `accumulate` micro-steps. All ranks call this.
 
-    `learner` and `optimizer` are as `accelerator.prepare` gave them.
+    `learner` and `optimizer` are as `accelerator.prepare` gave them; clip: the largest norm of all gradients together.
+    Returns the losses, detached, summed over micro-steps.
     """
     rank = accelerator.process_index
-    told = Losses()
-    for index, micro in enumerate(micro_steps(batch, recipe.accumulate), start=1):
-        torch.manual_seed(key64(recipe.seed, "forward", step, index, rank))  # drop-out inside an encoder
+    total = Losses()
+    for index, micro in enumerate(micro_steps(batch, accumulate), start=1):
+        torch.manual_seed(key64(seed, "forward", step, index, rank))  # drop-out inside an encoder
         micro = {
             domain: {role: samples.to(accelerator.device) for role, samples in roles.items()}
             for domain, roles in micro.items()
         }
-        with nullcontext() if index == recipe.accumulate else accelerator.no_sync(learner):
+        with nullcontext() if index == accumulate else accelerator.no_sync(learner):
             with accelerator.autocast():
-                losses: Losses = learner(micro, step=step, steps=recipe.steps)
+                losses: Losses = learner(micro, step=step, steps=steps)
             accelerator.backward(losses.total)  # images weigh world / batch already: nothing left to divide by
-        for sums, values in ((told.terms, losses.terms), (told.diagnostics, losses.diagnostics)):
+        for sums, values in ((total.terms, losses.terms), (total.diagnostics, losses.diagnostics)):
             for name, value in values.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-    if recipe.clip is not None:
-        accelerator.clip_grad_norm_(learner.parameters(), recipe.clip)
+    if clip is not None:
+        accelerator.clip_grad_norm_(learner.parameters(), clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return told
+    return total
