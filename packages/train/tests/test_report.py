@@ -1,11 +1,12 @@
 """Reports: statistics against scipy, nothing hidden, one page that stands alone, looked at by a real browser."""
 
 import csv
+import importlib
 import json
-import math
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import escape
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
@@ -23,8 +26,8 @@ from semiseg.data import SemisegError
 from semiseg.train.recipe.load import digest, load
 from semiseg.train.recipe.resolved import to_toml
 from semiseg.train.recipe.shipped import find
+from semiseg.train.report.charts import difference, label_efficiency, training
 from semiseg.train.report.collect import collect
-from semiseg.train.report.drawing import DARK, LIGHT, Drawing, Line, _dashed, style
 from semiseg.train.report.index import Index
 from semiseg.train.report.page import _DARK, _LIGHT
 from semiseg.train.report.page import page as draw_page
@@ -34,7 +37,8 @@ from semiseg.train.report.runs import CollectedRun, read_collected, write_collec
 from semiseg.train.report.sentences import notes
 from semiseg.train.report.study import Study, read_study
 from semiseg.train.report.tables import table_csv, table_markdown
-from semiseg.train.sweep.intervals import estimate
+from semiseg.train.sweep.figures import DARK, LIGHT, Point, draw_series, new_figure, png, set_scores, style, svg, themed
+from semiseg.train.sweep.intervals import Estimate, estimate
 
 CLASSES = ("Sky", "Road <wet>", "Car")
 METHODS = {
@@ -454,20 +458,82 @@ def linear(colour: str) -> np.ndarray:
     return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
 
 
+@themed
+def one_series() -> Figure:
+    """A mean of 50 with an error bar from 40 to beyond the axis, seven styles."""
+    figure, (axes,) = new_figure(360, 200)
+    set_scores(axes, 40, 60)
+    points = {label: Point(mean=50, half=11, scores=(45, 55)) for label in ("10", "100", "1000")}
+    draw_series(axes, list(points), {f"series {number}": points for number in range(7)})
+    return figure
+
+
 def test_a_picture_shows_what_was_drawn():
-    drawing = Drawing(100, 40, [Line([(10, 30), (90, 30)], "s5", 2)])
-    for number in range(7):
-        drawing.mark((10 + 13 * number, 12), number, f"s{number}", 5)
-    with Image.open(BytesIO(drawing.png())) as opened:
+    with Image.open(BytesIO(png(one_series()))) as opened:
         pixels = np.array(opened.convert("RGB"))
-    assert pixels.shape == (80, 200, 3)
-    for number in range(7):
-        assert "#" + bytes(pixels[24, 20 + 26 * number]).hex() == LIGHT[f"s{number}"]
-    assert "#" + bytes(pixels[60, 100]).hex() == LIGHT["s5"] and tuple(pixels[78, 2]) == (255, 255, 255)
-    assert 'aria-label="a &amp; b"' in drawing.svg("a & b")
-    pieces = list(_dashed([(0, 0), (30, 40), (30, 90)], (6, 3)))  # of 100: eleven of 6, and the 1 that is left
-    length = sum(math.dist(a, b) for piece in pieces for a, b in pairwise(piece))
-    assert len(pieces) == 12 and length == pytest.approx(11 * 6 + 1)
+    assert pixels.shape == (400, 720, 3) and tuple(pixels[0, 0]) == (255, 255, 255)
+    seen = {"#" + bytes(pixel).hex() for pixel in pixels.reshape(-1, 3)}
+    assert {LIGHT[f"s{number}"] for number in range(7)} <= seen
+    assert png(one_series()) == png(one_series())  # the same bytes every time
+
+
+def test_a_figure_on_a_page_has_the_colours_of_the_page():
+    drawn = svg(one_series(), "a & b", css_class="wide")
+    assert drawn == svg(one_series(), "a & b", css_class="wide")
+    assert 'aria-label="a &amp; b"' in drawn and 'viewBox="0 0 360 200"' in drawn
+    assert not re.search(r"[ :]#[0-9a-f]{6}|url\(|<style|<metadata|<!--", drawn)
+    assert {f"--s{number}" for number in range(1, 7)} | {"--ink", "--paper", "--band"} <= set(
+        re.findall(r"--\w+", drawn)
+    )
+    ids = re.findall(r' id="([^"]*)"', drawn)
+    assert ids and len(set(ids)) == len(ids) and set(ids) >= set(re.findall(r'href="#([^"]*)"', drawn))
+    assert not set(ids) & set(re.findall(r' id="([^"]*)"', svg(one_series(), "a & b", css_class="narrow")))
+
+
+def test_series_are_side_by_side_at_places_on_a_logarithmic_axis():
+    (axes,) = one_series().axes
+    assert axes.get_xticks() == pytest.approx([1 / 6, 1 / 2, 5 / 6])
+    means = [line.get_xdata() for line in axes.lines if line.get_linestyle() == "None" and line.get_zorder() == 3][1::2]
+    x = sorted(float(place) for places in means for place in places)  # type: ignore[union-attr]
+    assert len(x) == 21 and min(right - left for left, right in pairwise(x)) > 0.03
+    caps = [line.get_ydata() for line in axes.lines if line.get_marker() == "_"]
+    assert len(caps) == 21 and all(list(ends) == [] for ends in caps)  # type: ignore[arg-type]
+    bars = [list(line.get_ydata()) for line in axes.lines if list(line.get_ydata()) == [40, 60]]  # type: ignore[arg-type]
+    assert len(bars) == 21  # bars that go on beyond the axis end there, without a cap
+
+
+def test_nothing_on_a_figure_is_cut_off_or_overlaps(study: Study):
+    figures = [label_efficiency(study, "camvid", width=width) for width in (720, 360)]
+    for figure in (*figures, *(training(study, method, "camvid") for method in ("cct", "structured"))):
+        figure.draw_without_rendering()
+        boxes = [
+            text.get_window_extent()
+            for text in figure.findobj(Text)
+            if isinstance(text, Text) and text.get_text() and text.get_visible()
+        ]
+        width, height = figure.bbox.size
+        assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+        assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
+
+
+def test_the_interval_of_a_difference_lies_beside_zero():
+    def drawn(mean: float, half: float | None) -> list[float]:
+        found = difference(Estimate(mean=mean, half=half, n=3), 4)
+        return [float(number) for number in re.search(r"M([\d.]+) 10H([\d.]+).*cx=\"([\d.]+)", found).groups()]  # type: ignore[union-attr]
+
+    assert drawn(0, 2) == [32, 84, 58] and drawn(2, 1) == [71, 97, 84]
+    assert drawn(3, 9) == [6, 110, 97] and drawn(-1, None) == [45, 45, 45]
+
+
+def test_without_matplotlib_the_tables_are_written(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in [
+        name for name in sys.modules if name.startswith(("matplotlib", "semiseg.train.report.", "semiseg.train.sweep."))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SemisegError, match=r"only table.csv and table.md were written.*semiseg-train\[plots\]"):
+        importlib.import_module("semiseg.train.report.report").report(study.folder, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.md"]
 
 
 def test_damage_is_reported_with_the_remedy(sweep: Path, tmp_path: Path):

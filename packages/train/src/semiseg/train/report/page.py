@@ -6,11 +6,11 @@ from html import escape
 from pathlib import Path
 
 from semiseg.train.report.charts import difference, label_efficiency, training
-from semiseg.train.report.drawing import DARK, LIGHT
 from semiseg.train.report.papers import claims
 from semiseg.train.report.pictures import pictures, swatch
 from semiseg.train.report.sentences import again, facts, finding, lead, listing, notes
 from semiseg.train.report.study import Cell, Study
+from semiseg.train.sweep.figures import DARK, LIGHT, svg
 from semiseg.train.sweep.intervals import Estimate, estimate
 
 _LIGHT = LIGHT | {"link": "#0b5fb0", "more": "#6aaede", "less": "#f0a868"}
@@ -52,8 +52,10 @@ def _curve(study: Study, domain: str, of: str) -> str:
     alt = f"Validation mIoU{of} after the last update, by {study.index.across or 'method'}. " + "; ".join(
         f"{cell.method} {study.place(cell.x)}: {_plain(cell.last)}" for cell in study.cells(domain) if cell.last
     )
-    wide = label_efficiency(study, domain, width=720).svg(alt, css_class="wide")
-    narrow = label_efficiency(study, domain, width=360).svg(alt, css_class="narrow")
+    wide, narrow = (
+        svg(label_efficiency(study, domain, width=width), alt, css_class=layout)
+        for layout, width in (("wide", 720), ("narrow", 360))
+    )
     return (
         f"<h2>Validation mIoU{of}, by {escape(study.index.across or 'method')}</h2>\n<figure>{wide}{narrow}<figcaption>"
         "Large marks are means after the last update, small marks to their left the single runs, bars 95 % intervals of the "
@@ -101,11 +103,12 @@ def _score_row(cell: Cell, limit: float | None, taught: bool) -> str:
 def _compared(cell: Cell, limit: float) -> str:
     sure = " class='sure'" if cell.gain and cell.gain.verdict in ("above 0", "below 0") else ""
     verdict = cell.gain.verdict if cell.gain else "no pair of runs" if cell.baseline else "a baseline"
-    against = f" <small>to {escape(cell.baseline)}</small>" if cell.gain and cell.baseline and cell.baseline != "supervised" else ""
+    other = cell.baseline if cell.gain and cell.baseline != "supervised" else None
+    against = f" <small>to {escape(other)}</small>" if other else ""
     if cell.gain and cell.last and 1 < cell.gain.n < cell.last.n:
         against += f" <small>({cell.gain.n} pairs)</small>"
     gain = f"{cell.gain.mean:+z.2f}".replace("-", "−") if cell.gain else "–"
-    forest = difference(cell, limit).svg("") if cell.gain else ""
+    forest = difference(cell.gain, limit) if cell.gain else ""
     return (
         f"<td{sure}>{gain}</td><td class='pm'>{_half(cell.gain)}</td><td class='forest'>{forest}</td>"
         f"<td class='words'><span{sure}>{verdict}</span>{against}</td>"
@@ -186,9 +189,9 @@ def _training(study: Study, domain: str, of: str) -> str:
         return ""
     figures = ""
     for method in drawn:
-        alt = f"Validation mIoU of {method} while training; its last values are in the table of scores."
+        alt = f"Validation mIoU{of} of {method} during training; its last values are in the table of scores."
         figures += (
-            f"<figure><h3>{escape(method)}</h3>{training(study, method, domain).svg(alt, css_class='panel')}</figure>"
+            f"<figure><h3>{escape(method)}</h3>{svg(training(study, method, domain), alt, css_class='panel')}</figure>"
         )
     across = f", with the {escape(study.index.across)} at their end" if study.index.across else ""
     return (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean of n values and half its 95 % interval by Student's t, None for one value alone."""
+    """A mean of n values and half of its 95 % interval by Student's t (None for a single value)."""
 
     mean: float
     half: float | None
@@ -15,7 +15,7 @@ class Estimate:
 
     @property
     def verdict(self) -> str:
-        """Where an interval of differences lies."""
+        """Where the interval of a difference lies."""
         if self.half is None:
             return "one pair alone"
         low, high = self.mean - self.half, self.mean + self.half
@@ -23,7 +23,7 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """Mean and half of its 95 % interval; None of nothing."""
+    """Mean and half of its 95 % interval; None without values."""
     if not values:
         return None
     n = len(values)
@@ -31,7 +31,7 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     return Estimate(mean=statistics.fmean(values), half=half, n=n)
 
 
-# 97.5 % quantile of Student's t by degrees of freedom, from 1; beyond them its expansion in 1 / df is right to 0.001.
+# 97.5 % quantile of Student's t by degrees of freedom, from 1; beyond them, its expansion in 1 / df is exact to 0.001.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
 

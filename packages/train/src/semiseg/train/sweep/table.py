@@ -1,4 +1,4 @@
-"""What a sweep found: means over its seeds, with their spread, as a table, CSV and JSON."""
+"""The results of a sweep: means over its seeds, with their spread, as a table, CSV and JSON."""
 
 import csv
 import io
@@ -12,12 +12,12 @@ from typing import Any
 from semiseg.data import write_text
 from semiseg.train.run.records import plan
 from semiseg.train.sweep.grid import Planned, Sweep, results_of
-from semiseg.train.sweep.intervals import t975
+from semiseg.train.sweep.intervals import estimate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One setting in one domain. scores: mIoU in percent at the last step, of each complete run; planned: how many runs.
+    """One setting in one domain. scores: mIoU in percent at the last step of each complete run; planned: number of runs.
 
     mean, sd (of the sample, n - 1) and half (half the width of the mean's 95 % interval) are None where n is too small.
     """
@@ -29,7 +29,8 @@ class Row:
 
     @property
     def mean(self) -> float | None:
-        return statistics.fmean(self.scores) if self.scores else None
+        found = estimate(self.scores)
+        return found.mean if found else None
 
     @property
     def sd(self) -> float | None:
@@ -37,20 +38,20 @@ class Row:
 
     @property
     def half(self) -> float | None:
-        """Student's t: few seeds make wide intervals."""
-        count, sd = len(self.scores), self.sd
-        return None if sd is None else t975(count - 1) * sd / count**0.5
+        """By Student's t: few seeds make wide intervals."""
+        found = estimate(self.scores)
+        return found.half if found else None
 
 
 def tabulate(sweep: Sweep, runs: Sequence[Planned]) -> list[Row]:
     """A row for every setting and domain, in the order of the axes."""
-    found: dict[tuple[str, ...], list[Planned]] = {}
+    settings: dict[tuple[str, ...], list[Planned]] = {}
     for run in runs:
-        found.setdefault(tuple(run.at[axis.name] for axis in sweep.groups), []).append(run)
+        settings.setdefault(tuple(run.at[axis.name] for axis in sweep.groups), []).append(run)
     rows = []
-    for labels, members in found.items():
+    for labels, members in settings.items():
         results = [result for run in members if (result := results_of(run))]
-        for domain in [name for name, each in members[0].recipe.data.domains.items() if each.val]:
+        for domain in [name for name, source in members[0].recipe.data.domains.items() if source.val]:
             scores = [result["last"]["domains"][domain]["miou"] for result in results]
             rows.append(
                 Row(
@@ -68,9 +69,9 @@ def print_table(sweep: Sweep, rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     domains = len({row.domain for row in rows}) > 1
-    heads = [*(axis.name for axis in sweep.groups), *["domain"] * domains]
-    table = Table(*heads, "n", "mean mIoU %", "sd", "95 % interval", title=sweep.name)
-    for column in table.columns[len(heads) :]:
+    headings = [*(axis.name for axis in sweep.groups), *["domain"] * domains]
+    table = Table(*headings, "n", "mean mIoU %", "sd", "95 % interval", title=sweep.name)
+    for column in table.columns[len(headings) :]:
         column.justify = "right"
     for row in rows:
         n = str(len(row.scores)) if len(row.scores) == row.planned else f"{len(row.scores)} of {row.planned}"
@@ -82,14 +83,14 @@ def print_table(sweep: Sweep, rows: Sequence[Row]) -> None:
 
 
 def write_table(sweep: Sweep, runs: Sequence[Planned], rows: Sequence[Row], folder: Path) -> None:
-    """table.csv, a line for each row, and table.json, which also has every run; each whole or not at all."""
+    """table.csv, a line for each row, and table.json, which also has every run."""
     lines = io.StringIO()
     writer = csv.writer(lines)
     writer.writerow([*(axis.name for axis in sweep.groups), "domain", "n", "mean", "sd", "half_of_95_interval"])
     for row in rows:
         writer.writerow([*row.at.values(), row.domain, len(row.scores), row.mean, row.sd, row.half])
     write_text(folder / "table.csv", lines.getvalue())
-    told: dict[str, Any] = {
+    table: dict[str, Any] = {
         "sweep": sweep.name,
         "rows": [
             {**row.at, "domain": row.domain, "n": len(row.scores), "planned": row.planned, "mean": row.mean}
@@ -101,7 +102,7 @@ def write_table(sweep: Sweep, runs: Sequence[Planned], rows: Sequence[Row], fold
             for run in runs
         ],
     }
-    write_text(folder / "table.json", json.dumps(told, indent=2) + "\n")
+    write_text(folder / "table.json", json.dumps(table, indent=2) + "\n")
 
 
 def _number(value: float | None) -> str:
