@@ -263,7 +263,7 @@ def test_nothing_there_lists_the_expected_tree(tmp_path: Path) -> None:
 def test_official_files_have_no_13_class_labels(official_tree: Path) -> None:
     with pytest.raises(DataError, match=r"have 37 classes; leave out classes=13 and use taxonomy 'sunrgbd-13'"):
         SUNRGBD(official_tree, classes=13)
-    with pytest.raises(DataError, match="classes is 12; the files have 37, or 13 in the export"):
+    with pytest.raises(DataError, match="classes is 12; expected 37, or 13 for the export"):
         SUNRGBD(official_tree, classes=12)
 
 
