@@ -1,4 +1,4 @@
-"""Augmentation against what it says: a pure function of its key, image and mask moved together."""
+"""Augmentation is a pure function of its key, and transforms image and mask together."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def picture(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return image, mask
 
 
-def test_nothing_is_done_unless_it_is_stated():
+def test_nothing_is_done_by_default():
     image, mask = picture(48, 64)
     same_image, same_mask = Augmentation()(image, mask, key=("k",))
     assert torch.equal(image, same_image)
@@ -50,7 +50,7 @@ def test_scale_keeps_masks_crisp_and_aligned_with_the_image():
         assert float((off <= 5).float().mean()) > 0.6  # away from the blended edges of 4..16-pixel squares
 
 
-def test_a_key_decides_every_number_and_options_do_not_shift_the_others():
+def test_a_key_determines_every_number_and_options_do_not_shift_the_others():
     image, mask = picture(64, 64)
     plain = Augmentation(crop=(32, 32), flip=0.5)
     again = plain(image, mask, key=("a", 1))[0]
@@ -63,7 +63,7 @@ def test_a_key_decides_every_number_and_options_do_not_shift_the_others():
     assert jittered[1] is not None and expected is not None and torch.equal(jittered[1], expected)
 
 
-def test_crops_reach_every_place_evenly():
+def test_crops_are_uniform_over_all_positions():
     image = torch.arange(5, dtype=torch.uint8).repeat(3, 1, 1).reshape(3, 1, 5)
     starts = [int(Augmentation(crop=(1, 2))(image, None, key=("even", i))[0][0, 0, 0]) for i in range(800)]
     counts = np.bincount(starts, minlength=4)
@@ -86,7 +86,7 @@ def test_an_anchor_is_inside_its_crop():
         assert cropped is not None and bool((cropped == 7).any())
 
 
-def test_a_crop_lies_anywhere_around_its_anchor():
+def test_an_anchor_may_be_anywhere_in_its_crop():
     image, mask = torch.zeros(3, 40, 40, dtype=torch.uint8), torch.zeros(40, 40, dtype=torch.uint8)
     mask[20, 5] = 9
     places = set()
@@ -98,7 +98,7 @@ def test_a_crop_lies_anywhere_around_its_anchor():
     assert places == {(row, column) for row in range(8) for column in range(6)}  # the image's edge is 5 columns away
 
 
-def test_blur_keeps_the_mean_and_takes_the_detail():
+def test_blur_keeps_the_mean_and_removes_detail():
     random = np.random.default_rng(0)
     image = torch.from_numpy(random.integers(0, 256, (3, 64, 64), dtype=np.uint8))
     mask = torch.zeros(64, 64, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Scores against a brute-force count, and images that are counted once."""
+"""Scores against a brute-force count; every image is counted once."""
 
 from collections.abc import Callable
 from pathlib import Path

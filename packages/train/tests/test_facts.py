@@ -1,4 +1,4 @@
-"""What keeps a recipe from being trained here, on shards that are really there, or really not."""
+"""What prevents training a recipe here, with shards that exist or do not."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def test_a_recipe_whose_data_is_there_has_no_faults(problems: Callable[..., list
     assert problems("data.domains.street.unlabeled.split=photos") == []
 
 
-def test_missing_shards_end_in_the_command_that_writes_them(
+def test_missing_shards_name_the_command_that_writes_them(
     problems: Callable[..., list[str]], recipe_file: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = recipe_file()
@@ -101,7 +101,7 @@ def test_names_of_splits_data_sets_and_taxonomies(problems: Callable[..., list[s
     assert "street.taxonomy=street-9': unknown taxonomy 'street-9'; did you mean 'street-8'?" in taxonomy
 
 
-def test_a_data_set_that_only_exists_as_shards_brings_its_classes(
+def test_classes_come_from_the_shards_of_a_data_set_that_is_not_installed(
     problems: Callable[..., list[str]], shards: Path
 ) -> None:
     class Roofs(Photos):
@@ -137,9 +137,9 @@ def test_a_data_set_that_only_exists_as_shards_brings_its_classes(
     assert "val.split=later': roofs/later was written with other classes in taxonomy 'roofs'" in stale
 
 
-def test_labels_must_be_there_and_fit(problems: Callable[..., list[str]]) -> None:
+def test_labels_must_exist_and_fit(problems: Callable[..., list[str]]) -> None:
     found = problems("data.domains.street.taxonomy=room-9")
-    assert len(found) == 2  # labeled and val; nobody looks at the masks of unlabeled images
+    assert len(found) == 2  # labeled and val; masks of unlabeled images are not checked
     assert (
         "street/train holds labels of 'street', taxonomy 'room-9' reads 'room'; taxonomies that fit: street-8"
         in found[0]
@@ -182,22 +182,22 @@ def test_images_must_stack(problems: Callable[..., list[str]]) -> None:
 
 
 def test_pixels_are_ranked_within_one_micro_step(problems: Callable[..., list[str]]) -> None:
-    """A mean over the batch can be shared out; ranks can't."""
+    """A mean over the batch can be split; ranks can't."""
     for world, accumulate in ((2, 1), (1, 2)):
         more = ("model.norm=frozen", "model.context.kind=none", f"accumulate={accumulate}")
         assert problems("objectives.0.loss={kind='cross_entropy', pool='batch'}", *more, world=world) == []
         (fault,) = problems("objectives.0.loss={kind='bootstrapped', pool='batch'}", *more, world=world)
-        assert '"batch" ranks the pixels of one process\'s micro-step, and there are 2 parts of a batch' in fault
+        assert '"batch" ranks the pixels of one micro-step of one process, and a batch has 2 such parts' in fault
 
 
-def test_batches_reach_every_process(problems: Callable[..., list[str]]) -> None:
+def test_every_process_needs_an_image(problems: Callable[..., list[str]]) -> None:
     none = ["model.context.kind=none"]
     assert problems(*none, world=3) == []
     few = problems(*none, world=4)
     assert len(few) == 2
-    assert "batch_size: 3 images for 4 processes; raise it to 4 at least, or use fewer processes" in few[0]
+    assert "batch_size: 3 images for 4 processes; raise it to at least 4, or use fewer processes" in few[0]
     assert (
-        "3 images for 2 processes and accumulate = 2 micro-steps; raise it to 4"
+        "3 images for 2 processes and accumulate = 2 micro-steps; raise it to at least 4"
         in problems(*none, "accumulate=2", world=2)[0]
     )
 
@@ -216,12 +216,12 @@ def test_psp_needs_two_images_for_batch_norm(
     )
 
 
-def test_weights_must_be_there(problems: Callable[..., list[str]], tmp_path: Path) -> None:
-    assert "nothing at 'weights/none.pth'" in problems("model.encoder.weights=weights/none.pth")[0]
+def test_weights_must_exist(problems: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert "'weights/none.pth' does not exist; expected" in problems("model.encoder.weights=weights/none.pth")[0]
     assert problems(f"model.encoder.weights={tmp_path}") == []
 
 
-def test_all_of_it_at_once(problems: Callable[..., list[str]]) -> None:
+def test_all_problems_are_reported_at_once(problems: Callable[..., list[str]]) -> None:
     found = problems(
         "data.domains.street.taxonomy=street-9", "data.domains.street.val.split=test", "model.encoder.weights=none.pth",
         "data.domains.street.labeled.subset.count=90", world=4,

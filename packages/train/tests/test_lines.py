@@ -1,4 +1,4 @@
-"""Lines of keys, against texts that are numbered by hand and against tomllib's own reading."""
+"""Lines of keys, against texts numbered by hand and against the keys that tomllib reads."""
 
 import tomllib
 from typing import Any

@@ -1,4 +1,4 @@
-"""From TOML and arguments to a recipe: what is read, and how each mistake is told."""
+"""From TOML and arguments to a recipe: what is read, and how every mistake is reported."""
 
 import json
 from dataclasses import replace
@@ -51,7 +51,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def faults(text: str, *overrides: str) -> list[str]:
-    """What is wrong with x.toml after it was given that text."""
+    """The mistakes in x.toml with this text."""
     Path("x.toml").write_text(text)
     with pytest.raises(RecipeError) as caught:
         load("x.toml", overrides)
@@ -73,7 +73,7 @@ def test_values_and_defaults(path: Path) -> None:
     assert objective.perturbations[0] == Dropout(count=6, p=None)
 
 
-# ---- the errors that the documentation shows, word for word ------------------------------------------------------------
+# ---- complete messages -------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_kind(path: Path) -> None:
@@ -144,7 +144,7 @@ def test_text_that_is_not_toml(path: Path) -> None:
     assert faults('name = "a"\nlist = [1,\n')[0].startswith("x.toml:2: not TOML: ")
     assert faults("a = 1\na = 2\n")[0].startswith("x.toml:2: not TOML: cannot overwrite a value")
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(RecipeError, match="not a text in UTF-8"):
+    with pytest.raises(RecipeError, match="not UTF-8 text"):
         load(path)
     with pytest.raises(RecipeError, match=r"y\.toml: cannot read this recipe"):
         load("y.toml")
@@ -158,16 +158,16 @@ def test_text_that_is_not_toml(path: Path) -> None:
     [
         (["name=a/b"], "'a/b' cannot name a folder"),
         (["data.domains.voc.augment.scale=[2, 1]"], "expected [lowest, highest], found [2, 1]"),
-        (["data.domains.voc.augment.crop="], "needs images of one size, and augment.scale makes many; add augment.crop"),
-        (["accumulate=11"], "10 images cannot be cut into accumulate = 11 micro-steps; lower accumulate to 10"),
+        (["data.domains.voc.augment.crop="], "needs images of one size, and augment.scale varies it; add augment.crop"),
+        (["accumulate=11"], "10 images cannot be split into accumulate = 11 micro-steps; lower accumulate to 10"),
         (["data.domains.voc.unlabeled.dataset=coco"], "nothing to leave out: labeled images come from 'voc'"),
         (["data.domains.voc.unlabeled.split=['a', 'a']"], "names a split twice"),
-        (["data.domains.voc.val.subset.count=3", "data.domains.voc.val.ids=f"], "given beside 'subset'; keep one"),
+        (["data.domains.voc.val.subset.count=3", "data.domains.voc.val.ids=f"], "given together with 'subset'; keep one"),
         (["data.domains.voc.unlabeled="], "missing, and objectives.1 (cross_consistency) needs it"),
-        (['expect."vok/miou"=3'], "no such result; known: voc/miou; did you mean"),
-        (['expect."voc/miou"=0.5e3'], "500 is no mean IoU; give percent"),
-        (["data.domains.voc.val="], "no such result; known: none, as no domain has a val source"),
-        (["objectives.1={kind='supervised'}"], "a second 'supervised' for domain voc; keep one, or give each"),
+        (['expect."vok/miou"=3'], "unknown result; known: voc/miou; did you mean"),
+        (['expect."voc/miou"=0.5e3'], "500 is not a mean IoU; expected percent"),
+        (["data.domains.voc.val="], "unknown result; known: none, as no domain has a val source"),
+        (["objectives.1={kind='supervised'}"], "a second 'supervised' for domain voc; keep one, or set domains"),
         (["objectives.0.domains=['vox']"], "no domain 'vox'; known: voc"),
         (["data.domains.room={taxonomy='t', labeled={dataset='d', split='s', batch_size=1}}", "objectives.0.domains=['room']"],
          "nothing trains the main decoder of domain voc"),
@@ -177,7 +177,7 @@ def test_text_that_is_not_toml(path: Path) -> None:
         (["objectives.1.weight={start=0.95}"], "the ramp ends after training: start + over = 1.05"),
         (["objectives.1.perturbations.1={kind='feature_drop', low=0.9, high=0.6}"], "0.9 is above high = 0.6"),
         (["optimizer.momentum=0", "optimizer.nesterov=true"], "needs a momentum above 0"),
-        (["schedule={kind='cosine', warmup=100}"], "100 steps of 100: the learning rate never arrives"),
+        (["schedule={kind='cosine', warmup=100}"], "100 of 100 steps: the learning rate would never reach lr"),
         (["data.domains.\"a b\"={taxonomy='t', labeled={dataset='d', split='s', batch_size=1}}"], "cannot name a domain"),
     ],
 )  # fmt: skip
@@ -186,7 +186,7 @@ def test_rules_name_the_remedy(path: Path, overrides: list[str], fault: str) -> 
     assert any(fault in line for line in found), found
 
 
-def test_a_domain_without_unlabeled_images_may_stand_beside_one_with_them(path: Path) -> None:
+def test_domains_with_and_without_unlabeled_images_can_be_combined(path: Path) -> None:
     table = "{taxonomy='t', labeled={dataset='d', split='s', batch_size=1}}"
     assert set(load(path, [f"data.domains.other={table}"]).data.domains) == {"voc", "other"}
 
@@ -194,7 +194,7 @@ def test_a_domain_without_unlabeled_images_may_stand_beside_one_with_them(path: 
 # ---- arguments -----------------------------------------------------------------------------------------------------------
 
 
-def test_arguments_are_toml_or_else_text(path: Path) -> None:
+def test_arguments_are_toml_or_else_strings(path: Path) -> None:
     recipe = load(
         path,
         [
@@ -220,24 +220,24 @@ def test_arguments_are_toml_or_else_text(path: Path) -> None:
     assert recipe.expect == {"voc/miou": 60.0}
 
 
-def test_an_empty_value_takes_a_key_away(path: Path) -> None:
+def test_an_empty_value_removes_a_key(path: Path) -> None:
     subset = ["data.domains.voc.labeled.subset.count=50", "data.domains.voc.labeled.subset="]
     assert load(path, [*subset, "objectives.1.weight.value="]) == load(path)
     assert faults(TEXT, "steps=") == ["argument 'steps=': missing; expected an integer >= 1"]
 
 
-def test_null_is_answered_with_how_to_take_a_key_away(path: Path) -> None:
+def test_null_is_answered_with_how_to_unset_a_key(path: Path) -> None:
     key = "data.domains.voc.labeled.subset"
     assert faults(TEXT, f"{key}=null", "clip=None") == [
-        f"argument '{key}=null': expected a table, found \"null\"; for none at all leave the key out, in an argument by "
-        f"'{key}='",
-        "argument 'clip=None': expected a number > 0, found \"None\"; for none at all leave the key out, in an argument by "
-        "'clip='",
+        f"argument '{key}=null': expected a table, found \"null\"; to unset it, leave the key out, or write "
+        f"'{key}=' as an argument",
+        "argument 'clip=None': expected a number > 0, found \"None\"; to unset it, leave the key out, or write "
+        "'clip=' as an argument",
     ]
 
 
-def test_what_is_typed_for_a_key_that_holds_text_is_text(path: Path) -> None:
-    """As typed, also where it would be a number or a date; within tables and lists TOML's own rules hold."""
+def test_a_value_of_a_string_key_is_a_string(path: Path) -> None:
+    """As typed, even if it looks like a number or a date; within tables and lists TOML's rules apply."""
     typed = [
         "name=1.50",
         "paper=true",
@@ -257,20 +257,20 @@ def test_what_is_typed_for_a_key_that_holds_text_is_text(path: Path) -> None:
     assert faults(TEXT.replace('"small"', "1")) == ["x.toml:2: name: expected a string, found 1"]
 
 
-def test_arguments_that_lead_nowhere_are_all_told(path: Path) -> None:
+def test_all_arguments_without_a_place_are_reported(path: Path) -> None:
     arguments = ["steps", "objectives.2.kind=x", "objectives.kind=x", "steps.more=1", "clip=", "a b=1", "objectives.0="]
     assert faults(TEXT, *arguments) == [
-        "argument 'steps': expected key=value, such as steps=100, or key= to take a key away",
-        "argument 'objectives.2.kind=x': 'objectives' has 2 items, counted from 0; '2' is none of them",
-        "argument 'objectives.kind=x': 'objectives' has 2 items, counted from 0; 'kind' is none of them",
-        "argument 'steps.more=1': 'steps' is 100, which has no 'more'",
-        "argument 'clip=': there is nothing to take away: that key is not set, or is an item of a list",
-        "argument 'a b=1': 'a b' is not a dotted key; quote its odd parts: a.\"b c\".d",
-        "argument 'objectives.0=': there is nothing to take away: that key is not set, or is an item of a list",
+        "argument 'steps': expected key=value, such as steps=100, or key= to remove a key",
+        "argument 'objectives.2.kind=x': 'objectives' has 2 items, numbered from 0; there is no item '2'",
+        "argument 'objectives.kind=x': 'objectives' has 2 items, numbered from 0; there is no item 'kind'",
+        "argument 'steps.more=1': 'steps' is 100, which has no key 'more'",
+        "argument 'clip=': nothing to remove: this key is not set, or is an item of a list",
+        "argument 'a b=1': 'a b' is not a dotted key; quote parts with special characters: a.\"b c\".d",
+        "argument 'objectives.0=': nothing to remove: this key is not set, or is an item of a list",
     ]
 
 
-def test_the_argument_is_blamed_and_not_the_line_it_replaced(path: Path) -> None:
+def test_the_argument_is_reported_and_not_the_line_it_replaced(path: Path) -> None:
     assert faults(TEXT, "data.domains.voc.labeled={dataset='voc', split='a', batch_size=0}") == [
         "argument 'data.domains.voc.labeled={dataset='voc', split='a', batch_size=0}': "
         "data.domains.voc.labeled.batch_size: expected an integer >= 1, found 0"
@@ -300,7 +300,7 @@ def _everything(recipe: Recipe, text: str) -> Recipe:
     return replace(recipe, paper=text, clip=2.0, data=replace(recipe.data, shards=text, domains=domains))
 
 
-def test_the_digest_covers_what_changes_the_result_alone(path: Path) -> None:
+def test_the_digest_covers_only_what_affects_the_result(path: Path) -> None:
     recipe = load(path)
     same = ["name=n", "runs=r", "paper=p", "expect={}", "data.shards=s", "data.workers=9", "log.every=1",
             "evaluate.every=7", "checkpoint.keep=9"]  # fmt: skip
@@ -325,7 +325,7 @@ def test_changes_are_named_by_their_keys(path: Path) -> None:
     assert changes(before, before, incidental=True) == []
 
 
-def test_messages_survive_values_that_json_has_no_words_for(path: Path) -> None:
+def test_messages_can_show_values_that_json_does_not_know(path: Path) -> None:
     assert faults(TEXT, "steps=1979-05-27") == [
         "argument 'steps=1979-05-27': expected an integer >= 1, found \"1979-05-27\""
     ]

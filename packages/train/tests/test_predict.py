@@ -1,4 +1,4 @@
-"""Masks of files and of shards, in every format; what the command line says against the recipe of the run."""
+"""Masks of files and of shards, in every format; options on the command line against the recipe of the run."""
 
 import json
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from semiseg.train.score.views import predict_ids
 
 
 def semiseg(*arguments: object) -> str:
-    """The stdout of a command; what it raises."""
-    done = CliRunner().invoke(build_app(), [str(each) for each in arguments])
+    """The stdout of a command; raises what the command raises."""
+    done = CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -31,7 +31,7 @@ def semiseg(*arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def model(taxonomies: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model of random weights that says what its classes are."""
+    """A saved model with random weights and named classes."""
     taxonomy = Taxonomy.get(taxonomies["street"])
     torch.manual_seed(0)
     classes = {"street": len(taxonomy.names)}
@@ -80,7 +80,7 @@ def test_cityscapes_masks_hold_the_label_ids_of_its_server() -> None:
     assert table.dtype == np.uint8
 
 
-def test_raw_ids_are_the_lowest_of_a_class_and_of_sixteen_bits_where_need_be() -> None:
+def test_raw_ids_are_the_lowest_of_a_class_and_of_sixteen_bits_if_necessary() -> None:
     def taxonomy(ids: dict[int, int], names: tuple[str, ...] = ("a", "b")) -> Taxonomy:
         raw = RawSpace(name="r", names={number: str(number) for number in (*ids, 0)})
         colours = ((0, 0, 0),) * len(names)
@@ -91,22 +91,22 @@ def test_raw_ids_are_the_lowest_of_a_class_and_of_sixteen_bits_where_need_be() -
     assert wide.tolist() == [2, 300] and wide.dtype == np.uint16
     with pytest.raises(DataError, match="no raw id for b"):
         raw_ids(taxonomy({9: 0}))
-    with pytest.raises(DataError, match="other classes than taxonomy 't' here"):
+    with pytest.raises(DataError, match="differ from those of taxonomy 't'"):
         with_raw_ids(taxonomy({1: 0, 2: 1}), [taxonomy({1: 0}, ("a",))])
 
 
-def test_places_and_sizes_that_can_not_be_are_one_error(model: Path, scenes: Path, tmp_path: Path) -> None:
+def test_impossible_places_and_sizes_are_clear_errors(model: Path, scenes: Path, tmp_path: Path) -> None:
     shards = scenes / "street" / "val"
     for arguments, message in (
-        (("predict", model, shards, shards, "--out", tmp_path), "in a command of their own"),
-        (("predict", model, shards, "--out", tmp_path, "--tile", 0, 32), "--tile 0 32 is no size"),
+        (("predict", model, shards, shards, "--out", tmp_path), "in a separate command"),
+        (("predict", model, shards, "--out", tmp_path, "--tile", 0, 32), "--tile 0 32 is not a size"),
         (("predict", model, tmp_path / "nowhere", "--out", tmp_path), "no such file or folder"),
     ):
         with pytest.raises(SemisegError, match=message):
             semiseg(*arguments)
 
 
-def test_the_command_line_goes_before_the_recipe(recipe_file: Callable[..., Path]) -> None:
+def test_the_command_line_takes_precedence_over_the_recipe(recipe_file: Callable[..., Path]) -> None:
     settings = ["evaluate.scales=[0.5, 1]", "evaluate.flip=true", "evaluate.tile={size=[30, 40], overlap=0.25}"]
     recipe = load(recipe_file(), settings)
     planned = Views(scales=(0.5, 1.0), flip=True, tile=(30, 40), overlap=0.25)

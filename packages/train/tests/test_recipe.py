@@ -1,4 +1,4 @@
-"""The schema itself and the recipes that are shipped."""
+"""The schema, and the recipes in recipes/."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def test_the_schema_is_frozen_and_imports_nothing_heavy() -> None:
 
 
 def test_the_json_schema_of_editors_is_current() -> None:
-    """Renew it with: semiseg recipe schema > recipes/recipe.schema.json"""
+    """Regenerate it with: semiseg recipe schema > recipes/recipe.schema.json"""
     written = json.loads((ROOT / "recipes" / "recipe.schema.json").read_text())
     assert written == schema()
     assert set(written["properties"]) == {field.name for field in fields(Recipe)}
@@ -40,7 +40,7 @@ def test_all_recipes_of_the_repository_are_shipped() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
-def test_a_shipped_recipe_loads_and_says_what_it_is(name: str, tmp_path: Path) -> None:
+def test_an_included_recipe_loads_and_has_a_heading(name: str, tmp_path: Path) -> None:
     path = find(name)
     text = path.read_text(encoding="utf-8")
     recipe = load(path)
@@ -48,21 +48,22 @@ def test_a_shipped_recipe_loads_and_says_what_it_is(name: str, tmp_path: Path) -
     assert text.startswith("#:schema recipe.schema.json\n# ")
     assert heading(path) == text.splitlines()[1].removeprefix("# ")
     for domain in recipe.data.domains.values():
-        own = f"semiseg data shard folder PATH --option name={domain.labeled.dataset}"
-        assert f"semiseg data shard {domain.labeled.dataset}" in text or own in text
+        folder = f"semiseg data shard folder PATH --option name={domain.labeled.dataset}"
+        assert f"semiseg data shard {domain.labeled.dataset}" in text or folder in text
     resolved = tmp_path / "recipe.toml"
     resolved.write_text(to_toml(recipe), encoding="utf-8")
     assert load(resolved) == recipe
 
 
 def test_recipes_name_taxonomies_that_exist() -> None:
-    known = {*Taxonomy.all(), "mydata"}  # the last one is to be replaced by the user's own
+    known = {*Taxonomy.all(), "mydata"}  # "mydata" stands for the user's data set
     assert {domain.taxonomy for path in shipped().values() for domain in load(path).data.domains.values()} <= known
 
 
-def test_the_supervised_twin_differs_in_the_method_alone() -> None:
-    cct, twin = load(find("camvid_cct")), load(find("camvid_supervised"))
+def test_the_supervised_baseline_differs_only_in_the_method() -> None:
+    cct, baseline = load(find("camvid_cct")), load(find("camvid_supervised"))
     domain = replace(cct.data.domains["camvid"], unlabeled=None)
-    objectives = tuple(each for each in cct.objectives if isinstance(each, Supervised))
+    objectives = tuple(objective for objective in cct.objectives if isinstance(objective, Supervised))
     assert len(cct.objectives) == 2 and isinstance(cct.objectives[1], CrossConsistency)
-    assert changes(replace(cct, objectives=objectives, data=replace(cct.data, domains={"camvid": domain})), twin) == []
+    supervised = replace(cct, objectives=objectives, data=replace(cct.data, domains={"camvid": domain}))
+    assert changes(supervised, baseline) == []

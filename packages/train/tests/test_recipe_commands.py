@@ -1,4 +1,4 @@
-"""`semiseg recipe ...`, run as a user runs it."""
+"""`semiseg recipe ...`, as a user runs it."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def run(*arguments: str) -> str:
 
 
 def test_ls_names_every_shipped_recipe() -> None:
-    assert [each["name"] for each in json.loads(run("ls", "--json"))] == list(shipped())
+    assert [recipe["name"] for recipe in json.loads(run("ls", "--json"))] == list(shipped())
     text = run("ls")
     assert all(name in text for name in shipped())
 
@@ -28,20 +28,20 @@ def test_cp_keeps_comments_and_overwrites_nothing(tmp_path: Path) -> None:
     assert run("cp", "quickstart", str(tmp_path)).strip() == str(tmp_path / "quickstart.toml")
     copied, source = (tmp_path / "quickstart.toml").read_text(), find("quickstart").read_text()
     assert source == f"#:schema recipe.schema.json\n{copied}"
-    with pytest.raises(Exception, match="is there already; choose another name, or overwrite it with --force"):
+    with pytest.raises(Exception, match="already exists; choose another name, or overwrite it with --force"):
         run("cp", "quickstart", str(tmp_path))
     run("cp", "camvid_cct", str(tmp_path / "quickstart.toml"), "--force")
     assert load(tmp_path / "quickstart.toml").name == "camvid-cct"
 
 
-def test_show_prints_a_recipe_that_can_be_launched(tmp_path: Path) -> None:
+def test_show_prints_a_recipe_that_loads(tmp_path: Path) -> None:
     path = tmp_path / "shown.toml"
     path.write_text(run("show", "quickstart", "seed=3"))
     assert load(path) == load(find("quickstart"), ["seed=3"])
     assert json.loads(run("show", "quickstart", "seed=3", "--json"))["seed"] == 3
 
 
-def test_check_says_ok_or_everything(scenes: Path) -> None:
+def test_check_prints_ok_or_every_fault(scenes: Path) -> None:
     here = f"data.shards={scenes}"
     assert run("check", "quickstart", here, "data.domains.street.labeled.subset.count=5").startswith("ok: quickstart: ")
     result = CliRunner().invoke(app, ["check", "quickstart", here, "--json"])

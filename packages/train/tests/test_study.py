@@ -111,7 +111,7 @@ def test_the_command_on_shards_and_on_images(scenes: Path, tmp_path: Path):
     assert "did you mean" in refused.stderr and "Traceback" not in refused.stderr
     (tmp_path / "broken.png").write_bytes((tmp_path / "plain.png").read_bytes()[:40])
     refused = python(*study, tmp_path / "broken.png", *encoder, "--out", tmp_path / "c", expect=1)
-    assert f"{tmp_path / 'broken.png'}: not an image that can be read" in refused.stderr
+    assert f"{tmp_path / 'broken.png'}: not a readable image" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -1,4 +1,4 @@
-"""Scales, flip and tiles against plain loops; whole images against tiles where the network sees no further than a pixel."""
+"""Scales, flip and tiles against plain loops; tiles against the complete image for a network of 1x1 convolutions."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,7 @@ CLASSES = 5
 
 
 class Small(nn.Module):
-    """A network with a receptive field of `kernel` pixels; remembers the batches that it was given."""
+    """A network with a receptive field of `kernel` pixels; records the shapes of its batches."""
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ def picture(height: int, width: int) -> Tensor:
 
 @given(st.integers(1, 300), st.integers(1, 300), st.floats(0, 0.95))
 @settings(deadline=None, max_examples=200)
-def test_tiles_cover_all_and_overlap_as_asked(length: int, side: int, overlap: float) -> None:
+def test_tiles_cover_everything_and_overlap_enough(length: int, side: int, overlap: float) -> None:
     side = min(side, length)
     starts = tile_starts(length, side, overlap)
     assert starts[0] == 0 and starts[-1] == length - side
     shared = [before + side - after for before, after in pairwise(starts)]
-    assert all(each >= min(side * overlap - 1e-6, side - 1) for each in shared)
-    fewer = len(starts) - 1  # with one tile less, somewhere the overlap would be too small
+    assert all(pixels >= min(side * overlap - 1e-6, side - 1) for pixels in shared)
+    fewer = len(starts) - 1  # with one tile less, some overlap would be too small
     if fewer > 1:
         assert (length - side) / (fewer - 1) > max(1, int(side * (1 - overlap)))
 
@@ -60,7 +60,7 @@ def test_tiles_cover_all_and_overlap_as_asked(length: int, side: int, overlap: f
 @torch.inference_mode()
 @pytest.mark.parametrize("overlap", [0.0, 1 / 3, 0.6])
 @pytest.mark.parametrize("tile", [(20, 30), (64, 16), (500, 500)])
-def test_tiles_equal_the_whole_image_where_pixels_stand_alone(
+def test_tiles_equal_the_complete_image_if_pixels_are_independent(
     tile: tuple[int, int], overlap: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PIXELS_AT_ONCE", 3 * tile[0] * tile[1])
@@ -75,8 +75,8 @@ def test_tiles_equal_the_whole_image_where_pixels_stand_alone(
 
 
 @torch.inference_mode()
-def test_tiles_of_a_wider_view_are_averaged_over_those_that_hold_a_pixel() -> None:
-    """A double loop over pixels and tiles; inside, further from every border than the network sees, it is the whole image."""
+def test_a_pixel_is_averaged_over_the_tiles_that_contain_it() -> None:
+    """A double loop over pixels and tiles; away from tile borders, the result equals that of the complete image."""
     model, image = network(3), picture(23, 31)
     tile, overlap = (9, 12), 0.4
     found = probabilities(model, image, domain=None, size=(23, 31), views=Views(tile=tile, overlap=overlap))
@@ -104,7 +104,7 @@ def test_scales_and_flip_equal_a_plain_loop() -> None:
     views = Views(scales=(0.5, 1.0, 2.0), flip=True)
     found = probabilities(model, image, domain=None, size=(40, 70), views=views)
     expected = torch.zeros(CLASSES, 40, 70)
-    for height, width in ((22, 33), (45, 66), (90, 132)):  # 22.5 to the even number
+    for height, width in ((22, 33), (45, 66), (90, 132)):  # 22.5 rounds to the even number
         scaled = tv.resize(image, [height, width], antialias=True)
         for flip in (False, True):
             logits = model((scaled.flip(-1) if flip else scaled)[None])
@@ -116,13 +116,13 @@ def test_scales_and_flip_equal_a_plain_loop() -> None:
 
 
 @torch.inference_mode()
-def test_one_look_is_what_it_was_logits_resized_then_compared() -> None:
+def test_a_single_view_resizes_logits_then_takes_the_largest() -> None:
     model, image = network(3), picture(20, 30)
     logits = F.interpolate(model(image[None]), (33, 50), mode="bilinear", align_corners=False)
     assert torch.equal(predict_ids(model, image, domain=None, size=(33, 50)), logits[0].argmax(0).to(torch.uint8))
 
 
-def test_evaluation_counts_what_the_views_say(scenes: Path, taxonomies: dict[str, str]) -> None:
+def test_evaluation_uses_the_views(scenes: Path, taxonomies: dict[str, str]) -> None:
     shards = ShardSet(str(scenes / "street" / "val"))
     taxonomy = Taxonomy.get(taxonomies["street"])
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""From tags to an overlay: the classifier continues exactly, labels are what their parts say, the report counts right."""
+"""From tags to an overlay: the classifier resumes exactly, labels equal their parts combined, the report counts right."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ FITTING = Fitting(masks=True, encoder="test_resnet", weights="none", steps=6, ba
 
 @pytest.fixture
 def street(scenes: Path, tmp_path: Path) -> ShardSet:
-    """A copy of the training scenes, for overlays lie beside them."""
+    """A copy of the training scenes, as overlays are written beside them."""
     import shutil
 
     return ShardSet(shutil.copytree(scenes / "street" / "train", tmp_path / "street" / "train"))
@@ -32,7 +32,7 @@ def street(scenes: Path, tmp_path: Path) -> ShardSet:
 
 @pytest.fixture(scope="module")
 def fitted(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a classifier of the training scenes."""
+    """The folder of a classifier fitted to the training scenes."""
     shards = ShardSet(scenes / "street" / "train")
     return fit(shards, shards.taxonomies[0], tmp_path_factory.mktemp("fitted"), FITTING, workers=0, quiet=True).parent
 
@@ -44,7 +44,7 @@ def test_a_logit_is_the_mean_of_its_map():
     torch.testing.assert_close(model(images), maps.mean((2, 3)))
 
 
-def test_cut_off_it_continues_to_the_same_weights(
+def test_an_interrupted_fit_resumes_to_the_same_weights(
     fitted: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shards = ShardSet(scenes / "street" / "train")
@@ -61,26 +61,27 @@ def test_cut_off_it_continues_to_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             fit(shards, shards.taxonomies[0], tmp_path, replace(FITTING), workers=0, save_every=3, quiet=True)
     assert read(tmp_path / FILE)["step"] == saved[0] < FITTING.steps
-    with pytest.raises(WeakError, match=r"is at step 1 of 6; the `semiseg weak fit`"):
+    with pytest.raises(WeakError, match=r"is at step 1 of 6; rerun the `semiseg weak fit`"):
         Labeler(tmp_path, shards, shards.taxonomies[0], Labeling())
     fit(shards, shards.taxonomies[0], tmp_path, FITTING, workers=0, save_every=3, quiet=True)
-    straight, continued = read(fitted / FILE), read(tmp_path / FILE)
-    assert straight["step"] == continued["step"] == 6
-    for name, value in straight["model"].items():
-        assert torch.equal(value, continued["model"][name]), name
+    uninterrupted, resumed = read(fitted / FILE), read(tmp_path / FILE)
+    assert uninterrupted["step"] == resumed["step"] == 6
+    for name, value in uninterrupted["model"].items():
+        assert torch.equal(value, resumed["model"][name]), name
 
 
 def test_processes_without_an_image_are_one_clear_error(scenes: Path, tmp_path: Path):
     command = ("-m", "semiseg.cli", "weak", "fit", scenes / "street" / "train", "--to", tmp_path, "--tags-from-masks")
-    said = torchrun(3, *command, "--weights", "none", "--encoder", "test_resnet", "--batch-size", "2", expect=1).stderr
-    assert "3 processes cannot share out 2 images a step; raise --batch-size" in said
+    options = ("--weights", "none", "--encoder", "test_resnet", "--batch-size", "2")
+    message = torchrun(3, *command, *options, expect=1).stderr
+    assert "3 processes cannot share 2 images a step; raise --batch-size to 3" in message
 
 
 def test_other_settings_are_refused(fitted: Path, scenes: Path):
     shards = ShardSet(scenes / "street" / "train")
-    with pytest.raises(WeakError, match=r"lr: 0.01 there, 0.02 now"):
+    with pytest.raises(WeakError, match=r"lr: 0.01 in the file, 0.02 now"):
         fit(shards, shards.taxonomies[0], fitted, replace(FITTING, lr=0.02), workers=0, quiet=True)
-    with pytest.raises(WeakError, match="`semiseg weak fit` makes one"):
+    with pytest.raises(WeakError, match="create one with `semiseg weak fit`"):
         Labeler(fitted / "nowhere", shards, shards.taxonomies[0], Labeling())
 
 
@@ -115,9 +116,9 @@ def test_the_report_counts_every_pixel():
     counts = compare(truth, labels, taxonomy)
     assert counts.tolist() == [[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 1]]
     report = Quality(counts, taxonomy.names).to_json()
-    assert report["coverage"] == pytest.approx(100 * 3 / 5)  # of five pixels with a truth three have a label
+    assert report["coverage"] == pytest.approx(100 * 3 / 5)  # three of five pixels with a truth have a label
     assert report["precision"] == pytest.approx(100 * 2 / 3)
-    assert [each["iou"] for each in report["classes"].values()] == pytest.approx([50, 100 / 3, 0])
+    assert [scores["iou"] for scores in report["classes"].values()] == pytest.approx([50, 100 / 3, 0])
     assert report["classes"]["dog"]["precision"] is None
 
 
@@ -168,24 +169,24 @@ def test_the_commands_as_documented(tmp_path: Path):
     street = ShardSet(str(tmp_path / "street" / "train"))
     runner, folder = CliRunner(), str(tmp_path / "runs")
     options = "--tags-from-masks --encoder test_resnet --weights none --steps 3 --batch-size 4 --crop 32 --workers 0"
-    told = runner.invoke(app, ["fit", street.url, "--to", folder, *options.split()])
-    assert told.exit_code == 0, told.exception
-    assert f"next: semiseg weak labels {street.url} --classifier {folder}" in told.output
-    told = runner.invoke(app, ["labels", street.url, "--classifier", folder, "--shard-size", "5KB"])
-    assert told.exit_code == 0, told.exception
-    assert "coverage" in told.output and "7 of 7 images have labels" in told.output
+    done = runner.invoke(app, ["fit", street.url, "--to", folder, *options.split()])
+    assert done.exit_code == 0, done.exception
+    assert f"next: semiseg weak labels {street.url} --classifier {folder}" in done.output
+    done = runner.invoke(app, ["labels", street.url, "--classifier", folder, "--shard-size", "5KB"])
+    assert done.exit_code == 0, done.exception
+    assert "coverage" in done.output and "7 of 7 images have labels" in done.output
 
     report = json.loads((tmp_path / "runs" / "train@cam.json").read_text())
     overlay = OverlaySet(f"{street.url}@cam")
     assert len(overlay.shard_sizes) > 1
     taxonomy, own = street.taxonomies[0], overlay.taxonomy(street.taxonomies[0].name)
-    right = said = 0
+    right = labeled = 0
     for row, sample in zip(overlay.rows(), overlay, strict=True):
         below = street[row].label
         assert sample.label is not None and below is not None
         labels, truth = own.map(sample.label), taxonomy.map(below)
         both = (labels != 255) & (truth != 255)
-        right, said = right + int((labels == truth)[both].sum()), said + int(both.sum())
-    assert report["after"]["precision"] == pytest.approx(100 * right / said)
+        right, labeled = right + int((labels == truth)[both].sum()), labeled + int(both.sum())
+    assert report["after"]["precision"] == pytest.approx(100 * right / labeled)
     assert report["images"] == 7
     assert (tmp_path / "runs" / "train@cam.png").stat().st_size > 1000

@@ -10,11 +10,14 @@ import typer
 if TYPE_CHECKING:
     from semiseg.train.recipe import Domain
 
-app = typer.Typer(help="Look at recipes, copy them, check them.", no_args_is_help=True)
+app = typer.Typer(help="List, show, copy, check and compare recipes.", no_args_is_help=True)
 
-RECIPE = typer.Argument(help="A TOML file, or a name that `semiseg recipe ls` shows.", show_default=False)
+RECIPE = typer.Argument(help="A TOML file, or a name listed by `semiseg recipe ls`.", show_default=False)
 OVERRIDES = typer.Argument(
-    None, metavar="[KEY=VALUE]...", help="Changes, such as seed=1; KEY= takes a key away.", show_default=False
+    None,
+    metavar="[KEY=VALUE]...",
+    help="Changes to the recipe, such as seed=1; KEY= removes a key.",
+    show_default=False,
 )
 
 
@@ -37,31 +40,31 @@ def list_recipes(as_json: bool = typer.Option(False, "--json", help="Print one J
     table = Table(box=None, pad_edge=False)
     for column in ("name", "about", "paper"):
         table.add_column(column, no_wrap=column != "about")
-    for each in found:
-        table.add_row(each["name"], each["about"], each["paper"])
+    for recipe in found:
+        table.add_row(recipe["name"], recipe["about"], recipe["paper"])
     Console().print(table)
 
 
 @app.command("cp")
 def copy(
     name: str = RECIPE,
-    to: Path = typer.Argument(Path(), help="A file or a folder.", show_default="here"),
-    force: bool = typer.Option(False, "--force", help="Overwrite a file that is there."),
+    to: Path = typer.Argument(Path(), help="A file or a folder.", show_default="the current folder"),
+    force: bool = typer.Option(False, "--force", help="Overwrite an existing file."),
 ) -> None:
-    """Copy a recipe, with its comments, to change it."""
+    """Copy a recipe, with its comments, to edit it."""
     from semiseg.data import SemisegError
     from semiseg.train.recipe.shipped import find
 
     source = find(name)
     target = to / source.name if to.is_dir() else to
     if target.exists() and not force:
-        raise SemisegError(f"{target} is there already; choose another name, or overwrite it with --force")
+        raise SemisegError(f"{target} already exists; choose another name, or overwrite it with --force")
     lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
     try:
-        # The schema does not travel along, so neither does the line that names it.
+        # The schema is not copied, so the line that names it is left out.
         target.write_text("".join(line for line in lines if not line.startswith("#:schema ")), encoding="utf-8")
     except OSError as error:
-        raise SemisegError(f"{target} cannot be written ({error.strerror})") from error
+        raise SemisegError(f"{target} cannot be written ({error.strerror}); choose another place") from error
     typer.echo(target)
     typer.echo(f"next: semiseg train {target}", err=True)
 
@@ -72,7 +75,7 @@ def show(
     overrides: list[str] = OVERRIDES,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead."),
 ) -> None:
-    """Print a recipe with every default and change in it, as TOML that can be launched."""
+    """Print the complete recipe, with defaults and changes, as TOML that `semiseg train` accepts."""
     from dataclasses import asdict
 
     from semiseg.train.recipe.load import load, to_toml
@@ -93,10 +96,10 @@ def show(
 def check(
     recipe: str = RECIPE,
     overrides: list[str] = OVERRIDES,
-    world: int = typer.Option(1, "--processes", min=1, help="Processes that it is to be trained by."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object: ok, and what is wrong."),
+    world: int = typer.Option(1, "--processes", min=1, help="Number of training processes."),
+    as_json: bool = typer.Option(False, "--json", help='Print one JSON object: "ok" and a list of "faults".'),
 ) -> None:
-    """Tell every mistake in a recipe, and everything that is missing to train it here."""
+    """Report every mistake in a recipe, and everything missing to train it here."""
     from semiseg.train.recipe.load import RecipeError, load
     from semiseg.train.recipe.preflight import preflight
     from semiseg.train.recipe.shipped import find

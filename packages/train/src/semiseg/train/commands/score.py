@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 import typer
 
 from semiseg.data import DataError, SemisegError
-from semiseg.train.score.saved import choose_domain, open_model, recipe_of, to_work, views_of
+from semiseg.train.score.saved import choose_domain, move_to_device, open_model, recipe_of, views_of
 
 if TYPE_CHECKING:
     from semiseg.train.score.evaluate import Scores
 
-SCALE = typer.Option(None, "--scale", min=0.1, max=8, help="Look at images at this scale; give it once for each.")
-FLIP = typer.Option(None, "--flip/--no-flip", help="Also look at them mirrored.")
-TILE = typer.Option(
-    None, "--tile", min=0, metavar="H W", help="Cut them into tiles of this size; 0 0 takes them whole."
+MODEL = typer.Argument(
+    help="A run folder, the folder of a saved model, or the id of a model on the Hugging Face Hub.", show_default=False
 )
-OVERLAP = typer.Option(None, "--overlap", min=0, max=0.95, help="Least share of its side that a tile has in common.")
+BEST = typer.Option(False, "--best", help="Use the best model of a run instead of its last.")
+SCALE = typer.Option(None, "--scale", min=0.1, max=8, help="Resize images by this factor; repeat for several scales.")
+FLIP = typer.Option(None, "--flip/--no-flip", help="Average with the horizontally flipped image.")
+TILE = typer.Option(None, "--tile", min=0, metavar="H W", help="Predict in tiles of this size; 0 0: no tiles.")
+OVERLAP = typer.Option(None, "--overlap", min=0, max=0.95, help="Minimum overlap between adjacent tiles (fraction).")
 
 
 class Format(StrEnum):
@@ -30,25 +32,26 @@ class Format(StrEnum):
 
 
 def evaluate(
-    model: str = typer.Argument(help="A run folder, a saved model's folder, or the id of a model on the hub."),
-    dataset: str = typer.Option(None, "--dataset", help="Shards to score on; default: those of the run's recipe."),
-    split: str = typer.Option(None, "--split", help="Its split; default: that of the run's recipe, or val."),
+    model: str = MODEL,
+    dataset: str = typer.Option(None, "--dataset", help="Data set to score on; default: the recipe's."),
+    split: str = typer.Option(None, "--split", help="Split of the data set; default: the recipe's, or val."),
     shards: str = typer.Option(
         None, "--shards", help="Folder or URL of the shards; default: the recipe's, or shards/."
     ),
-    domain: str = typer.Option(None, "--domain", help="Only this label space of the model."),
-    best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
+    domain: str = typer.Option(None, "--domain", help="Score only this domain (set of classes); default: all."),
+    best: bool = BEST,
     scale: list[float] = SCALE,
     flip: bool = FLIP,
     tile: tuple[int, int] = TILE,
     overlap: float = OVERLAP,
-    workers: int = typer.Option(2, "--workers", min=0),
+    workers: int = typer.Option(2, "--workers", min=0, help="Data loading processes."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Score a model: IoU of every class and their mean.
 
-    Scales, flip and tiles are those of the model's run where they are not given; probabilities are averaged. A GPU is
-    used where there is one, unless ACCELERATE_USE_CPU=true.
+    Scales, flip and tiles default to those of the model's run; probabilities are averaged.
+
+    Uses a GPU if there is one, unless ACCELERATE_USE_CPU=true.
     """
     from dataclasses import replace
 
@@ -61,13 +64,13 @@ def evaluate(
     sizes = segmenter.metadata.get("resize", {})
     recipe = recipe_of(Path(model))
     domains = {} if recipe is None else recipe.data.domains
-    validated = {name: each.val for name, each in domains.items() if each.val is not None}
+    validated = {name: declared.val for name, declared in domains.items() if declared.val is not None}
     views = views_of(recipe, segmenter.metadata, scale=scale, flip=flip, tile=tile, overlap=overlap)
     if dataset is None and not validated:
-        raise DataError(f"{model} is no run with a val source; name the data with --dataset, --split and --shards")
+        raise DataError(f"{model} is not a run with a val source; name the data with --dataset, --split and --shards")
     wanted = [choose_domain(segmenter, domain)] if domain or dataset else list(validated)
     found: dict[str, Scores] = {}
-    where = to_work(segmenter)
+    device = move_to_device(segmenter)
     for name in wanted:
         if dataset is not None:
             pool, subset = ShardSet(f"{(shards or 'shards').rstrip('/')}/{dataset}/{split or 'val'}"), None
@@ -81,8 +84,8 @@ def evaluate(
             raise DataError(f"the recipe of {model} has no val source for domain {name}; name the data with --dataset")
         taxonomy, resize = pool.taxonomy(taxonomies[name].name), sizes.get(name)
         if conflict := class_conflict(taxonomies[name].names, taxonomy.names):
-            raise DataError(f"{pool.url}: {conflict}; score on shards whose classes are those that it was trained on")
-        with Bar(f"evaluating {name}{where}") as tick:
+            raise DataError(f"{pool.url}: {conflict}; score on shards with the classes that the model was trained on")
+        with Bar(f"evaluating {name}{device}") as tick:
             found[name] = score(
                 segmenter,
                 pool,
@@ -101,28 +104,31 @@ def evaluate(
 
 
 def predict(
-    model: str = typer.Argument(help="A run folder, a saved model's folder, or the id of a model on the hub."),
-    images: list[str] = typer.Argument(help="Images, or folders of images; or shards, such as shards/cityscapes/test."),
-    out: Path = typer.Option(..., "--out", help="Folder that the masks go to, named as their images."),
+    model: str = MODEL,
+    images: list[str] = typer.Argument(
+        help="Images or folders of images; or shards, such as shards/cityscapes/test.", show_default=False
+    ),
+    out: Path = typer.Option(..., "--out", help="Output folder; each mask has the name of its image."),
     form: Format = typer.Option(
         Format.ids,
         "--format",
-        help="Pixels are class ids (with the classes' colours as palette), colours, or the raw ids of the publisher's labels.",
+        help="Pixel values: class ids (with the class colours as palette), colours, or the publisher's raw label ids.",
     ),
-    domain: str = typer.Option(None, "--domain", help="Label space, if the model has several."),
+    domain: str = typer.Option(None, "--domain", help="Domain (set of classes) to predict, if there are several."),
     overlay: bool = typer.Option(False, "--overlay", help="Also write each image with its prediction drawn over it."),
-    best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
+    best: bool = BEST,
     scale: list[float] = SCALE,
     flip: bool = FLIP,
     tile: tuple[int, int] = TILE,
     overlap: float = OVERLAP,
 ) -> None:
-    """Predict masks: one PNG for each image, at its size.
+    """Predict masks: one PNG for each image, at the size of the image.
 
-    For Cityscapes' server: semiseg predict MODEL shards/cityscapes/test --format raw --out labelIds/
+    For the Cityscapes server: semiseg predict MODEL shards/cityscapes/test --format raw --out labelIds/
 
-    Scales, flip and tiles are those of the model's run where they are not given; probabilities are averaged. A GPU is
-    used where there is one, unless ACCELERATE_USE_CPU=true.
+    Scales, flip and tiles default to those of the model's run; probabilities are averaged.
+
+    Uses a GPU if there is one, unless ACCELERATE_USE_CPU=true.
     """
     from semiseg.data import Bar, ShardSet
     from semiseg.train.score.predict import find_images, images_of, with_raw_ids, write_masks
@@ -137,15 +143,13 @@ def predict(
         shards = ShardSet(sharded[0])
         found, own = images_of(shards), shards.taxonomies
     else:
-        raise DataError(
-            f"{sharded[0]} holds shards, whose masks are named by key; predict them in a command of their own"
-        )
+        raise DataError(f"{sharded[0]} holds shards, whose masks are named by key; predict them in a separate command")
     if form == Format.raw:
         taxonomy = with_raw_ids(taxonomy, own)
     size = segmenter.metadata.get("resize", {}).get(name)
     views = views_of(recipe_of(Path(model)), segmenter.metadata, scale=scale, flip=flip, tile=tile, overlap=overlap)
-    where = to_work(segmenter)
-    with Bar(f"predicting{where}") as tick:
+    device = move_to_device(segmenter)
+    with Bar(f"predicting{device}") as tick:
         write_masks(
             segmenter,
             taxonomy,
@@ -162,24 +166,24 @@ def predict(
 
 
 def export(
-    model: str = typer.Argument(help="A run folder, a saved model's folder, or the id of a model on the hub."),
+    model: str = MODEL,
     to: Path = typer.Option(..., "--to", help="Folder to write: model.safetensors and config.json."),
-    domain: str = typer.Option(None, "--domain", help="Take out this label space alone; default: all of the model."),
-    best: bool = typer.Option(False, "--best", help="Of a run: its best model, not its last."),
+    domain: str = typer.Option(None, "--domain", help="Export only this domain (set of classes); default: all."),
+    best: bool = BEST,
 ) -> None:
-    """Save a model for use elsewhere, whole or with the decoder of one label space alone."""
+    """Save a model for use elsewhere: the complete model, or one domain (set of classes)."""
     from semiseg.models import save_pretrained
 
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise SemisegError(f"{to} is not an empty folder; choose a new one")
     segmenter, _ = open_model(model, best=best)
-    described = segmenter.metadata
+    metadata = segmenter.metadata
     if domain is not None:
         name = choose_domain(segmenter, domain)
-        described = {**described, "taxonomies": {name: described["taxonomies"][name]}}
+        metadata = {**metadata, "taxonomies": {name: metadata["taxonomies"][name]}}
         segmenter = segmenter.only(name)
     try:
-        save_pretrained(segmenter, to, metadata=described)
+        save_pretrained(segmenter, to, metadata=metadata)
     except OSError as error:
         raise SemisegError(f"{to} cannot be written ({error.strerror or error}); choose another folder") from error
     typer.echo(f"{to}: {', '.join(segmenter.classes)}", err=True)

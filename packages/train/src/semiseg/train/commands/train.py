@@ -8,18 +8,20 @@ from semiseg.data import SemisegError
 
 
 def train(
-    recipe: str = typer.Argument(help="A TOML file, or a name that `semiseg recipe ls` shows."),
+    recipe: str = typer.Argument(help="A TOML file, or a name listed by `semiseg recipe ls`."),
     overrides: list[str] = typer.Argument(
-        None, metavar="[KEY=VALUE]...", help="Changes, such as seed=1; KEY= takes a key away."
+        None, metavar="[KEY=VALUE]...", help="Changes to the recipe, such as seed=1; KEY= removes a key."
     ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, say what would be trained, stop."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Check everything, estimate step time, memory and total hours, then stop."
+    ),
     allow_changes: bool = typer.Option(
         False,
         "--allow-changes",
-        help="Continue a run although what its losses depend on has changed; its record tells.",
+        help="Resume even though settings that affect the losses have changed; the change is recorded.",
     ),
 ) -> None:
-    """Train what a recipe says, in this process; the same command continues a run that was cut off.
+    """Train a recipe in this process. Rerun the same command to resume an interrupted run.
 
     On several GPUs: accelerate launch -m semiseg.train RECIPE [KEY=VALUE]...
     """
@@ -40,18 +42,19 @@ def train(
         finished = run(loaded, allow_changes=allow_changes)
     except OSError as error:
         where = error.filename or "the run folder"
-        raise SemisegError(f"{where}: {error.strerror or error}; mend it, then the same command continues") from error
+        reason = error.strerror or error
+        raise SemisegError(f"{where}: {reason}; fix this, then rerun the command to resume") from error
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues from the last checkpoint", err=True)
+        typer.echo("stopped; rerun the command to resume from the last checkpoint", err=True)
         raise typer.Exit(130) from None
     _next_steps(finished.folder)
 
 
 def quickstart(
     to: Path = typer.Option(Path("quickstart"), "--to", help="Folder for shards, runs and the contact sheet."),
-    steps: int = typer.Option(None, "--steps", min=1, help="Shorter or longer than the recipe says."),
+    steps: int = typer.Option(None, "--steps", min=1, help="Updates for each model; default: as in the recipe."),
 ) -> None:
-    """See CCT train: generate street scenes, train CCT and a supervised twin, compare them. About five minutes."""
+    """See CCT train: generate street scenes, train CCT and a supervised baseline, compare them. About five minutes."""
     from semiseg.train.quickstart import quickstart as run
 
     run(to, steps=steps)

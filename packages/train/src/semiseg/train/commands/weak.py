@@ -10,7 +10,7 @@ from semiseg.data import DataError, SemisegError
 if TYPE_CHECKING:
     from semiseg.data import ShardSet, Taxonomy
 
-app = typer.Typer(help="Masks from image-level tags: fit a classifier, then write its labels.", no_args_is_help=True)
+app = typer.Typer(help="Masks from image-level tags: fit a classifier, then write pseudo-labels.", no_args_is_help=True)
 
 SPLIT = typer.Argument(help="The shards of a split, such as shards/voc/trainaug.", show_default=False)
 
@@ -18,22 +18,28 @@ SPLIT = typer.Argument(help="The shards of a split, such as shards/voc/trainaug.
 @app.command()
 def fit(
     split: str = SPLIT,
-    to: Path = typer.Option(..., "--to", help="Folder of the classifier."),
-    taxonomy: str = typer.Option(None, "--taxonomy", help="Classes; default: the split's only taxonomy."),
+    to: Path = typer.Option(..., "--to", help="Output folder of the classifier."),
+    taxonomy: str = typer.Option(
+        None, "--taxonomy", help="Set of classes; default: the taxonomy of the split, if it has only one."
+    ),
     masks: bool = typer.Option(False, "--tags-from-masks", help="Simulate tags from dense labels."),
-    least: float = typer.Option(0.01, "--least", help="With --tags-from-masks: the share of pixels that makes a tag."),
-    encoder: str = typer.Option("resnet50s", "--encoder", help="A timm network."),
-    weights: str = typer.Option("timm", "--weights", help="timm (pretrained) or none."),
+    least: float = typer.Option(
+        0.01, "--least", help="With --tags-from-masks: tag a class if it covers more than this fraction of the image."
+    ),
+    encoder: str = typer.Option("resnet50s", "--encoder", help="Name of a timm model."),
+    weights: str = typer.Option("timm", "--weights", help="timm (pretrained) or none (random)."),
     stride: int = typer.Option(16, "--stride", help="Output stride: 8, 16 or 32."),
-    steps: int = typer.Option(3000, "--steps", min=1),
-    batch_size: int = typer.Option(16, "--batch-size", min=1),
-    lr: float = typer.Option(0.01, "--lr", help="Of the encoder; the classifier's is ten times that."),
-    crop: int = typer.Option(448, "--crop", min=32, help="Pixels a side."),
-    seed: int = typer.Option(0, "--seed"),
-    workers: int = typer.Option(2, "--workers", min=0),
-    save_every: int = typer.Option(200, "--save-every", min=1, help="Steps; what a kill can cost."),
+    steps: int = typer.Option(3000, "--steps", min=1, help="Optimizer updates."),
+    batch_size: int = typer.Option(16, "--batch-size", min=1, help="Images in a step, over all processes."),
+    lr: float = typer.Option(0.01, "--lr", help="Learning rate of the encoder; the linear layer uses ten times this."),
+    crop: int = typer.Option(448, "--crop", min=32, help="Side of the square training crops, in pixels."),
+    seed: int = typer.Option(0, "--seed", help="Seed of all random numbers."),
+    workers: int = typer.Option(2, "--workers", min=0, help="Data loading processes for each training process."),
+    save_every: int = typer.Option(
+        200, "--save-every", min=1, help="Steps between saves: the most that an interruption can lose."
+    ),
 ) -> None:
-    """Fit a classifier of whole images to tags; the same command continues one that was cut off."""
+    """Fit an image classifier to tags. Rerun the same command to resume after an interruption."""
     from accelerate import PartialState
 
     from semiseg.data import ShardSet
@@ -57,7 +63,7 @@ def fit(
     try:
         weak.fit(shards, _taxonomy(shards, taxonomy), to, fitting, workers=workers, save_every=save_every)
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues from the last save", err=True)
+        typer.echo("stopped; rerun the command to resume from the last save", err=True)
         raise typer.Exit(130) from None
     if PartialState().is_main_process:
         typer.echo(f"next: semiseg weak labels {split} --classifier {to}", err=True)
@@ -67,16 +73,20 @@ def fit(
 def labels(
     split: str = SPLIT,
     classifier: Path = typer.Option(..., "--classifier", help="Folder that `semiseg weak fit` wrote."),
-    taxonomy: str = typer.Option(None, "--taxonomy", help="Classes; default: those of the classifier."),
-    name: str = typer.Option("cam", "--name", help="Of the overlay: it becomes <split>@<name>."),
-    rule: str = typer.Option("released", "--rule", help="How thresholds act: released or paper."),
-    low: float = typer.Option(0.05, "--low", help="Background lies below this activation."),
-    high: float = typer.Option(0.30, "--high", help="A class lies above this activation."),
-    crf: bool = typer.Option(True, "--crf/--no-crf", help="Refine by a dense CRF."),
-    report: int = typer.Option(200, "--report", min=0, help="Images to judge by, where there are dense labels."),
-    shard_size: str = typer.Option("1MB", "--shard-size", help="About 100 labels a MB; what a kill can cost."),
+    taxonomy: str = typer.Option(None, "--taxonomy", help="Set of classes; default: that of the classifier."),
+    name: str = typer.Option("cam", "--name", help="Name of the pseudo-labels; they are written to <split>@<name>."),
+    rule: str = typer.Option("released", "--rule", help="Threshold rule: released (the released code) or paper."),
+    low: float = typer.Option(0.05, "--low", help="Activations below this are background."),
+    high: float = typer.Option(0.30, "--high", help="Activations above this are the class."),
+    crf: bool = typer.Option(True, "--crf/--no-crf", help="Refine the labels with a dense CRF."),
+    report: int = typer.Option(
+        200, "--report", min=0, help="Images to score the pseudo-labels on, if the split has dense labels; 0: none."
+    ),
+    shard_size: str = typer.Option(
+        "1MB", "--shard-size", help="About 100 labels per MB: the most that an interruption can lose."
+    ),
 ) -> None:
-    """Write pseudo-labels as an overlay beside the split; the same command continues one that was cut off."""
+    """Write pseudo-labels as an overlay beside the split. Rerun the same command to resume after an interruption."""
     from semiseg.data import Bar, ShardSet
     from semiseg.methods.choices import check_choice
     from semiseg.methods.pseudo import RULES
@@ -100,10 +110,10 @@ def labels(
         if shards.labeled and report:
             with Bar("report") as tick:
                 target = classifier / f"{shards.manifest.split}@{name}"
-                found = weak_labels.judge(labeler, overlay, chosen, target, limit=report, progress=tick)
+                found = weak_labels.score_labels(labeler, overlay, chosen, target, limit=report, progress=tick)
             _print_report(found, target)
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues", err=True)
+        typer.echo("stopped; rerun the command to resume", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"{overlay.url}: {len(overlay)} of {len(shards)} images have labels", err=True)
 
@@ -112,8 +122,8 @@ def _taxonomy(shards: "ShardSet", name: str | None) -> "Taxonomy":
     if name is not None:
         return shards.taxonomy(name)
     if len(shards.taxonomies) != 1:
-        names = ", ".join(each.name for each in shards.taxonomies) or "none"
-        raise DataError(f"{shards.url} can be read by several taxonomies; choose one with --taxonomy: {names}")
+        names = ", ".join(known.name for known in shards.taxonomies) or "none"
+        raise DataError(f"{shards.url} has {len(shards.taxonomies)} taxonomies; choose one with --taxonomy: {names}")
     return shards.taxonomies[0]
 
 

@@ -1,4 +1,4 @@
-"""Bounds of values, and how unions are told apart."""
+"""Bounds of values, and unions distinguished by `kind`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 
 class ByKind:
-    """Marks a union whose members are told apart by `kind`, for pydantic (which only `semiseg.train.recipe.load` imports)."""
+    """Marks a union distinguished by `kind`, for pydantic (which only `semiseg.train.recipe.load` imports)."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic import Field

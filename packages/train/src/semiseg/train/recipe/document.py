@@ -1,4 +1,4 @@
-"""The bare values of a recipe: a TOML file, `key=value` arguments laid over it, and where each value came from."""
+"""The plain values of a recipe: a TOML file, overridden by `key=value` arguments, and where each value came from."""
 
 import re
 import tomllib
@@ -14,17 +14,18 @@ _NOTHING = object()  # the value of `key=`
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Origin]:
-    """The bare TOML values with the arguments laid over them, and where each came from. Raises RecipeError."""
+    """The plain TOML values, overridden by the arguments, and where each came from. Raises RecipeError."""
     text = ""
     try:
         text = Path(path).read_text(encoding="utf-8")
         raw = tomllib.loads(text)
     except OSError as error:
         raise RecipeError(
-            [f"{path}: cannot read this recipe ({error.strerror}); `semiseg recipe ls` lists some"]
+            [f"{path}: cannot read this recipe ({error.strerror}); `semiseg recipe ls` lists the included ones"]
         ) from error
     except UnicodeDecodeError as error:
-        raise RecipeError([f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start})"]) from error
+        what = f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        raise RecipeError([what]) from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError([_syntax(path, text, error)]) from error
     found, arguments, faults = lines(text), dict[KeyPath, str](), list[str]()
@@ -52,14 +53,14 @@ def _syntax(path: str | Path, text: str, error: tomllib.TOMLDecodeError) -> str:
 
 
 def _parse(argument: str) -> tuple[list[str], Any]:
-    """Key and value of `key=value`; the value _NOTHING where it is empty."""
+    """Key and value of `key=value`; _NOTHING for an empty value."""
     typed, equals, value = argument.partition("=")
     if not equals or not typed.strip():
-        raise ValueError("expected key=value, such as steps=100, or key= to take a key away")
+        raise ValueError("expected key=value, such as steps=100, or key= to remove a key")
     try:
         table: Any = tomllib.loads(f"{typed} = 0")
     except tomllib.TOMLDecodeError:
-        raise ValueError(f"'{typed}' is not a dotted key; quote its odd parts: a.\"b c\".d") from None
+        raise ValueError(f"'{typed}' is not a dotted key; quote parts with special characters: a.\"b c\".d") from None
     key: list[str] = []
     while isinstance(table, dict):
         part, table = next(iter(table.items()))
@@ -72,23 +73,23 @@ def _read_value(text: str) -> Any:
         table = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    # no key holds a date, and written out again it would look different
+    # no key takes a date, and writing one out again would change its format
     return text if len(table) > 1 or isinstance(table["value"], date | time) else table["value"]
 
 
 def _override(raw: dict[str, Any], key: Sequence[str], value: Any) -> KeyPath:
-    """Set one value in place and say where; ValueError where the way there is blocked."""
+    """Set one value in place and return its path; ValueError if there is no such place."""
     at: Any = raw
     path: KeyPath = ()
     for position, part in enumerate(key, start=1):
         if isinstance(at, list):
             if not (part.isdigit() and int(part) < len(at)):
-                raise ValueError(f"'{dotted(path)}' has {len(at)} items, counted from 0; '{part}' is none of them")
+                raise ValueError(f"'{dotted(path)}' has {len(at)} items, numbered from 0; there is no item '{part}'")
             step: Any = int(part)
         elif isinstance(at, dict):
             step = part
         else:
-            raise ValueError(f"'{dotted(path)}' is {show(at)}, which has no '{part}'")
+            raise ValueError(f"'{dotted(path)}' is {show(at)}, which has no key '{part}'")
         path = (*path, step)
         if position < len(key):
             at = at.setdefault(step, {}) if isinstance(at, dict) else at[step]
@@ -97,5 +98,5 @@ def _override(raw: dict[str, Any], key: Sequence[str], value: Any) -> KeyPath:
         elif isinstance(at, dict) and step in at:
             del at[step]
         else:
-            raise ValueError("there is nothing to take away: that key is not set, or is an item of a list")
+            raise ValueError("nothing to remove: this key is not set, or is an item of a list")
     return path

@@ -1,9 +1,9 @@
-"""On which line of a TOML file each key and list item stands: the standard library's reader does not keep it."""
+"""The line of every key and list item of a TOML file, which the standard library's reader does not keep."""
 
 import re
 import tomllib
 
-KeyPath = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]  # keys and list indices: ("objectives", 1, "perturbations", 0, "kind")
 
 BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 KEY = re.compile(r"""[ \t]*("(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_-]+)[ \t]*""")
@@ -14,8 +14,7 @@ SCALAR = re.compile(r"[^,\]}#\r\n]+")
 def lines(text: str) -> dict[KeyPath, int]:
     """The line, counted from 1, of every key, table and list item of a document that `tomllib` accepts.
 
-    A path holds keys and list indices: ("objectives", 1, "perturbations", 0, "kind"). A table without a header of its
-    own is listed where it is first mentioned.
+    A table without a header is listed where it is first mentioned.
     """
     scanner = _Scanner(text)
     scanner.document()
@@ -23,7 +22,7 @@ def lines(text: str) -> dict[KeyPath, int]:
 
 
 class _Scanner:
-    """Walks through text that is known to be TOML, so it only has to find where things begin and end."""
+    """Walks through text that is known to be TOML, so that it only has to find where values begin and end."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -51,7 +50,7 @@ class _Scanner:
             self.note(path)
             if listed and position == len(keys):
                 self.items[path] = self.items.get(path, 0) + 1
-            if path in self.items:  # the name of a list of tables stands for the latest of them
+            if path in self.items:  # the name of a list of tables refers to the latest of them
                 path = (*path, self.items[path] - 1)
                 self.note(path)
         self.at += 1 + listed
@@ -103,5 +102,5 @@ class _Scanner:
 
     def skip(self, pattern: re.Pattern[str]) -> None:
         match = pattern.match(self.text, self.at)
-        assert match, f"nothing that TOML allows at offset {self.at}"
+        assert match, f"invalid TOML at offset {self.at}"
         self.at = match.end()

@@ -1,4 +1,4 @@
-"""From a TOML file and `key=value` arguments to a `Recipe`, or to every mistake in them at once."""
+"""Load a `Recipe` from a TOML file and `key=value` arguments, or report every mistake in them at once."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -18,63 +18,68 @@ from semiseg.train.recipe.problems import Problem, RecipeError, dotted, nearest,
 from semiseg.train.recipe.resolved import changes, digest, to_toml
 from semiseg.train.recipe.rules import broken_rules
 
-__all__ = ["RecipeError", "changes", "digest", "load", "schema", "to_toml"]
+__all__ = ["RecipeError", "changes", "digest", "load", "schema", "to_toml", "validate"]
+
+Document = TypeVar("Document")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and change it by `key=value` arguments.
+    """Read a recipe and override it with `key=value` arguments.
 
-    A key is dotted and counts list items from 0 (`objectives.1.weight.value=10`); tables on its way are made where they
-    are missing. A value is read as TOML, or else is a string, as it also is where the key holds one (`name=1`); an empty
-    one takes the key away (`data.domains.street.labeled.subset=`), so its default holds.
-    Raises RecipeError with every mistake in types, keys and rules, one a line: `file:line: key: what is wrong`. Whether
-    the data is there is another question, for `preflight`.
+    A key is dotted and counts list items from 0 (`objectives.1.weight.value=10`); missing tables are created. A value is
+    read as TOML, or else as a string, as are all values of keys that take a string (`name=1`). An empty value removes the
+    key (`data.domains.street.labeled.subset=`), so that its default applies.
+    Raises RecipeError with every mistake in types, keys and rules, one a line: `file:line: key: what is wrong`.
+    `preflight` then checks whether the data exists.
     """
     raw, origin = read(path, overrides)
-    recipe, problems = _validate(raw, origin.arguments)
+    recipe, problems = validate(Recipe, raw, origin.arguments)
     if recipe is not None:
         problems = list(broken_rules(recipe))
     if problems or recipe is None:
-        raise RecipeError(origin.tell(problems))
+        raise RecipeError(origin.report(problems))
     origin.attach(recipe)
     return recipe
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of recipes, for editors; `recipes/recipe.schema.json` holds it."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_adapter().json_schema()}
+    """The JSON Schema of recipes, for editors, as in `recipes/recipe.schema.json`."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_adapter(Recipe).json_schema()}
 
 
-# ---- judging ---------------------------------------------------------------------------------------------------------
+# ---- validation ------------------------------------------------------------------------------------------------------
 
 
 @cache
-def _adapter() -> Any:
+def _adapter(document: type) -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Recipe)
+    return TypeAdapter(document)
 
 
-def _validate(raw: dict[str, Any], arguments: Mapping[KeyPath, str]) -> tuple[Recipe | None, list[Problem]]:
+def validate(
+    document: type[Document], raw: dict[str, Any], arguments: Mapping[KeyPath, str]
+) -> tuple[Document | None, list[Problem]]:
+    """Bare values as this dataclass, or every mistake in their keys and types."""
     from pydantic import ValidationError
 
     try:
-        # By way of JSON, pydantic's strict mode takes lists for tuples and tables for dataclasses, and nothing else.
-        return _adapter().validate_json(json.dumps(raw, default=str), strict=True), []
+        # From JSON, pydantic's strict mode accepts lists as tuples and tables as dataclasses, and nothing else.
+        return _adapter(document).validate_json(json.dumps(raw, default=str), strict=True), []
     except ValidationError as error:
         found = error.errors(include_url=False)
-    typed = {_walk(fault["loc"])[0] for fault in found if fault["type"] == "string_type"} & arguments.keys()
+    typed = {_walk(document, fault["loc"])[0] for fault in found if fault["type"] == "string_type"} & arguments.keys()
     numbers = [path for path in typed if isinstance(_at(raw, path), int | float)]
-    for path in numbers:  # a shell drops the quotes of name="1"
+    for path in numbers:  # the shell removes the quotes of name="1"
         _at(raw, path[:-1])[path[-1]] = arguments[path].partition("=")[2].strip()
     if numbers:
-        return _validate(raw, arguments)
-    return None, [problem for fault in found if (problem := _translate(fault["type"], fault["loc"], raw))]
+        return validate(document, raw, arguments)
+    return None, [problem for fault in found if (problem := _translate(document, fault["type"], fault["loc"], raw))]
 
 
-def _translate(fault: str, location: KeyPath, raw: dict[str, Any]) -> Problem | None:
-    """One of pydantic's errors in plain words, or None for one that only follows from others."""
-    path, hint, owner = _walk(location)
+def _translate(document: type, fault: str, location: KeyPath, raw: dict[str, Any]) -> Problem | None:
+    """One of pydantic's errors in plain English, or None for one that only follows from others."""
+    path, hint, owner = _walk(document, location)
     value = _at(raw, path)
     if hint is None:
         known = _keys(owner)
@@ -88,7 +93,7 @@ def _translate(fault: str, location: KeyPath, raw: dict[str, Any]) -> Problem | 
         return Problem((*path, "kind"), unknown("kind", kind if isinstance(kind, str) else show(kind), kinds))
     if value is MISSING:
         return Problem(path, f"missing; expected {_expected(hint)}")
-    if fault == "too_short" and value:  # pydantic counts valid items alone
+    if fault == "too_short" and value:  # pydantic counts only valid items
         return None
     if value in ("", [], {}):
         return Problem(path, f"empty; expected {_expected(hint)}")
@@ -96,18 +101,19 @@ def _translate(fault: str, location: KeyPath, raw: dict[str, Any]) -> Problem | 
     meant = nearest(value, map(str, choices)) if isinstance(value, str) else None
     advice = f"; did you mean '{meant}'?" if meant else ""
     if str(value).lower() in ("null", "none", "nil"):
-        advice = f"; for none at all leave the key out, in an argument by '{dotted(path)}='"
+        advice = f"; to unset it, leave the key out, or write '{dotted(path)}=' as an argument"
     return Problem(path, f"expected {_expected(hint)}, found {show(value)}{advice}")
 
 
-def _walk(location: KeyPath) -> tuple[KeyPath, Any, Any]:
+def _walk(document: type, location: KeyPath) -> tuple[KeyPath, Any, Any]:
     """Follow pydantic's location through the types of the schema.
 
-    Gives the key it is about, without pydantic's own marks (union tags, places within a value such as a size), its type
-    (None for a key that does not exist) and the dataclass that owns it.
+    Returns the key without pydantic's additions (union tags, positions within a value such as a size), its type (None for
+    a key that does not exist) and the dataclass that it belongs to.
     """
     path: KeyPath = ()
-    hint, owner = Recipe, None
+    hint: Any = document
+    owner = None
     for part in location:
         bare = _bare(hint)
         if kinds := _kinds(hint):
@@ -142,7 +148,7 @@ def _optional(hint: Any) -> Any:
 
 
 def _kinds(hint: Any) -> dict[str, Any]:
-    """kind -> dataclass of a union that is told apart by kind; empty for every other type."""
+    """kind -> dataclass, for a union distinguished by kind; empty for every other type."""
     bare = _bare(hint)
     members = get_args(bare) if get_origin(bare) in (Union, UnionType) else ()
     if not members or not all(is_dataclass(member) for member in members):
@@ -159,7 +165,7 @@ def _at(raw: Any, path: KeyPath) -> Any:
     return raw
 
 
-# ---- words -----------------------------------------------------------------------------------------------------------
+# ---- types in words --------------------------------------------------------------------------------------------------
 
 _BOUNDS = {Ge: ">=", Gt: ">", Le: "<=", Lt: "<"}
 _WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a recipe, told at once, each with its place, what was found and a remedy."""
+"""The mistakes in a recipe, reported at once: where each is, what was found and how to fix it."""
 
 import difflib
 import json
@@ -11,7 +11,7 @@ from semiseg.train.recipe.lines import KeyPath
 
 
 class RecipeError(SemisegError):
-    """What is wrong with a recipe; the message holds every fault, one a line."""
+    """All mistakes in a recipe; the message has one line for each."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
@@ -20,7 +20,7 @@ class RecipeError(SemisegError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault: the key it is about, what is wrong, and, for a misspelt key, the key that was probably meant."""
+    """One mistake: the key, what is wrong with it, and, for a misspelt key, the one that was probably meant."""
 
     path: KeyPath
     what: str
@@ -29,9 +29,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where each value of a recipe came from: a line of `file`, or an argument, which wins.
+    """Where each value of a recipe came from: a line of `file`, or an argument, which takes precedence.
 
-    `arguments`: path -> the argument as typed, of the values that it set; `lines`: path -> line of the others.
+    `arguments`: path -> argument as typed, for values set by arguments; `lines`: path -> line of the others.
     """
 
     file: str
@@ -39,23 +39,23 @@ class Origin:
     arguments: Mapping[KeyPath, str]
 
     def attach(self, recipe: object) -> None:
-        """Let `of` find this origin again. No field: equality, copies and digest know nothing of it."""
+        """Attach this origin for `of` to find. It is not a field: equality, copies and the digest ignore it."""
         object.__setattr__(recipe, "_origin", self)
 
     @classmethod
     def of(cls, recipe: object) -> "Origin":
-        """Where a loaded recipe came from; for one made in Python, nowhere in particular."""
+        """The origin of a loaded recipe; an empty one for a recipe made in Python."""
         return getattr(recipe, "_origin", cls("recipe", {}, {}))
 
-    def tell(self, problems: Iterable[Problem]) -> list[str]:
-        """One line for each problem, in the order of the file, then in that of the arguments."""
+    def report(self, problems: Iterable[Problem]) -> list[str]:
+        """One line for each problem, in the order of the file, then of the arguments."""
         placed = [(*self._place(problem.path), problem) for problem in problems]
         order = {path: number for number, path in enumerate(self.arguments, start=1)}
         placed.sort(key=lambda item: (order.get(item[1], 0), item[0]))
         return list(dict.fromkeys(self._line(*item) for item in placed))
 
     def _place(self, path: KeyPath) -> tuple[int, KeyPath]:
-        """The line of the nearest key that encloses `path`, or the path that an argument set; 0 and () for neither."""
+        """The line of the innermost key that contains `path`, or the path that an argument set; 0 and () if neither."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.arguments:
                 return 0, path[:end]
@@ -76,7 +76,7 @@ class Origin:
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as it is typed in an argument: objectives.1.weight.value."""
+    """A path as typed in an argument: objectives.1.weight.value."""
     return ".".join(str(part) for part in path)
 
 
@@ -87,7 +87,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def show(value: Any) -> str:
-    """A value as TOML would have it, cut where it is long."""
+    """A value as in TOML, shortened if it is long."""
     if isinstance(value, dict):
         return "a table"
     text = json.dumps(value, default=str, ensure_ascii=False)

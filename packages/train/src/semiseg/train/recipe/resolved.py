@@ -1,4 +1,4 @@
-"""A recipe with every default written out: as TOML that can be launched, as a digest, as a list of differences."""
+"""A recipe with all defaults: as TOML that can be trained, as a digest, or as a list of differences."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from semiseg.train.recipe import Data, Recipe
 
 WIDTH = 120  # columns; a longer list is written one item a line
 
-# What a run's result does not depend on: names, places, speed, and how often somebody looks.
+# Keys that the result of a run does not depend on: names, places, speed, and how often it is evaluated and saved.
 INCIDENTAL = (
     *("name", "paper", "expect", "runs", "data.shards", "data.workers"),
     *("log", "evaluate", "checkpoint", "model.encoder.checkpointing"),
@@ -19,14 +19,14 @@ INCIDENTAL = (
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The recipe as TOML with every default, which `load` reads back as an equal one. What is None is left out."""
+    """The recipe as TOML with every default, which `load` reads back as an equal one. None is left out."""
     lines = ["# A resolved recipe: every value that the run uses, defaults included."]
     sections: list[tuple[str, list[tuple[str, Any]]]] = []
     for name, value in _items(recipe):
         match value:
             case Data():
                 sections.append((f"[{name}]", [item for item in _items(value) if item[0] != "domains"]))
-                sections += [(f"[{name}.domains.{_key(each)}]", _items(value.domains[each])) for each in value.domains]
+                sections += [(f"[{name}.domains.{_key(key)}]", _items(domain)) for key, domain in value.domains.items()]
             case tuple():
                 sections += [(f"[[{name}]]", _items(item)) for item in value]
             case _ if is_dataclass(value):
@@ -39,26 +39,26 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def digest(recipe: Recipe) -> str:
-    """sha256 (hex) of all that changes the result; equal for two recipes that differ in INCIDENTAL keys alone."""
+    """sha256 (hex) of everything that affects the result; equal for recipes that differ only in INCIDENTAL keys."""
     kept = [(key, _same(value)) for key, value in _leaves(asdict(recipe)) if not _incidental(key)]
     return hashlib.sha256(json.dumps(kept, separators=(",", ":")).encode()).hexdigest()
 
 
 def evaluation(recipe: Recipe) -> dict[str, Any]:
-    """How scores are taken: all of `[evaluate]` but how often. JSON; scores compare where it is equal."""
-    told = json.loads(json.dumps(asdict(recipe.evaluate)))
-    return {name: value for name, value in told.items() if name != "every" and value is not None}
+    """`[evaluate]` without its interval, as JSON: scores are comparable if it is equal."""
+    settings = json.loads(json.dumps(asdict(recipe.evaluate)))
+    return {name: value for name, value in settings.items() if name != "every" and value is not None}
 
 
 def changes(before: Recipe, after: Recipe, *, incidental: bool = False) -> list[str]:
-    """What differs, `optimizer.lr: 0.01 -> 0.1`, in the schema's order: of what `digest` covers, or of everything."""
+    """Differences such as `optimizer.lr: 0.01 -> 0.1`, in the schema's order: of what `digest` covers, or of all keys."""
     old, new = leaves(before), leaves(after)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key) and (incidental or not _incidental(key))]
     return [f"{key}: {_or_nothing(old.get(key))} -> {_or_nothing(new.get(key))}" for key in keys]
 
 
 def leaves(recipe: Recipe) -> dict[str, Any]:
-    """Every key with a value of its own, dotted as in changes: `optimizer.lr`, `objectives.0.kind`."""
+    """Every key with a plain value, dotted as in `changes`: `optimizer.lr`, `objectives.0.kind`."""
     return dict(_leaves(asdict(recipe)))
 
 
@@ -80,7 +80,7 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _same(value: Any) -> Any:
-    """One spelling for 30 and 30.0, which a recipe made in Python may hold where a file gives 30.0."""
+    """The same spelling for 30 and 30.0: a recipe made in Python may hold 30 where a file gives 30.0."""
     if isinstance(value, tuple):
         return [_same(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -115,7 +115,7 @@ def _items(value: Any) -> list[tuple[str, Any]]:
     pairs = (
         value.items()
         if isinstance(value, Mapping)
-        else [(each.name, getattr(value, each.name)) for each in fields(value)]
+        else [(field.name, getattr(value, field.name)) for field in fields(value)]
     )
     return [(name, inner) for name, inner in pairs if inner is not None]
 

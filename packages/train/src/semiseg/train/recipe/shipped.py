@@ -11,12 +11,12 @@ def shipped() -> dict[str, Path]:
 
 
 def find(recipe: str | Path) -> Path:
-    """The file of a recipe given as a path or a shipped one's name; RecipeError with the nearest name if neither."""
+    """The file of a recipe, given as a path or by name; RecipeError with the nearest name if there is none."""
     return _find(recipe, shipped(), "recipe")
 
 
 def find_sweep(sweep: str | Path) -> Path:
-    """The file of a sweep given as a path or the name of one in recipes/sweeps; RecipeError if neither."""
+    """The file of a sweep, given as a path or as a name in recipes/sweeps; RecipeError if there is none."""
     return _find(sweep, _listed("sweeps/*.toml"), "sweep")
 
 
@@ -29,19 +29,19 @@ def _find(given: str | Path, known: dict[str, Path], what: str) -> Path:
     meant = nearest(path.stem, known)
     guess = f"; did you mean '{meant}'?" if meant else ";"
     raise RecipeError(
-        [f"{given}: no such file, and no shipped {what} of that name{guess} known: {', '.join(known) or 'none'}"]
+        [f"{given}: no such file, and no included {what} of that name{guess} known: {', '.join(known) or 'none'}"]
     )
 
 
 def _listed(pattern: str) -> dict[str, Path]:
     package, repository = Path(__file__).resolve().parents[1], Path(__file__).resolve().parents[6:7]
     folders = [package / "recipes", *(root / "recipes" for root in repository)]
-    folder = next((each for each in folders if (each / "recipe.schema.json").is_file()), None)
+    folder = next((path for path in folders if (path / "recipe.schema.json").is_file()), None)
     return {path.stem: path for path in sorted(folder.glob(pattern))} if folder else {}
 
 
 def heading(path: Path) -> str:
-    """What a recipe says it is: its first comment line."""
+    """A recipe's description: its first comment line."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):
             return line[2:].strip()

@@ -20,8 +20,8 @@ from semiseg.train.report.runs import (
     write_collected,
     write_predictions,
 )
-from semiseg.train.score.predict import Picture, write_masks
-from semiseg.train.score.saved import open_model, to_work, views_of
+from semiseg.train.score.predict import InputImage, write_masks
+from semiseg.train.score.saved import move_to_device, open_model, views_of
 
 
 def predict(
@@ -53,7 +53,7 @@ def predict(
         places = np.linspace(0, len(names) - 1, min(count, len(names)) + 2)[1:-1].round().astype(int)
         keys, rule = tuple(names[i] for i in places), f"evenly spaced in the split's order of {len(names)}"
     rows = {key: row for row, key in enumerate(pool.keys())}
-    pictures = [Picture(f"{pool.url}: sample {key}", Path(key), partial(_image, pool, rows[key])) for key in keys]
+    pictures = [InputImage(f"{pool.url}: sample {key}", Path(key), partial(_image, pool, rows[key])) for key in keys]
     remedy = "train that run again"
     scores = {run: read_json(runs / run / "results.json", remedy=remedy)["last"].get("miou") for run in chosen.values()}
     earlier = index.predictions or {}
@@ -71,7 +71,7 @@ def predict(
     with TemporaryDirectory() as temp:
         for run in chosen.values():
             model, taxonomies = open_model(str(runs / run))
-            to_work(model)
+            move_to_device(model)
             views = views_of(load(runs / run / "recipe.toml"), model.metadata)
             size = model.metadata.get("resize", {}).get(domain)
             write_masks(model, taxonomies[domain], pictures, Path(temp) / run, domain=domain, resize=size, views=views)

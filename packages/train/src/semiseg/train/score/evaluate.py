@@ -1,4 +1,4 @@
-"""Evaluation: one confusion matrix over every pixel of every image, each image once, at the size of its label."""
+"""Evaluation: one confusion matrix over all pixels of all images, each image once, at the size of its label."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from semiseg.train.step.batches import usable
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says. confusion: int64 [C, C], rows are truth, columns prediction, ignored pixels left out."""
+    """Scores of a confusion matrix: int64 [C, C], rows are truth, columns prediction, ignored pixels left out."""
 
     confusion: np.ndarray
     names: tuple[str, ...]
@@ -74,12 +74,11 @@ def evaluate(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """Score `model` on the labeled samples of `shards`, by default at one scale, without flip, each image whole.
+    """Score `model` on the labeled samples of `shards`, by default at one scale, without flip or tiles.
 
-    `domain` chooses the decoder (not needed with one); `subset` the sample indices (default all); `resize` (height, width)
-    is what images are brought to before the network, while scores are taken at the label's own size; `views` how they are
-    looked at after that.
-    In a process group every rank must call this: each takes every world-th sample, and the matrices are summed.
+    `domain` chooses the decoder (optional if there is only one), `subset` the sample indices (default: all). Images are
+    resized to `resize` (height, width) before the network, then predicted in `views`; scores are computed at the size of
+    the label. In a process group every rank must call this: each takes every world-th sample, and the matrices are summed.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     device = next(model.parameters()).device
@@ -109,18 +108,18 @@ class _Labeled(Dataset[tuple[Tensor, Tensor] | SemisegError]):
 
     def __init__(self, shards: ShardSet | Pool, taxonomy: Taxonomy, resize: Sequence[int] | None) -> None:
         self.shards, self.taxonomy, self.resize = shards, taxonomy, resize
-        self.begun = False
+        self.prefetching = False
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | SemisegError:
-        if not self.begun:  # in the process that reads: nothing runs before a fork
-            self.begun = True
+        if not self.prefetching:  # starts in the process that reads: no thread may run before a fork
+            self.prefetching = True
             self.shards.ahead(range(len(self.shards.shard_sizes)))
         try:
             sample = self.shards[index]
             if sample.label is None:
-                raise DataError(f"{self.shards.url}: sample {sample.key} has no label to be evaluated against")
+                raise DataError(f"{self.shards.url}: sample {sample.key} has no label; evaluate on a labeled split")
             truth = torch.from_numpy(self.taxonomy.map(sample.label))
-        except SemisegError as error:  # a worker would wrap what it raises into a traceback
+        except SemisegError as error:  # a worker would wrap a raised error in a traceback
             return error
         image = torch.from_numpy(np.array(sample.image.convert("RGB"))).permute(2, 0, 1)
         if self.resize is not None:

@@ -1,4 +1,4 @@
-"""Masks for images that lie in files or in shards."""
+"""Masks for images in files or in shards."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,27 +20,27 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp",
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image to predict. place: for messages. name: of its mask below the output folder, without a suffix."""
+class InputImage:
+    """An image to predict. place: for messages. name: path of its mask in the output folder, without a suffix."""
 
     place: str
     name: Path
     read: Callable[[], Image.Image]
 
 
-def read(picture: Picture, more: str = "") -> Image.Image:
-    """The image. Raises DataError naming the place of one that can't be read; `more` ends its message."""
+def read(source: InputImage, more: str = "") -> Image.Image:
+    """The image. Raises DataError with its place if it cannot be read; `more` is appended to the message."""
     try:
-        return picture.read()
+        return source.read()
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{picture.place}: not an image that can be read ({error}){more}") from None
+        raise DataError(f"{source.place}: not a readable image ({error}){more}") from None
 
 
-def find_images(places: Sequence[Path], out: Path | None = None) -> list[Picture]:
-    """Image files, sorted; folders are searched through, but for `out`, and masks named as images are below them.
+def find_images(places: Sequence[Path], out: Path | None = None) -> list[InputImage]:
+    """Image files, sorted; folders are searched recursively except for `out`, and masks keep their relative paths.
 
-    Raises DataError for a place that is not there, no image at all, two images whose masks would have one name, and masks
-    that would take the place of images, or be taken for some by the next search.
+    Raises DataError for a place that does not exist, if there is no image, for two images whose masks would have the same
+    name, and for masks that would overwrite images or be found as images by the next search.
     """
     to = None if out is None else out.resolve()
     found: list[tuple[Path, Path]] = []
@@ -48,9 +48,9 @@ def find_images(places: Sequence[Path], out: Path | None = None) -> list[Picture
         if place.is_dir():
             if place.resolve() == to:
                 raise DataError(
-                    f"--out {out} is the folder of the images, and masks in it would be taken for images; choose another"
+                    f"--out {out} is the folder of the images; masks in it would be mistaken for images; choose another"
                 )
-            # A Mac leaves "._x.jpg" beside each x.jpg that it copies, which is no image.
+            # macOS leaves "._x.jpg" beside each x.jpg that it copies; it is not an image.
             files = sorted(f for f in place.rglob("[!.]*") if f.suffix.lower() in SUFFIXES and f.is_file())
             found += [
                 (file, file.relative_to(place)) for file in files if to is None or not file.resolve().is_relative_to(to)
@@ -60,33 +60,33 @@ def find_images(places: Sequence[Path], out: Path | None = None) -> list[Picture
         else:
             raise DataError(f"{place}: no such file or folder")
     if not found:
-        raise DataError(f"no image in {', '.join(map(str, places))}; looked for {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"no images in {', '.join(map(str, places))}; looked for {', '.join(sorted(SUFFIXES))}")
     taken: dict[Path, Path] = {}
     for file, name in found:
         if out is not None and (target := out / name.with_suffix(".png")).resolve() == file.resolve():
-            raise DataError(f"{target} is an image, and its mask would take its place; choose another --out")
+            raise DataError(f"{target} is an image that its mask would overwrite; choose another --out")
         other = taken.setdefault(name.with_suffix(""), file)
         if other != file:
             raise DataError(
-                f"{other} and {file} would both be written to {name.with_suffix('.png')}; predict them apart"
+                f"the masks of {other} and {file} would both be {name.with_suffix('.png')}; predict them separately"
             )
-    return [Picture(str(file), name.with_suffix(""), partial(_open, file)) for file, name in found]
+    return [InputImage(str(file), name.with_suffix(""), partial(_open, file)) for file, name in found]
 
 
-def images_of(shards: ShardSet) -> list[Picture]:
-    """The images of a split, with or without labels; masks are named by key, which for Cityscapes is what its server wants."""
+def images_of(shards: ShardSet) -> list[InputImage]:
+    """The images of a split, labeled or not; masks are named by key, as the Cityscapes server expects."""
 
     def read(index: int) -> Image.Image:
         return shards[index].image.convert("RGB")
 
     keys = shards.keys()
-    return [Picture(f"{shards.url}: sample {key}", Path(key), partial(read, i)) for i, key in enumerate(keys)]
+    return [InputImage(f"{shards.url}: sample {key}", Path(key), partial(read, i)) for i, key in enumerate(keys)]
 
 
 def write_masks(
     model: Segmenter,
     taxonomy: Taxonomy,
-    pictures: Sequence[Picture],
+    images: Sequence[InputImage],
     out: Path,
     *,
     domain: str | None = None,
@@ -96,49 +96,49 @@ def write_masks(
     overlays: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write `out/<name>.png` for each picture, at its size, each whole or not at all.
+    """Write `out/<name>.png` for each image, at the size of the image, each file complete or not at all.
 
-    `resize`: (height, width) that images are brought to before the network, as in the model's training; masks have the
-    image's size all the same. `views`: how they are looked at after that. `form`: "ids" are class ids with the
-    classes' colours as palette; "colour" these colours; "raw" the publisher's ids, which `taxonomy` has to know, of
-    several that make one class the lowest. `overlays`: also write `out/<name>.overlay.jpg`.
-    Raises DataError naming the place of an image that can't be read or a mask that can't be written.
+    `resize`: (height, width) that images are resized to before the network, as in the model's training; masks still have
+    the size of the image. `views`: what is averaged after that. `form`: "ids" are class ids with the class colours as
+    palette; "colour" these colours; "raw" the publisher's ids (for a class with several, the lowest), which `taxonomy`
+    must hold. `overlays`: also write `out/<name>.overlay.jpg`.
+    Raises DataError with the place of an image that can't be read or a mask that can't be written.
     """
     raw = raw_ids(taxonomy) if form == "raw" else None
-    for done, picture in enumerate(pictures, start=1):
-        image = read(picture, f"; {done - 1} masks are written")
+    for done, source in enumerate(images, start=1):
+        image = read(source, f"; {done - 1} masks were written before it; remove or repair this image")
         ids = _predict(model, image, domain, resize, views)
-        target = out / f"{picture.name}.png"
+        target = out / f"{source.name}.png"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _save(_mask(ids, taxonomy, form) if raw is None else Image.fromarray(raw[ids]), target, "PNG")
             if overlays:
-                _save(overlay(image, ids, taxonomy), out / f"{picture.name}.overlay.jpg", "JPEG")
+                _save(overlay(image, ids, taxonomy), out / f"{source.name}.overlay.jpg", "JPEG")
         except OSError as error:
-            raise DataError(f"{target}: can't be written ({error.strerror or error})") from None
+            raise DataError(f"{target}: cannot be written ({error.strerror or error}); choose another --out") from None
         if progress:
-            progress(done, len(pictures))
+            progress(done, len(images))
 
 
 def with_raw_ids(saved: Taxonomy, own: Iterable[Taxonomy] = ()) -> Taxonomy:
-    """A saved model's taxonomy with the publisher's ids, which it lacks: from `own` or an installed data set.
+    """A saved model's taxonomy completed with the publisher's ids, from `own` or an installed data set.
 
-    Raises DataError where there is none of that name, or it has other classes than the model.
+    Raises DataError if there is no taxonomy of that name, or if its classes are not those of the model.
     """
     known = Taxonomy.get(saved.name, own)
     if known.names != saved.names:
-        raise DataError(f"the model has other classes than taxonomy '{saved.name}' here; choose another format")
+        raise DataError(f"the model's classes differ from those of taxonomy '{saved.name}'; choose another --format")
     return known
 
 
 def raw_ids(taxonomy: Taxonomy) -> np.ndarray:
-    """Class id -> the lowest raw id that makes this class, uint8 [C], or uint16 where that does not fit."""
+    """Class id -> the lowest raw id of this class, uint8 [C], or uint16 if ids exceed 255."""
     lowest: dict[int, int] = {}
     for raw, number in sorted(taxonomy.ids.items()):
         lowest.setdefault(number, raw)
-    lost = [name for number, name in enumerate(taxonomy.names) if number not in lowest]
-    if lost:
-        raise DataError(f"taxonomy '{taxonomy.name}' has no raw id for {', '.join(lost)}; write another format")
+    missing = [name for number, name in enumerate(taxonomy.names) if number not in lowest]
+    if missing:
+        raise DataError(f"taxonomy '{taxonomy.name}' has no raw id for {', '.join(missing)}; choose another --format")
     table = np.array([lowest[number] for number in range(len(taxonomy.names))])
     return table.astype(np.uint8 if table.max() < 256 else np.uint16)
 
@@ -166,7 +166,7 @@ def _mask(ids: np.ndarray, taxonomy: Taxonomy, form: Format) -> Image.Image:
 
 
 def _open(file: Path) -> Image.Image:
-    """The image, upright as its EXIF orientation says."""
+    """The image, turned upright by its EXIF orientation."""
     with Image.open(file) as opened:
         return ImageOps.exif_transpose(opened).convert("RGB")
 

@@ -1,4 +1,4 @@
-"""Saved models as commands take them: opened, with what their classes mean, and how their run looked at images."""
+"""Saved models: open one, choose its domain, and find the views and the classes that it was trained with."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str, Taxonomy]]":
-    """A saved model in evaluation mode and the taxonomy of each of its domains, as it was saved with them."""
+    """A saved model in evaluation mode, and the taxonomy of each of its domains, as saved with it."""
     from semiseg.data import RawSpace, Taxonomy
     from semiseg.models import from_pretrained
 
     kept = sorted(Path(place).glob("best-*"))
     if best and not kept:
-        raise SemisegError(f"{place} holds no best-*/: it is no run, or was never evaluated; leave --best out")
+        raise SemisegError(f"{place} has no best-*/: it is not a run, or was never validated; leave out --best")
     folder = kept[-1] if best else place
     try:
         segmenter = from_pretrained(folder)
@@ -30,7 +30,7 @@ def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str,
     taxonomies = {}
     for name, classes in segmenter.classes.items():
         if name not in described:
-            raise SemisegError(f"{place} does not say what the classes of its domain {name} are; train it with semiseg")
+            raise SemisegError(f"{place} does not name the classes of its domain {name}; use a model saved by semiseg")
         saved = described[name]
         raw = RawSpace(name=saved["name"], names=dict(enumerate(saved["names"])))
         taxonomies[name] = Taxonomy(
@@ -38,30 +38,14 @@ def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str,
             raw=raw,
             names=tuple(saved["names"]),
             colours=tuple((r, g, b) for r, g, b in saved["colours"]),
-            ids={each: each for each in range(classes)},
+            ids={number: number for number in range(classes)},
             foreground=frozenset(),
         )
     return segmenter, taxonomies
 
 
-def classes_in(segmenter: "Segmenter", domain: str) -> tuple[str, ...]:
-    """The names of a saved model's classes, as they were saved with it; empty where it does not say."""
-    return tuple(segmenter.metadata.get("taxonomies", {}).get(domain, {}).get("names", ()))
-
-
-def to_work(segmenter: "Segmenter") -> str:
-    """Move a model to a GPU where there is one (ACCELERATE_USE_CPU=true: never); returns " on <device>", "" for a CPU."""
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
-    assert device is not None
-    segmenter.to(device)
-    return "" if device.type == "cpu" else f" on {device}"
-
-
 def choose_domain(segmenter: "Segmenter", domain: str | None) -> str:
-    """The domain that was asked for, or the only one."""
+    """The requested domain, or the only one."""
     known = list(segmenter.classes)
     if domain is None and len(known) == 1:
         return known[0]
@@ -69,6 +53,17 @@ def choose_domain(segmenter: "Segmenter", domain: str | None) -> str:
         what = "has several domains" if domain is None else f"has no domain {domain!r}"
         raise SemisegError(f"the model {what}; choose one with --domain: {', '.join(known)}")
     return domain
+
+
+def move_to_device(segmenter: "Segmenter") -> str:
+    """Move a model to a GPU, if any (ACCELERATE_USE_CPU=true: never); returns " on <device>", or "" for a CPU."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
+    assert device is not None
+    segmenter.to(device)
+    return "" if device.type == "cpu" else f" on {device}"
 
 
 def recipe_of(run: Path) -> "Recipe | None":
@@ -87,19 +82,19 @@ def views_of(
     tile: tuple[int, int] | None = None,
     overlap: float | None = None,
 ) -> "Views":
-    """What the command line says; what it leaves open, as the run's recipe has it, or else as was saved with the model."""
+    """Views from the command line; options not given come from the run's recipe, or else from the model's metadata."""
     from semiseg.train.score.views import ONE_LOOK, Views
 
     planned = ONE_LOOK
     if recipe is not None:
         planned = build_views(recipe.evaluate)
-    elif told := metadata.get("views"):  # JSON, which has lists
+    elif saved := metadata.get("views"):  # JSON, which has lists
         fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+            name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
         }
         planned = Views(**fields)
     if tile is not None and bool(tile[0]) != bool(tile[1]):
-        raise SemisegError(f"--tile {tile[0]} {tile[1]} is no size; give height and width, or 0 0 for whole images")
+        raise SemisegError(f"--tile {tile[0]} {tile[1]} is not a size; give height and width, or 0 0 for no tiles")
     return Views(
         scales=tuple(scale) if scale else planned.scales,
         flip=planned.flip if flip is None else flip,
@@ -109,7 +104,7 @@ def views_of(
 
 
 def build_views(evaluate: "Evaluate") -> "Views":
-    """How images are looked at in evaluation and prediction."""
+    """The views that a recipe's `[evaluate]` describes."""
     from semiseg.train.score.views import Views
 
     tile = evaluate.tile
@@ -118,8 +113,13 @@ def build_views(evaluate: "Evaluate") -> "Views":
     return Views(scales=evaluate.scales, flip=evaluate.flip, tile=tile.size, overlap=tile.overlap)
 
 
+def classes_in(segmenter: "Segmenter", domain: str) -> tuple[str, ...]:
+    """The class names saved with a model; empty if there are none."""
+    return tuple(segmenter.metadata.get("taxonomies", {}).get(domain, {}).get("names", ()))
+
+
 def class_conflict(model: Sequence[str], data: Sequence[str]) -> str:
-    """Why a model's decoder is not one for these classes; "" where it is. Classes may have been given other names."""
+    """Why a model's decoder does not fit these classes; "" if it does. Classes may have been renamed, but not moved."""
     moved = [name for number, name in enumerate(model) if name in data and list(data).index(name) != number]
     if len(model) == len(data) and not moved and (set(model) & set(data)):
         return ""

@@ -1,4 +1,4 @@
-"""What a network says of one image: seen once and whole, or at several scales, mirrored, in overlapping tiles."""
+"""Prediction of one image: in one pass, or averaged over several scales, a horizontal flip and overlapping tiles."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ PIXELS_AT_ONCE = 1 << 20  # of a batch of tiles: four of 512x512, one of 1024x10
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """How an image is looked at; probabilities are averaged over all of it. The default is once, whole, as it is.
+    """The views of an image whose probabilities are averaged. The default is one view: the complete image as it is.
 
     scales   factors of the image's height and width
-    flip     also mirrored
-    tile     (height, width) in pixels of the tiles that an image is cut into at each scale; None takes it whole
-    overlap  share of its side, 0 to below 1, that a tile has in common with the next one, or more
+    flip     average with the horizontally flipped image
+    tile     (height, width) in pixels of the tiles that an image is cut into at each scale; None: no tiles
+    overlap  minimum overlap between adjacent tiles, as a fraction of the tile's side, in [0, 1)
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -38,7 +38,7 @@ def predict_ids(
 ) -> Tensor:
     """Class ids uint8 of `size` (height, width) for one image uint8 [3, h, w].
 
-    One look resizes logits, then compares; several views average probabilities.
+    A single view resizes logits, then takes the largest; several views average probabilities.
     """
     if views != ONE_LOOK:
         return probabilities(model, image, domain=domain, size=size, views=views).argmax(0).to(torch.uint8)
@@ -51,10 +51,10 @@ def probabilities(
 ) -> Tensor:
     """The mean over all views, float32 [C, *size], of one image uint8 [3, h, w].
 
-    Each scale is averaged over tiles, each pixel over the tiles that hold it, then resized (bilinear,
+    At each scale, each pixel is averaged over the tiles that contain it; the result is resized (bilinear,
     align_corners=False) and added up. The sums take 4 C H W (1 + the largest scale squared) bytes, and a group of tiles
     the rest: with 19 classes, flip and tiles of 1024x1024, 0.6 GB for 2048x1024 at scale 1 and 1.4 GB at 0.5, 1 and 2,
-    measured beside what the network itself takes.
+    measured without the memory of the network itself.
     """
     total: Tensor | None = None
     for scale in views.scales:
@@ -69,24 +69,24 @@ def probabilities(
 
 
 def tile_starts(length: int, side: int, overlap: float) -> list[int]:
-    """Where tiles of `side` pixels start along `length`: evenly spread, from 0 to length - side, as few as do."""
+    """Where tiles of `side` pixels start along `length`: as few as possible, evenly spaced from 0 to length - side."""
     step = max(1, int(side * (1 - overlap)))
     count = ceil((length - side) / step) + 1
     return [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
 
 
 def _over_tiles(model: Segmenter, image: Tensor, domain: str | None, views: Views) -> Tensor:
-    """Probabilities float32 [C, h, w]: the sum over tiles by the number of tiles that hold a pixel."""
+    """Probabilities float32 [C, h, w]: the sum over tiles, divided by the number of tiles that contain a pixel."""
     height, width = image.shape[-2:]
     tall, wide = (height, width) if views.tile is None else (min(views.tile[0], height), min(views.tile[1], width))
     rows, columns = tile_starts(height, tall, views.overlap), tile_starts(width, wide, views.overlap)
     corners = [(y, x) for y in rows for x in columns]
     if len(corners) == 1:
-        return _mirrored(model, image[None], domain, views.flip)[0]
+        return _flipped(model, image[None], domain, views.flip)[0]
     total: Tensor | None = None
     for group in _groups(corners, max(1, PIXELS_AT_ONCE // (tall * wide))):
         tiles = torch.stack([image[:, y : y + tall, x : x + wide] for y, x in group])
-        for (y, x), seen in zip(group, _mirrored(model, tiles, domain, views.flip), strict=True):
+        for (y, x), seen in zip(group, _flipped(model, tiles, domain, views.flip), strict=True):
             total = seen.new_zeros(len(seen), height, width) if total is None else total
             total[:, y : y + tall, x : x + wide] += seen
     assert total is not None
@@ -94,8 +94,8 @@ def _over_tiles(model: Segmenter, image: Tensor, domain: str | None, views: View
     return total.div_(covered.to(total))
 
 
-def _mirrored(model: Segmenter, images: Tensor, domain: str | None, flip: bool) -> Tensor:
-    """Probabilities float32 [b, C, h, w], the mean of both directions if `flip`."""
+def _flipped(model: Segmenter, images: Tensor, domain: str | None, flip: bool) -> Tensor:
+    """Probabilities float32 [b, C, h, w]; with `flip`, averaged with those of the flipped images."""
     seen = model(images, domain).float().softmax(1)
     if flip:
         seen = seen.add_(model(images.flip(-1), domain).float().softmax(1).flip(-1)).div_(2)
@@ -103,7 +103,7 @@ def _mirrored(model: Segmenter, images: Tensor, domain: str | None, flip: bool) 
 
 
 def _covered(length: int, starts: list[int], side: int) -> Tensor:
-    """How many tiles hold each place along one side, [length]."""
+    """How many tiles contain each position along one side, [length]."""
     counts = torch.zeros(length, dtype=torch.int64)
     for start in starts:
         counts[start : start + side] += 1

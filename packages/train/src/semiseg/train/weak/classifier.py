@@ -1,4 +1,4 @@
-"""Weak labels, stage 1: an encoder with a classifier of whole images, fitted to image-level tags (CCT section 3.3)."""
+"""Weak labels, stage 1: an encoder with an image classifier, fitted to image-level tags (CCT section 3.3)."""
 
 import io
 from collections.abc import Mapping
@@ -22,21 +22,21 @@ from semiseg.train.step.batches import StepData, Stream, steps_from
 from semiseg.train.step.ranks import reduced, share_buffers
 
 FILE = "classifier.pt"
-BACKGROUND = "background"  # the name of a class that is what no object is; tags do not name it
+BACKGROUND = "background"  # name of the class of pixels without an object; no tag names it
 
 
 class WeakError(SemisegError):
-    """A classifier that cannot be fitted, or is not there."""
+    """A classifier that cannot be fitted or read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitting:
-    """All that decides a classifier beside its images; kept in its file.
+    """All settings that determine a classifier, besides its images; stored in its file.
 
-    masks: tags are simulated from dense labels: a class is there that covers more than the share `least` of the image;
-    otherwise they are the publisher's. stride: of the encoder's features. weights "timm" are pretrained ones, whose batch
-    norms then keep their statistics, as in the released code; "none" starts from random numbers.
-    batch_size is global. lr: of the encoder; the classifier's is ten times that. crop: pixels a side.
+    masks: simulate tags from dense labels: a class is tagged if it covers more than the fraction `least` of the image;
+    otherwise tags are the publisher's. stride: of the encoder's features. weights: "timm" are pretrained, with batch norm
+    statistics frozen, as in the released code; "none" are random. batch_size is global. lr: of the encoder; the linear
+    layer's is ten times that. crop: side in pixels.
     """
 
     masks: bool = False
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(encoder.channels, classes, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [b, C] of images as `Encoder` takes them."""
+        """Logits [b, C] of images in the format of `Encoder`."""
         return self.head(self.encoder(images).deep.mean((2, 3)))
 
     def train(self, mode: bool = True) -> "Classifier":
@@ -77,10 +77,10 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Tagged:
-    """The images of a split with the classes that a classifier tells apart.
+    """The images of a split and the classes of their tags.
 
-    classes: their ids in the taxonomy; background: its id, or None; present: bool [n, len(classes)]; rows: the images to
-    use: all whose tags are known.
+    classes: ids in the taxonomy; background: its id, or None; present: bool [n, len(classes)]; rows: the images to use,
+    which are those with known tags.
     """
 
     classes: list[int]
@@ -90,7 +90,7 @@ class Tagged:
 
 
 def tagged(shards: ShardSet, taxonomy: Taxonomy, *, masks: bool, least: float) -> Tagged:
-    """Read tags, or simulate them from dense labels. An image without any tag is left out: nobody said what it shows."""
+    """Read tags, or simulate them from dense labels. Images without any tag are left out: their content is unknown."""
     background = taxonomy.names.index(BACKGROUND) if BACKGROUND in taxonomy.names else None
     classes = [number for number in range(len(taxonomy.names)) if number != background]
     present = image_classes(shards, taxonomy, masks=masks, least=least)[:, classes]
@@ -111,14 +111,16 @@ def fit(
     """Fit a classifier to the tags of a split and return its file; every rank calls this.
 
     Binary cross entropy of each class, mean over classes and the global batch; SGD, polynomial decay (power 0.9); float32.
-    The same call continues from the last save, to the same weights as an uninterrupted one (bit for bit on CPUs). Raises
-    SemisegError for tags that no class has, an encoder that is not there, and a file of other settings or images.
+    The same call resumes from the last save and ends with the same weights as an uninterrupted one (bit for bit on CPUs).
+    Raises SemisegError for tags that name no class, an unknown encoder, and a file of other settings or images.
     """
-    AcceleratorState._reset_state()  # or an earlier run of this process could have left another precision
+    AcceleratorState._reset_state()  # an earlier run in this process may have set another precision
     accelerator = Accelerator(mixed_precision="no")
     rank, world = accelerator.process_index, accelerator.num_processes
     if world > fitting.batch_size:
-        raise SemisegError(f"{world} processes cannot share out {fitting.batch_size} images a step; raise --batch-size")
+        raise SemisegError(
+            f"{world} processes cannot share {fitting.batch_size} images a step; raise --batch-size to {world} or more"
+        )
     console = Console(quiet=quiet or not accelerator.is_main_process)
     source = tagged(shards, taxonomy, masks=fitting.masks, least=fitting.least)
     settings = {**_plain(asdict(fitting)), "digest": shards.digest, "taxonomy": taxonomy.name}
@@ -139,7 +141,7 @@ def fit(
         model.to(accelerator.device)
         optimizer.load_state_dict(saved["optimizer"])
         start = int(saved["step"])
-        console.say(f"continuing {file} from step {start}" if start < fitting.steps else f"{file} is complete already")
+        console.say(f"resuming {file} from step {start}" if start < fitting.steps else f"{file} is already complete")
 
     fill = [round(255 * float(mean)) for mean in model.encoder.mean.flatten()]
     crop, plan = (fitting.crop, fitting.crop), Plan(shards, key64(fitting.seed, "order", "weak"), subset=source.rows)
@@ -164,22 +166,22 @@ def fit(
             rows = [plan.draws(position, position + 1)[0].sample for position in samples.positions]
             for group, lr in zip(optimizer.param_groups, (fitting.lr, 10 * fitting.lr), strict=True):
                 group["lr"] = lr * (1 - step / fitting.steps) ** 0.9
-            torch.manual_seed(key64(fitting.seed, "forward", step, rank))  # drop-out inside an encoder
+            torch.manual_seed(key64(fitting.seed, "forward", step, rank))  # for dropout inside an encoder
             targets = present[rows].to(accelerator.device)
             losses = F.binary_cross_entropy_with_logits(learner(samples.images), targets, reduction="none").mean(1)
-            loss = (losses * samples.weights).sum()  # images weigh world / batch already
+            loss = (losses * samples.weights).sum()  # weights already contain world / batch
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             done = step + 1
             console.stepped(done)
             if done % save_every == 0 or done == fitting.steps or done == 1:
-                told = reduced({"loss": loss.detach()}, world)
-                if not np.isfinite(told["loss"]):
+                means = reduced({"loss": loss.detach()}, world)
+                if not np.isfinite(means["loss"]):
                     raise WeakError(
-                        f"at step {done} the loss is {told['loss']}; lower --lr and fit into another folder"
+                        f"{file}: the loss is {means['loss']} at step {done}; lower --lr and choose another folder (--to)"
                     )
-                console.losses(done, told, {"loss"})
+                console.losses(done, means, {"loss"})
                 share_buffers(model, world)
                 if accelerator.is_main_process:
                     _save(file, {"settings": settings, "step": done, **_states(model, optimizer)})
@@ -188,21 +190,21 @@ def fit(
 
 
 def build(settings: Mapping[str, Any], *, pretrained: bool) -> Classifier:
-    """The network that a file's settings describe, with random weights or the encoder's published ones."""
+    """The network described by the settings of a file, with random weights or the encoder's published ones."""
     try:
         encoder = Encoder(settings["encoder"], settings["stride"], pretrained=pretrained)
-    except (ValueError, RuntimeError) as error:  # models know no SemisegError
+    except (ValueError, RuntimeError) as error:  # semiseg.models does not know SemisegError
         raise WeakError(f"{error}; or start from random weights with --weights none") from error
     return Classifier(encoder, len(settings["classes"]), frozen_norm=settings["weights"] == "timm")
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A classifier's file: settings, step, model, optimizer. WeakError where there is none, or a damaged one."""
+    """A classifier's file: settings, step, model, optimizer. WeakError if it is missing or damaged."""
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise WeakError(f"no classifier at {file}; `semiseg weak fit` makes one") from error
-    except Exception as error:  # pickle, zip and torch each raise their own kinds
+        raise WeakError(f"no classifier at {file}; create one with `semiseg weak fit`") from error
+    except Exception as error:  # pickle, zip and torch raise different exceptions
         raise WeakError(f"{file} cannot be read ({error}); delete it and fit again") from error
 
 
@@ -218,15 +220,15 @@ def _states(model: Classifier, optimizer: Any) -> dict[str, Any]:
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
 
 
-def _check_same(file: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    differing = [name for name in now if there.get(name) != now[name]]
+def _check_same(file: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differing = [name for name in now if saved.get(name) != now[name]]
     if differing:
-        lines = "\n".join(f"  {name}: {there.get(name)} there, {now[name]} now" for name in differing)
+        lines = "\n".join(f"  {name}: {saved.get(name)} in the file, {now[name]} now" for name in differing)
         raise WeakError(
-            f"{file} was fitted with other settings:\n{lines}\nput them back, or fit into another folder (--to)"
+            f"{file} was fitted with other settings:\n{lines}\nrestore them, or choose another folder (--to)"
         )
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Tuples as lists: what a file gives back."""
+    """Tuples as lists, as a file returns them."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Weak labels, stage 2: class activation maps, thresholds and a dense CRF make an overlay; dense labels judge it."""
+"""Weak labels, stage 2: pseudo-labels from class activation maps, thresholds and a dense CRF, and their scores."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Labeling:
-    """What decides pseudo-labels beside the classifier; kept in the overlay. `semiseg.methods.pseudo_labels` explains."""
+    """All settings of pseudo-labels, besides the classifier; stored in the overlay. See `semiseg.methods.pseudo_labels`."""
 
     rule: str = "released"
     low: float = 0.05
@@ -35,23 +35,23 @@ class Labeling:
 
 
 class Labeler:
-    """Pseudo-labels of the images of a split by a fitted classifier, on a GPU where there is one."""
+    """Makes the pseudo-labels of a split with a fitted classifier, on a GPU if there is one."""
 
     def __init__(self, folder: Path, shards: ShardSet, taxonomy: Taxonomy, labeling: Labeling) -> None:
         saved = read(folder / FILE)
         settings = saved["settings"]
         if saved["step"] < settings["steps"]:
             raise WeakError(
-                f"{folder / FILE} is at step {saved['step']} of {settings['steps']}; the `semiseg weak fit` that began it "
-                "continues it"
+                f"{folder / FILE} is at step {saved['step']} of {settings['steps']}; rerun the `semiseg weak fit` that "
+                "started it to complete it"
             )
         self.shards, self.labeling = shards, labeling
         self.tags = tagged(shards, taxonomy, masks=settings["masks"], least=settings["least"])
         names = [taxonomy.names[number] for number in self.tags.classes]
         if names != settings["classes"]:
             raise WeakError(
-                f"{folder / FILE} tells {', '.join(settings['classes'])} apart, taxonomy '{taxonomy.name}' has "
-                f"{', '.join(names)}; name the taxonomy that it was fitted with ({settings['taxonomy']})"
+                f"{folder / FILE} was fitted for {', '.join(settings['classes'])}, but taxonomy '{taxonomy.name}' has "
+                f"{', '.join(names)}; use --taxonomy {settings['taxonomy']}, with which it was fitted"
             )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = build(settings, pretrained=False)
@@ -61,14 +61,14 @@ class Labeler:
 
     @torch.no_grad()
     def maps(self, row: int) -> tuple[Tensor, Tensor, list[int]]:
-        """An image, uint8 [3, h, w]; the maps of its own classes [k, h, w]; their ids in the taxonomy."""
-        picture = self.shards.read(row, label=False).image.convert("RGB")
-        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1).to(self.device)
-        own = np.flatnonzero(self.tags.present[row])
-        ids = [self.tags.classes[number] for number in own]
+        """An image, uint8 [3, h, w]; the maps of its tagged classes [k, h, w]; their ids in the taxonomy."""
+        pixels = np.array(self.shards.read(row, label=False).image.convert("RGB"))
+        image = torch.from_numpy(pixels).permute(2, 0, 1).to(self.device)
+        tagged_classes = np.flatnonzero(self.tags.present[row])
+        ids = [self.tags.classes[number] for number in tagged_classes]
         if not ids:
             return image, torch.zeros(0, *image.shape[1:], device=self.device), ids
-        weight = self.model.head.weight[torch.from_numpy(own).to(self.device)]
+        weight = self.model.head.weight[torch.from_numpy(tagged_classes).to(self.device)]
         maps = class_activation_maps(
             image[None].float() / 255,
             torch.ones(1, len(ids), dtype=torch.bool),
@@ -79,7 +79,7 @@ class Labeler:
         return image, maps[0], ids
 
     def label(self, image: Tensor, maps: Tensor, ids: Sequence[int], *, refine: bool) -> np.ndarray:
-        """Class ids [h, w], uint8, 255 where nothing is known."""
+        """Class ids [h, w], uint8, 255 where the class is unknown."""
         refined = self._refine(image) if refine else None
         rule, low, high = self.labeling.rule, self.labeling.low, self.labeling.high
         background = self.tags.background
@@ -96,11 +96,11 @@ class Labeler:
 
 
 def _digest(weights: dict[str, Tensor]) -> str:
-    """sha256 (hex) of names and numbers."""
-    found = hashlib.sha256()
+    """sha256 (hex) of names and values."""
+    digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
-        found.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_labels(
@@ -108,49 +108,49 @@ def write_labels(
 ) -> OverlaySet:
     """Write the overlay `<split>@<name>` beside the split, or finish writing it."""
     shards, rows = labeler.shards, labeler.tags.rows.tolist()
-    tell = (lambda done, total, size: progress(done, total)) if progress else None
-    write_overlay(shards, name, taxonomy, labeler, settings=labeler.settings, rows=rows, size=size, progress=tell)
+    tick = (lambda done, total, size: progress(done, total)) if progress else None
+    write_overlay(shards, name, taxonomy, labeler, settings=labeler.settings, rows=rows, size=size, progress=tick)
     return OverlaySet(f"{shards.url.rstrip('/')}@{name}")
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How pseudo-labels compare with dense ones. counts: int64 [C, C + 1]: truth by label, the last column without one."""
+    """Pseudo-labels against dense ones. counts: int64 [C, C + 1]: truth by label; the last column has no label."""
 
     counts: np.ndarray
     names: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """In percent: coverage (share of pixels with a pseudo-label), precision (share of those that are right), IoU.
+        """In percent: coverage (fraction of pixels with a pseudo-label), precision (fraction of those correct), IoU.
 
-        IoU of a class counts its pixels without a pseudo-label as missed; None for a class that occurs nowhere.
+        IoU of a class counts its pixels without a pseudo-label as missed; None for a class that does not occur.
         """
         hits = np.diag(self.counts).astype(float)
-        truth, said = self.counts.sum(1), self.counts[:, :-1].sum(0)
-        union = truth + said - hits
-        iou = [100 * hit / all_ if all_ else None for hit, all_ in zip(hits, union, strict=True)]
-        known = [value for value in iou if value is not None]
-        right = [100 * hit / all_ if all_ else None for hit, all_ in zip(hits, said, strict=True)]
+        truth, labeled = self.counts.sum(1), self.counts[:, :-1].sum(0)
+        union = truth + labeled - hits
+        ious = [100 * hit / total if total else None for hit, total in zip(hits, union, strict=True)]
+        known = [iou for iou in ious if iou is not None]
+        precisions = [100 * hit / total if total else None for hit, total in zip(hits, labeled, strict=True)]
         return {
-            "coverage": 100 * float(said.sum() / max(truth.sum(), 1)),
-            "precision": 100 * float(hits.sum() / max(said.sum(), 1)),
+            "coverage": 100 * float(labeled.sum() / max(truth.sum(), 1)),
+            "precision": 100 * float(hits.sum() / max(labeled.sum(), 1)),
             "miou": float(np.mean(known)) if known else None,
             "classes": {
-                name: {"precision": precision, "iou": each}
-                for name, precision, each in zip(self.names, right, iou, strict=True)
+                name: {"precision": precision, "iou": iou}
+                for name, precision, iou in zip(self.names, precisions, ious, strict=True)
             },
         }
 
 
 def compare(truth: np.ndarray, labels: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
-    """Counts [C, C + 1] of one image's (truth, label) pairs, where the truth is not ignored."""
+    """Counts [C, C + 1] of one image's (truth, label) pairs; pixels whose truth is ignored are left out."""
     count = len(taxonomy.names)
     valid = truth != taxonomy.ignore
-    said = np.where(labels == taxonomy.ignore, count, labels)[valid].astype(np.int64)
-    return np.bincount(truth[valid] * np.int64(count + 1) + said, minlength=count * (count + 1)).reshape(count, -1)
+    columns = np.where(labels == taxonomy.ignore, count, labels)[valid].astype(np.int64)
+    return np.bincount(truth[valid] * np.int64(count + 1) + columns, minlength=count * (count + 1)).reshape(count, -1)
 
 
-def judge(
+def score_labels(
     labeler: Labeler,
     overlay: OverlaySet,
     taxonomy: Taxonomy,
@@ -161,7 +161,7 @@ def judge(
 ) -> dict[str, Any]:
     """Compare an overlay with the split's dense labels, before and after refinement: <to>.json and a contact sheet <to>.png.
 
-    Looks at `limit` images at most, evenly spaced: their maps are computed again.
+    Scores at most `limit` images, evenly spaced; their maps are computed again.
     """
     count = len(taxonomy.names)
     numbers = np.unique(np.linspace(0, len(overlay) - 1, min(limit, len(overlay))).round().astype(int)).tolist()
@@ -171,7 +171,9 @@ def judge(
         sample = labeler.shards.read(overlay.row(number))
         labels = overlay.read(number).label
         if sample.label is None or labels is None:
-            raise WeakError(f"{labeler.shards.url}: sample '{sample.key}' has no label to judge by")
+            raise WeakError(
+                f"{labeler.shards.url}: sample '{sample.key}' has no label; leave out the scores with --report 0"
+            )
         truth = taxonomy.map(sample.label)
         image, maps, ids = labeler.maps(overlay.row(number))
         rough = labeler.label(image, maps, ids, refine=False)
@@ -196,7 +198,7 @@ def judge(
 
 
 def _heat(maps: Tensor) -> Image.Image:
-    """The strongest of the maps at each pixel, from black over red to yellow."""
+    """The largest activation at each pixel, from black over red to yellow."""
     strongest = (maps.amax(0) if len(maps) else maps.new_zeros(maps.shape[1:])).cpu().numpy()
     channels = [np.clip(2 * strongest - shift, 0, 1) for shift in (0, 1)] + [np.zeros_like(strongest)]
     return Image.fromarray((255 * np.stack(channels, -1)).astype(np.uint8))
