@@ -1,86 +1,48 @@
 """Semi-supervised segmentation methods for any PyTorch model: losses, perturbations, objectives; needs only torch."""
 
-from semiseg.methods.auxiliary import AuxiliaryBank
-from semiseg.methods.cam import class_activation_maps, class_activations
-from semiseg.methods.crf import DenseCrf, unary_from_labels, unary_from_probabilities
-from semiseg.methods.cross_consistency import CrossConsistency
-from semiseg.methods.cutmix import covered, draw_boxes, paste
-from semiseg.methods.losses import (
-    bootstrapped_cross_entropy,
-    bootstrapping_threshold,
-    cross_entropy,
-    distance,
-    hard_cross_entropy,
-    pairwise_variance,
-)
-from semiseg.methods.objective import Features, Losses, Objective, Part, Step, seeded
-from semiseg.methods.operators import ChannelScale, Operator, Scale, Shift, SpatialMask
-from semiseg.methods.perturbations import (
-    PERTURBATIONS,
-    ContextMask,
-    Dropout,
-    FeatureDrop,
-    FeatureNoise,
-    GuidedCutout,
-    ObjectMask,
-    Perturbation,
-    Vat,
-    create_perturbation,
-)
-from semiseg.methods.prediction import Prediction, connected_components
-from semiseg.methods.pseudo import pseudo_labels
-from semiseg.methods.ramps import Ramp
-from semiseg.methods.relaxed import relaxed_cross_entropy
-from semiseg.methods.structure import structure_loss
-from semiseg.methods.structured_consistency import StructuredConsistency
-from semiseg.methods.supervised import Supervised
-from semiseg.methods.teacher import Teacher
-
-__all__ = [
-    "PERTURBATIONS",
-    "AuxiliaryBank",
-    "ChannelScale",
-    "ContextMask",
-    "CrossConsistency",
-    "DenseCrf",
-    "Dropout",
-    "FeatureDrop",
-    "FeatureNoise",
-    "Features",
-    "GuidedCutout",
-    "Losses",
-    "ObjectMask",
-    "Objective",
-    "Operator",
-    "Part",
-    "Perturbation",
-    "Prediction",
-    "Ramp",
-    "Scale",
-    "Shift",
-    "SpatialMask",
-    "Step",
-    "StructuredConsistency",
-    "Supervised",
-    "Teacher",
-    "Vat",
-    "bootstrapped_cross_entropy",
-    "bootstrapping_threshold",
-    "class_activation_maps",
-    "class_activations",
-    "connected_components",
-    "covered",
-    "create_perturbation",
-    "cross_entropy",
-    "distance",
-    "draw_boxes",
-    "hard_cross_entropy",
-    "pairwise_variance",
-    "paste",
-    "pseudo_labels",
-    "relaxed_cross_entropy",
-    "seeded",
-    "structure_loss",
-    "unary_from_labels",
-    "unary_from_probabilities",
-]
+from semiseg.methods.auxiliary import AuxiliaryBank as AuxiliaryBank
+from semiseg.methods.cam import class_activation_maps as class_activation_maps
+from semiseg.methods.cam import class_activations as class_activations
+from semiseg.methods.crf import DenseCrf as DenseCrf
+from semiseg.methods.crf import unary_from_labels as unary_from_labels
+from semiseg.methods.crf import unary_from_probabilities as unary_from_probabilities
+from semiseg.methods.cross_consistency import CrossConsistency as CrossConsistency
+from semiseg.methods.cutmix import covered as covered
+from semiseg.methods.cutmix import draw_boxes as draw_boxes
+from semiseg.methods.cutmix import paste as paste
+from semiseg.methods.losses import bootstrapped_cross_entropy as bootstrapped_cross_entropy
+from semiseg.methods.losses import bootstrapping_threshold as bootstrapping_threshold
+from semiseg.methods.losses import cross_entropy as cross_entropy
+from semiseg.methods.losses import distance as distance
+from semiseg.methods.losses import hard_cross_entropy as hard_cross_entropy
+from semiseg.methods.losses import pairwise_variance as pairwise_variance
+from semiseg.methods.objective import Features as Features
+from semiseg.methods.objective import Losses as Losses
+from semiseg.methods.objective import Objective as Objective
+from semiseg.methods.objective import Part as Part
+from semiseg.methods.objective import Step as Step
+from semiseg.methods.objective import seeded as seeded
+from semiseg.methods.operators import ChannelScale as ChannelScale
+from semiseg.methods.operators import Operator as Operator
+from semiseg.methods.operators import Scale as Scale
+from semiseg.methods.operators import Shift as Shift
+from semiseg.methods.operators import SpatialMask as SpatialMask
+from semiseg.methods.perturbations import PERTURBATIONS as PERTURBATIONS
+from semiseg.methods.perturbations import ContextMask as ContextMask
+from semiseg.methods.perturbations import Dropout as Dropout
+from semiseg.methods.perturbations import FeatureDrop as FeatureDrop
+from semiseg.methods.perturbations import FeatureNoise as FeatureNoise
+from semiseg.methods.perturbations import GuidedCutout as GuidedCutout
+from semiseg.methods.perturbations import ObjectMask as ObjectMask
+from semiseg.methods.perturbations import Perturbation as Perturbation
+from semiseg.methods.perturbations import Vat as Vat
+from semiseg.methods.perturbations import create_perturbation as create_perturbation
+from semiseg.methods.prediction import Prediction as Prediction
+from semiseg.methods.prediction import connected_components as connected_components
+from semiseg.methods.pseudo import pseudo_labels as pseudo_labels
+from semiseg.methods.ramps import Ramp as Ramp
+from semiseg.methods.relaxed import relaxed_cross_entropy as relaxed_cross_entropy
+from semiseg.methods.structure import structure_loss as structure_loss
+from semiseg.methods.structured_consistency import StructuredConsistency as StructuredConsistency
+from semiseg.methods.supervised import Supervised as Supervised
+from semiseg.methods.teacher import Teacher as Teacher

@@ -99,6 +99,7 @@ class Supervised:
     domains  those that it trains; all if omitted
     """
 
+    needs: ClassVar[str] = "labeled"  # the source of images that it learns from
     mixes: ClassVar[bool] = False  # whether unlabeled images come in pairs
     kind: Literal["supervised"] = "supervised"
     domains: Domains = None
@@ -250,6 +251,10 @@ class CrossConsistency:
     start: Literal["random", "main"] = "random"
     perturbations: Annotated[tuple[Perturbation, ...], MinLen(1)]
 
+    @property
+    def needs(self) -> str:
+        return "weak" if self.weak else "unlabeled"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Boxes:
@@ -290,6 +295,7 @@ class StructuredConsistency:
     domains          those that it trains; all if omitted
     """
 
+    needs: ClassVar[str] = "unlabeled"
     mixes: ClassVar[bool] = True
     kind: Literal["structured_consistency"] = "structured_consistency"
     domains: Domains = None

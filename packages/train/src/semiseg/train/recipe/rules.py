@@ -1,4 +1,4 @@
-"""What must hold between the values of a recipe, each with its remedy; the types see to each value alone."""
+"""Rules between the values of a recipe, each with a remedy; a single value is checked by its type."""
 
 import re
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from semiseg.train.recipe import (
     Recipe,
     Relaxed,
     StructuredConsistency,
+    Supervised,
     Weak,
 )
 from semiseg.train.recipe.lines import KeyPath
@@ -22,16 +23,16 @@ from semiseg.train.recipe.problems import Problem, nearest, show
 
 
 def broken_rules(recipe: Recipe) -> Iterator[Problem]:
-    """Every rule between values that the recipe breaks."""
+    """Every violation of a rule between values."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", recipe.name):
         yield Problem(("name",), f"'{recipe.name}' cannot name a folder; use letters, digits, '.', '_' and '-'")
     for name, domain in recipe.data.domains.items():
         yield from _domain(("data", "domains", name), name, domain, recipe)
     if recipe.model.freeze == "encoder" and recipe.model.norm != "frozen":
-        what = f'"encoder" while norm = "{recipe.model.norm}" goes on moving its statistics'
+        what = f'"encoder" needs frozen statistics, and norm = "{recipe.model.norm}" updates them'
         yield Problem(("model", "freeze"), f'{what}; set model.norm = "frozen"')
     if recipe.model.freeze == "encoder" and recipe.model.start is None:
-        what = '"encoder" with no model to start from would keep random weights'
+        what = '"encoder" without a model to start from would keep its initial weights'
         yield Problem(("model", "freeze"), f"{what}; set model.start to a run or a saved model")
     yield from _encoder(recipe)
     yield from _expectations(recipe)
@@ -50,7 +51,7 @@ def _domain(at: KeyPath, name: str, domain: Domain, recipe: Recipe) -> Iterator[
         if source is None:
             continue
         if not isinstance(source, Weak) and source.subset and source.ids:
-            yield Problem((*at, role, "ids"), "given beside 'subset'; keep one of the two")
+            yield Problem((*at, role, "ids"), "given together with 'subset'; keep one of the two")
         if len(set(source.splits)) < len(source.splits):
             yield Problem((*at, role, "split"), f"names a split twice: {', '.join(source.splits)}; name each once")
     for role in ("labeled", "unlabeled", "weak"):
@@ -58,27 +59,27 @@ def _domain(at: KeyPath, name: str, domain: Domain, recipe: Recipe) -> Iterator[
         if source is None:
             continue
         if source.batch_size < recipe.accumulate:
-            what = f"{source.batch_size} images cannot be cut into accumulate = {recipe.accumulate} micro-steps"
+            what = f"{source.batch_size} images cannot be split into accumulate = {recipe.accumulate} micro-steps"
             yield Problem((*at, role, "batch_size"), f"{what}; lower accumulate to {source.batch_size} or raise this")
         if scale and not domain.augment.crop and source.batch_size > 1:
-            what = f"batch_size = {source.batch_size} needs images of one size, and augment.scale makes many"
+            what = f"batch_size = {source.batch_size} needs images of one size, and augment.scale varies it"
             yield Problem((*at, role, "batch_size"), f"{what}; add augment.crop = [height, width]")
     if domain.augment.blur and domain.augment.blur[0] > domain.augment.blur[1]:
         yield Problem((*at, "augment", "blur"), _ordered(domain.augment.blur))
     if domain.labeled.class_uniform and not domain.augment.crop:
-        what = "crops around the places of classes need augment.crop"
+        what = "class-uniform crops need a size"
         yield Problem((*at, "labeled", "class_uniform"), f"{what}; add augment.crop = [height, width] or remove this")
     one_size = domain.augment.crop or (domain.augment.resize and not scale)
     if recipe.model.batches == "joint" and (domain.unlabeled or domain.weak) and not one_size:
-        what = f'"joint" needs labeled and other images of one size, which domain {name} does not see to'
+        what = f'"joint" needs labeled and other images of one size, which domain {name} does not ensure'
         yield Problem(("model", "batches"), f'{what}; add augment.crop = [height, width], or set "separate"')
     for role, source in (("unlabeled", domain.unlabeled), ("weak", domain.weak)):
         if source and source.minus and source.dataset != domain.labeled.dataset:
             what = f"nothing to leave out: labeled images come from '{domain.labeled.dataset}'"
             yield Problem((*at, role, "minus"), f"{what}, these from '{source.dataset}'; remove minus")
-    if domain.weak and not any(_learns_weakly(each, name) for each in recipe.objectives):
+    if domain.weak and not any(_learns_weakly(objective, name) for objective in recipe.objectives):
         what = "no objective learns from these pseudo-labels"
-        remedy = "add weak = { value = 0.4, over = 0.1 } to one of kind 'cross_consistency', or remove this source"
+        remedy = "add weak = { value = 0.4, over = 0.1 } to a 'cross_consistency' objective, or remove this source"
         yield Problem((*at, "weak"), f"{what}; {remedy}")
 
 
@@ -93,13 +94,14 @@ def _learns_weakly(objective: Objective, domain: str) -> bool:
 def _encoder(recipe: Recipe) -> Iterator[Problem]:
     encoder = recipe.model.encoder
     if encoder.checkpointing and recipe.compile:
-        what = "a compiled encoder computes nothing again"
+        what = "a compiled encoder does not recompute activations"
         yield Problem(("model", "encoder", "checkpointing"), f"{what}; remove this, or set compile = false")
     if encoder.name != "wide_resnet38":
         return
     if encoder.weights == "timm" and recipe.model.start is None:
-        what = f"timm publishes none of {encoder.name}"
-        yield Problem(("model", "encoder", "weights"), f'{what}; give "none", or the path of a file, a run or a model')
+        what = f"timm publishes no weights of {encoder.name}"
+        remedy = 'set "none", or the path of a file, a run or a saved model'
+        yield Problem(("model", "encoder", "weights"), f"{what}; {remedy}")
     if encoder.output_stride != 8:
         what = f"{encoder.name} has no output stride {encoder.output_stride}"
         yield Problem(("model", "encoder", "output_stride"), f"{what}; set 8")
@@ -111,11 +113,11 @@ def _expectations(recipe: Recipe) -> Iterator[Problem]:
         if key not in known:
             yield Problem(
                 ("expect", key),
-                f"no such result; known: {', '.join(known) or 'none, as no domain has a val source'}",
+                f"unknown result; known: {', '.join(known) or 'none, as no domain has a val source'}",
                 nearest(key, known),
             )
         if not 0 <= value <= 100:
-            yield Problem(("expect", key), f"{value:g} is no mean IoU; give percent, 0 to 100")
+            yield Problem(("expect", key), f"{value:g} is not a mean IoU; expected percent, 0 to 100")
 
 
 def _objectives(recipe: Recipe) -> Iterator[Problem]:
@@ -127,55 +129,60 @@ def _objectives(recipe: Recipe) -> Iterator[Problem]:
         pairs = {(objective.kind, name) for name in objective.domains or known}
         if twice := sorted(name for kind, name in pairs & trained):
             what = f"a second '{objective.kind}' for domain {', '.join(twice)}"
-            yield Problem(("objectives", index, "kind"), f"{what}; keep one, or give each domains = [...] of its own")
+            yield Problem(
+                ("objectives", index, "kind"), f"{what}; keep one, or set domains = [...] so that they differ"
+            )
         trained |= pairs
     for name in known:
         if ("supervised", name) not in trained:
-            what = f"nothing trains the main decoder of domain {name}; add one of kind 'supervised'"
+            what = f"nothing trains the main decoder of domain {name}; add an objective of kind 'supervised'"
             yield Problem(("objectives",), what)
     for index, objective in enumerate(recipe.objectives):
         at = ("objectives", index)
-        if isinstance(objective, CrossConsistency):
-            yield from _ramp((*at, "weight"), objective.weight)
-            if objective.weak:
-                yield from _ramp((*at, "weak"), objective.weak)
-            yield from _cross_consistency(at, objective, recipe)
-            yield from _needs(at, "weak" if objective.weak else "unlabeled", objective, recipe)
-        elif isinstance(objective, StructuredConsistency):
-            yield from _structured_consistency(at, objective)
-            yield from _needs(at, "unlabeled", objective, recipe)
-        elif isinstance(objective.loss, Relaxed) and objective.loss.window % 2 == 0:
-            what = f"{objective.loss.window} pixels have no pixel in the middle"
-            yield Problem((*at, "loss", "window"), f"{what}; give an odd number, such as {objective.loss.window + 1}")
+        for name, value in vars(objective).items():
+            if isinstance(value, Ramp):
+                yield from _ramp((*at, name), value)
+        match objective:
+            case CrossConsistency():
+                yield from _cross_consistency(at, objective, recipe)
+            case StructuredConsistency():
+                yield from _structured_consistency(at, objective)
+            case Supervised(loss=Relaxed(window=window)) if window % 2 == 0:
+                what = f"a window of {window} pixels has no central pixel"
+                yield Problem((*at, "loss", "window"), f"{what}; set an odd number, such as {window + 1}")
+        if objective.needs != "labeled":
+            yield from _needs(at, objective, recipe)
     yield from _teacher(recipe)
 
 
 def _ramp(at: KeyPath, ramp: Ramp) -> Iterator[Problem]:
     if ramp.shape != "constant" and ramp.start + ramp.over > 1:
         what = f"the ramp ends after training: start + over = {ramp.start + ramp.over:g}"
-        yield Problem(at, f"{what}; shares of training add up to 1 at most")
+        yield Problem(at, f"{what}; lower them so that they add up to at most 1")
 
 
 def _structured_consistency(at: KeyPath, objective: StructuredConsistency) -> Iterator[Problem]:
-    yield from _ramp((*at, "pixel"), objective.pixel)
-    yield from _ramp((*at, "structure"), objective.structure)
     count, compared = objective.boxes.count, objective.boxes.compared
     if compared > count:
-        what = f"the last {compared} of {count} boxes"
+        what = f"compares the last {compared} of only {count} boxes"
         yield Problem((*at, "boxes", "compared"), f"{what}; lower it to {count}, or raise boxes.count")
 
 
 def _teacher(recipe: Recipe) -> Iterator[Problem]:
-    """One teacher for all domains; and only what there is can be evaluated."""
-    taught = [(i, each) for i, each in enumerate(recipe.objectives) if isinstance(each, StructuredConsistency)]
+    """All domains share one teacher, and it can be evaluated only if there is one."""
+    taught = [
+        (index, objective)
+        for index, objective in enumerate(recipe.objectives)
+        if isinstance(objective, StructuredConsistency)
+    ]
     for index, objective in taught[1:]:
         for key in ("teacher_decay", "teacher_warmup", "teacher_mode", "teacher_buffers"):
             value, first = getattr(objective, key), getattr(taught[0][1], key)
             if value != first:
-                what = f"{show(value)}, but objectives.{taught[0][0]} says {show(first)}, and there is one teacher"
-                yield Problem(("objectives", index, key), f"{what}; give both the same")
+                what = f"{show(value)}, but objectives.{taught[0][0]} has {show(first)}, and all share one teacher"
+                yield Problem(("objectives", index, key), f"{what}; set both to the same value")
     if recipe.evaluate.weights != "student" and not taught:
-        what = f'"{recipe.evaluate.weights}", and no objective has a teacher'
+        what = f'"{recipe.evaluate.weights}", but no objective has a teacher'
         remedy = 'set "student", or add an objective of kind "structured_consistency"'
         yield Problem(("evaluate", "weights"), f"{what}; {remedy}")
 
@@ -186,24 +193,23 @@ def _cross_consistency(at: KeyPath, objective: CrossConsistency, recipe: Recipe)
             what = f"{perturbation.low:g} is above high = {perturbation.high:g}; swap them"
             yield Problem((*at, "perturbations", index, "low"), what)
         if isinstance(perturbation, FeatureDrop) and isinstance(recipe.model.context, ASPP):
-            what = "ranks cells by their sum over channels, which says nothing of aspp's signed features"
+            what = "ranks cells by their sum over channels, which is meaningless for the signed features of aspp"
             remedy = 'remove this perturbation, or set model.context.kind = "psp" or "none"'
             yield Problem((*at, "perturbations", index, "kind"), f"{what}; {remedy}")
     if objective.decoder == "same" and isinstance(recipe.model.decoder, DeepLabV3Plus):
-        what = '"same" as deeplabv3plus cannot be: auxiliary decoders see perturbed features, without low-level ones'
+        what = '"same" is impossible with deeplabv3plus: auxiliary decoders do not see low-level features'
         yield Problem((*at, "decoder"), f'{what}; set "subpixel" or "linear"')
     if objective.start == "main" and objective.decoder not in ("same", recipe.model.decoder.kind):
         what = f'"main" is of kind "{recipe.model.decoder.kind}" and cannot be copied to "{objective.decoder}"'
         yield Problem((*at, "start"), f'{what}; set "random", or decoder = "same"')
 
 
-def _needs(
-    at: KeyPath, role: str, objective: CrossConsistency | StructuredConsistency, recipe: Recipe
-) -> Iterator[Problem]:
-    """A source for each domain that the objective names, or for one at least where it names none."""
-    domains = {name: each for name, each in recipe.data.domains.items() if name in (objective.domains or {name})}
+def _needs(at: KeyPath, objective: Objective, recipe: Recipe) -> Iterator[Problem]:
+    """A source for every domain that the objective names, or for at least one if it names none."""
+    role = objective.needs
+    domains = {name: domain for name, domain in recipe.data.domains.items() if name in (objective.domains or {name})}
     if not objective.domains and any(getattr(domain, role) for domain in domains.values()):
-        return  # a domain that nobody names and that has no such images trains on its labeled ones alone
+        return  # a domain that is not named and has no such images trains on its labeled images alone
     for name, domain in domains.items():
         if getattr(domain, role):
             continue
@@ -211,7 +217,7 @@ def _needs(
         remedy = f'add {role} = {{ dataset = "{domain.labeled.dataset}", split = ..., batch_size = ... }} or remove '
         yield Problem(
             ("data", "domains", name, role),
-            f"{what}; {remedy}" + ("its key weak" if role == "weak" else "that objective"),
+            f"{what}; {remedy}" + ("the objective's key weak" if role == "weak" else "that objective"),
         )
 
 
@@ -224,7 +230,7 @@ def _optimisation(recipe: Recipe) -> Iterator[Problem]:
     if schedule.warmup >= recipe.steps:
         yield Problem(
             ("schedule", "warmup"),
-            f"{schedule.warmup} steps of {recipe.steps}: the learning rate never arrives; lower it",
+            f"{schedule.warmup} of {recipe.steps} steps: the learning rate would never reach lr; lower it",
         )
 
 
