@@ -32,7 +32,7 @@ OBJECT = """	<object>
 
 @dataclass(frozen=True)
 class Official:
-    """Where everything lies, and the ids of each list of the real files."""
+    """Where all files are, and the ids of the lists of the real files."""
 
     home: Path
     real: Path

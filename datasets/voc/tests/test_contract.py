@@ -1,4 +1,4 @@
-"""What every adapter promises: on the real pairs, and on official archives made of them."""
+"""The adapter contract, on the real pairs and on official archives made of them."""
 
 from pathlib import Path
 

@@ -22,7 +22,7 @@ SBD = [*FURTHER, *TRAIN[:1133], *VAL[:1104]]  # 11,355
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory, write_mat: Callable[[np.ndarray], bytes]) -> Path:
-    """VOC's tar of 17,862 files and SBD's tgz of 22,710, in orders of their own."""
+    """VOC's tar of 17,862 files and SBD's tgz of 22,710, in arbitrary orders."""
     folder = tmp_path_factory.mktemp("many")
     image, mask = io.BytesIO(), io.BytesIO()
     Image.new("RGB", (3, 2)).save(image, "JPEG")
@@ -52,7 +52,7 @@ def test_12_031_images_give_the_published_counts(archives: Path) -> None:
         "trainaug": 10_582,
     }
     assert all(split.samples == split.expected for split in splits.values() if split.missing is None)
-    overlap = "1,133 are in VOC's train, where VOC's mask counts, and 1,104 in VOC's val, which are left out"
+    overlap = "1,133 are in VOC's train, for which VOC's masks are used, and 1,104 in VOC's val, which are left out"
     assert dataset.notes()[0].endswith(overlap)
     samples = list(dataset.samples("trainaug"))
     assert Counter(sample.meta["mask"] for sample in samples) == {"SegmentationClass": 1464, "SBD": 9118}

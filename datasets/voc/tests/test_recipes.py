@@ -1,4 +1,4 @@
-"""The shipped VOC recipes: twins, and runnable once the real pairs are shards."""
+"""The VOC recipes: they differ only in the method, and run on shards of the real pairs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,22 +47,22 @@ def test_both_recipes_pass_their_check_and_a_dry_run(semiseg: Callable[..., str]
     assert "voc unlabeled: 19 of 22 images, 10 a step" in cct
     assert "voc val: 20 images" in cct
     assert "encoder 23,631,808, context 23,073,792, decoders 16,296, objectives 488,880" in cct
-    twin = semiseg("train", str(RECIPES / "voc_supervised.toml"), "--dry-run")
-    assert "unlabeled" not in twin
-    assert "voc objectives: Supervised\n" in twin
+    baseline = semiseg("train", str(RECIPES / "voc_supervised.toml"), "--dry-run")
+    assert "unlabeled" not in baseline
+    assert "voc objectives: Supervised\n" in baseline
 
 
-def test_the_supervised_twin_differs_in_the_method_alone() -> None:
+def test_the_supervised_baseline_differs_only_in_the_method() -> None:
     from semiseg.train.recipe import CrossConsistency, Supervised
     from semiseg.train.recipe.load import changes
 
-    cct, twin = (load.load(RECIPES / f"voc_{name}.toml") for name in ("cct", "supervised"))
+    cct, baseline = (load.load(RECIPES / f"voc_{name}.toml") for name in ("cct", "supervised"))
     supervised, consistency = cct.objectives
     assert isinstance(supervised, Supervised) and isinstance(consistency, CrossConsistency)
-    assert sum(each.count for each in consistency.perturbations) == 30
+    assert sum(perturbation.count for perturbation in consistency.perturbations) == 30
     domain = replace(cct.data.domains["voc"], unlabeled=None)
     alone = replace(cct, objectives=(supervised,), data=replace(cct.data, domains={"voc": domain}))
-    assert changes(alone, twin) == []
+    assert changes(alone, baseline) == []
 
 
 def test_after_sharding_the_next_command_is_named(voc_root: Path) -> None:

@@ -68,11 +68,11 @@ def test_the_official_trees_join_to_trainaug(official: Any) -> None:
     assert [sample.key for sample in dataset.samples("trainval")] == sorted({*official.train, *official.val})
 
 
-def test_the_overlap_is_told(official: Any) -> None:
+def test_the_overlap_is_reported(official: Any) -> None:
     notes = VOC(official.voc).notes()
     assert notes[0] == (
-        "trainaug has 22 images: 3 of VOC's train and 19 others. SBD has 22: 1 are in VOC's train, where VOC's mask "
-        "counts, and 2 in VOC's val, which are left out"
+        "trainaug has 22 images: 3 of VOC's train and 19 others. SBD has 22: 1 are in VOC's train, for which VOC's "
+        "masks are used, and 2 in VOC's val, which are left out"
     )
     assert len(notes) == 1
 
@@ -120,13 +120,13 @@ def test_the_root_is_found_through_variables(official: Any, monkeypatch: pytest.
     assert VOC().root == tmp_path / "voc" / "VOC2012"
 
 
-def test_links_that_lead_to_nothing_are_told_and_refuse_nothing(official: Any, tmp_path: Path) -> None:
+def test_broken_links_are_reported_and_hide_nothing_else(official: Any, tmp_path: Path) -> None:
     shutil.copytree(official.voc, tmp_path / "VOC2012")
     before = [sample.key for sample in VOC(tmp_path).samples("train")]
     (tmp_path / "VOC2012" / "JPEGImages" / "lost.jpg").symlink_to("gone.jpg")
     found = VOC(tmp_path)
-    (told,) = (note for note in found.notes() if "lost.jpg" in note)
-    assert "1 members are never read: JPEGImages/lost.jpg (a symbolic link to gone.jpg, where there is no file)" in told
+    (skipped,) = (note for note in found.notes() if "lost.jpg" in note)
+    assert "1 members are skipped: JPEGImages/lost.jpg (a symbolic link to gone.jpg, where there is no file)" in skipped
     assert [sample.key for sample in found.samples("train")] == before
 
 
@@ -134,8 +134,8 @@ def test_sbd_is_named_or_found_beside(official: Any, archives: Path, tmp_path: P
     shutil.copytree(official.home / "VOCdevkit", tmp_path / "a" / "b" / "VOCdevkit")
     alone = VOC(tmp_path / "a")
     missing = alone.splits()["trainaug"].missing
-    assert missing is not None and "get benchmark.tgz from http" in missing and "--option sbd=PATH" in missing
-    with pytest.raises(DataError, match="split 'trainaug': its masks are those of SBD"):
+    assert missing is not None and "download benchmark.tgz from http" in missing and "--option sbd=PATH" in missing
+    with pytest.raises(DataError, match="split 'trainaug': it needs the masks of SBD"):
         alone.samples("trainaug")
     assert alone.splits()["train"].missing is None
     for place in (archives / "benchmark.tgz", official.home / "benchmark_RELEASE", official.sbd, archives):
@@ -178,7 +178,7 @@ def test_an_image_of_val_in_a_training_split_is_refused(official: Any, tmp_path:
     listing = tmp_path / "VOC2012" / LISTS / f"{name}.txt"
     listing.write_text("\n".join([*official.train, official.val[4]]))
     dataset = VOC(tmp_path, sbd=official.sbd)
-    with pytest.raises(DataError, match=rf"1 of its 4 ids are in .*val.txt as well \({official.val[4]}\)"):
+    with pytest.raises(DataError, match=rf"1 of its 4 ids are also in .*val.txt \({official.val[4]}\)"):
         dataset.samples(name)
     assert dataset.splits()["val"].missing is None
 
@@ -200,7 +200,7 @@ def test_tags_are_the_names_of_objects_not_of_their_parts(official: Any) -> None
 def test_a_broken_annotation_is_named(official: Any, tmp_path: Path) -> None:
     shutil.copytree(official.voc, tmp_path / "VOC2012")
     (tmp_path / "VOC2012" / "Annotations" / f"{official.train[2]}.xml").write_text("<annotation><object>")
-    with pytest.raises(DataError, match=rf"{official.train[2]}.xml is no annotation of VOC"):
+    with pytest.raises(DataError, match=rf"{official.train[2]}.xml is not an annotation of VOC"):
         list(VOC(tmp_path).samples("train"))
 
 
@@ -246,14 +246,14 @@ def test_the_test_images_are_unlabeled(official: Any, archives: Path, tmp_path: 
 
 
 def test_without_scipy_the_remedy_is_a_command(official: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = next(each for each in VOC(official.home).samples("trainaug") if each.meta["mask"] == "SBD")
+    sample = next(s for s in VOC(official.home).samples("trainaug") if s.meta["mask"] == "SBD")
     for name in [name for name in sys.modules if name.partition(".")[0] == "scipy"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "scipy", None)
     splits = VOC(official.home).splits()
     assert str(splits["trainaug"].missing).endswith("pip install 'semiseg-voc[sbd]'")
     assert splits["train"].missing is None
-    with pytest.raises(DataError, match=r"cls/.*\.mat: SBD's masks .* pip install 'semiseg-voc\[sbd\]'"):
+    with pytest.raises(DataError, match=r"cls/.*\.mat: reading SBD's masks.* pip install 'semiseg-voc\[sbd\]'"):
         _label(sample)
 
 
@@ -268,9 +268,9 @@ def test_a_broken_mat_file_is_named(
     png = (official.real / "SegmentationClass" / f"{id}.png").read_bytes()
     colour = write_mat(np.zeros((4, 5, 3), np.uint8))
     path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "png": png, "colour": colour}[fault])
-    sample = next(each for each in VOC(official.voc, sbd=tmp_path).samples("trainaug") if each.key == id)
+    sample = next(s for s in VOC(official.voc, sbd=tmp_path).samples("trainaug") if s.key == id)
     with pytest.raises(
-        DataError, match=rf"cls/{id}\.mat( is no mask of SBD|: GTcls.Segmentation is uint8 \[4, 5, 3\])"
+        DataError, match=rf"cls/{id}\.mat( is not a mask of SBD|: GTcls.Segmentation is uint8 \[4, 5, 3\])"
     ):
         _label(sample)
 

@@ -1,4 +1,4 @@
-"""The adapter: which images a split holds, where each one's mask comes from, and what is missing."""
+"""The adapter: the images of each split, where their masks come from, and what is missing."""
 
 import functools
 import shlex
@@ -17,13 +17,13 @@ from semiseg.datasets.voc.files import File
 
 EXPECTED = {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "test": 1456}
 LISTS = "ImageSets/Segmentation"
-AUGMENTED = ("trainaug", "train_aug")  # names of the list that people keep beside VOC's own
-MASKS = ("SegmentationClass", "SegmentationClassAug")  # VOC's own first: it wins over SBD's
+AUGMENTED = ("trainaug", "train_aug")  # common names of the list that is added to VOC's lists
+MASKS = ("SegmentationClass", "SegmentationClassAug")  # VOC's own first: it takes precedence over SBD's
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """One image of a split; None for a file that is not there. `mask` is VOC's PNG or SBD's .mat."""
+    """One image of a split; None for a missing file. `mask` is VOC's PNG or SBD's .mat."""
 
     id: str
     image: File | None
@@ -31,15 +31,15 @@ class _Pair:
 
 
 class VOC:
-    """PASCAL VOC 2012, read from its folder or its tar, and SBD's masks, from theirs.
+    """PASCAL VOC 2012 and the masks of SBD, read from folders or archives.
 
-    root  VOC2012, a folder above it, or the archive; without it, $SEMISEG_DATA/voc, $VOC_ROOT and ./data/voc are looked at
-    sbd   SBD's benchmark_RELEASE/ or benchmark.tgz; without it, both are looked for in VOC's folder and beside it
+    root  VOC2012, a folder above it, or the archive; by default, $SEMISEG_DATA/voc, $VOC_ROOT and ./data/voc are searched
+    sbd   SBD's benchmark_RELEASE/ or benchmark.tgz; by default, both are searched for in VOC's folder and beside it
 
-    `trainaug` is VOC's train and all of SBD without VOC's val; VOC's mask counts where both have one. A list
-    ImageSets/Segmentation/trainaug.txt counts instead of that, and so do PNG masks in SegmentationClassAug. A split that
-    lacks anything is reported by `splits()`; so is a training split that holds an id of val. Raises DataError where
-    nothing of VOC is found, or nothing of SBD in `sbd`.
+    `trainaug` is VOC's train and all of SBD without VOC's val; if both have a mask, VOC's is used. A list
+    ImageSets/Segmentation/trainaug.txt overrides this choice of images, and PNG masks in SegmentationClassAug override
+    SBD's masks. `splits()` reports a split with missing files, and a training split that contains an id of val. Raises
+    DataError if no file of VOC is found, or none of SBD in `sbd`.
     """
 
     name: ClassVar[str] = "voc"
@@ -76,7 +76,7 @@ class VOC:
         return {name: self._split(name) for name in EXPECTED}
 
     def samples(self, split: str) -> Iterator[RawSample]:
-        """In the order of the split's list; without one, by id. DataError for a split that is unknown or missing."""
+        """In the order of the list of the split, or by id without one. DataError for a split that is unknown or missing."""
         if split not in EXPECTED:
             raise DataError(f"data set '{self.name}': {unknown('split', split, EXPECTED)}")
         missing = self._split(split).missing
@@ -85,7 +85,7 @@ class VOC:
         return (self._sample(pair) for pair in self._pairs(split))
 
     def notes(self) -> list[str]:
-        """The overlap of VOC and SBD, what can't be read at random, and the expected tree where a split is missing."""
+        """The overlap of VOC and SBD, archives that are slow to read, and the expected tree if a split is missing."""
         notes = []
         found = self.splits()
         if found["trainaug"].missing is None:
@@ -93,13 +93,13 @@ class VOC:
         for tree in filter(None, (self._voc, self._sbd)):
             if tree.sequential:
                 notes.append(
-                    f"{tree.path} is compressed: it is read in passes of a minute or so; unpacked it is quicker"
+                    f"{tree.path} is compressed: reading it takes passes of about a minute; unpack it to read it faster"
                 )
             if tree.refused:
                 some = [f"{name} ({why})" for name, why in tree.refused.items()]
-                notes.append(f"{tree.path}: {len(some)} members are never read: {_some(some)}")
+                notes.append(f"{tree.path}: {len(some)} members are skipped: {_some(some)}")
         if any(split.missing for name, split in found.items() if name != "test"):
-            notes.append("expected, [x] where something was found:" + _expected(self._has))
+            notes.append("expected; [x] marks what was found:" + _expected(self._has))
         return notes
 
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
@@ -109,18 +109,18 @@ class VOC:
         return [f"semiseg train {name}{shards}" for name in ("voc_supervised", *["voc_cct"] * ("trainaug" in splits))]
 
     def _split(self, name: str) -> Split:
-        """Everything but the pixels is checked here, so that a list of splits tells what can be written."""
+        """Checks everything except pixels, so that the list of splits shows which can be written."""
         found, missing, expected = 0, None, EXPECTED[name]
         try:
             found = len(self._pairs(name))
-            missing = self._missing(name) if found else f"its list {LISTS}/{name}.txt is empty; get it anew"
+            missing = self._missing(name) if found else f"its list {LISTS}/{name}.txt is empty; download it again"
         except DataError as error:
             missing = str(error)
         split = Split(name=name, samples=found, labeled=name != "test", default=name != "trainval", expected=expected)
         return split if missing is None else replace(split, samples=0, missing=missing)
 
     def _missing(self, name: str) -> str | None:
-        """What the files of a split lack, if anything."""
+        """What is missing or wrong in the files of a split, or None."""
         pairs = self._pairs(name)
         absent = {"images": [f"JPEGImages/{pair.id}.jpg" for pair in pairs if pair.image is None]}
         if name != "test":
@@ -133,14 +133,14 @@ class VOC:
                 f"VOC2012test.tar from {self.home}, after registration" if name == "test" else f"VOC from {self.home}"
             )
             further = f" or SBD from {files.SBD_HOME}" if name == "trainaug" else ""
-            return f"{'; '.join(faults)} in {self._voc.where()}; get {wanted}{further}"
+            return f"{'; '.join(faults)} in {self._voc.where()}; download {wanted}{further}"
         leaked = (
             sorted({pair.id for pair in pairs} & set(self._list("val") or ())) if name in ("train", "trainaug") else []
         )
         if leaked:
             return (
-                f"{len(leaked)} of its {len(pairs)} ids are in {LISTS}/val.txt as well ({_some(leaked)}): training on "
-                f"validation images; take their lines out of {LISTS}/{name}.txt"
+                f"{len(leaked)} of its {len(pairs)} ids are also in {LISTS}/val.txt ({_some(leaked)}), so validation "
+                f"images would be trained on; remove their lines from {LISTS}/{name}.txt"
             )
         if any(pair.mask is not None and pair.mask.name.endswith(".mat") for pair in pairs) and not sbd.readable():
             return sbd.INSTALL
@@ -160,12 +160,12 @@ class VOC:
             listed = sorted({*self._ids("train"), *self._ids("val")})
         if listed is None:
             step = ": VOC2012test.tar, after registration" if split == "test" else " (VOCtrainval_11-May-2012.tar)"
-            raise DataError(f"{self._voc.where()} has no list {LISTS}/{split}.txt; get it from {self.home}{step}")
+            raise DataError(f"{self._voc.where()} has no list {LISTS}/{split}.txt; download it from {self.home}{step}")
         return listed
 
     def _augmented(self) -> list[str]:
-        """VOC's train and what else has masks, without VOC's val; or what a list of that name says."""
-        train, val = self._ids("train"), set(self._ids("val"))  # without the list of val, its images would slip in
+        """VOC's train and all other images with masks, without VOC's val; or a list trainaug.txt."""
+        train, val = self._ids("train"), set(self._ids("val"))  # without the list of val, its images would be included
         listed = self._augmented_list()
         if listed is not None:
             return files.read_list(listed)
@@ -174,14 +174,14 @@ class VOC:
             raise DataError(f"SBD's masks: {self._sbd_found[1]}")
         if not further:
             raise DataError(
-                f"its masks are those of SBD: no benchmark_RELEASE/, no benchmark.tgz in or beside {self.root}, and no "
-                f"{LISTS}/trainaug.txt; get benchmark.tgz from {files.SBD_HOME}, put it beside VOC or name it: "
+                f"it needs the masks of SBD: no benchmark_RELEASE/, benchmark.tgz in or beside {self.root}, and no "
+                f"{LISTS}/trainaug.txt; download benchmark.tgz from {files.SBD_HOME} and put it beside VOC, or pass "
                 "--option sbd=PATH"
             )
         return sorted({*train, *further} - val)
 
     def _further(self) -> set[str]:
-        """Ids with masks that VOC's lists don't name: of SBD, or converted to PNG."""
+        """Ids that have a mask of SBD, as .mat or converted to PNG."""
         masks = [*self._voc.glob(f"{MASKS[1]}/*.png"), *(self._sbd.glob("cls/*.mat") if self._sbd else ())]
         return {name.rpartition("/")[2].rpartition(".")[0] for name in masks}
 
@@ -191,11 +191,11 @@ class VOC:
         listed = self._augmented_list()
         text = f"trainaug has {len(ids):,} images: {len(ids & train):,} of VOC's train and {len(ids - train):,} others"
         if listed is not None:
-            return f"{text}, as {listed.where} lists them; none is of VOC's val"
+            return f"{text}, as listed in {listed.where}; none is in VOC's val"
         further = self._further()
         return (
-            f"{text}. SBD has {len(further):,}: {len(further & train):,} are in VOC's train, where VOC's mask counts, and "
-            f"{len(further & val):,} in VOC's val, which are left out"
+            f"{text}. SBD has {len(further):,}: {len(further & train):,} are in VOC's train, for which VOC's masks "
+            f"are used, and {len(further & val):,} in VOC's val, which are left out"
         )
 
     def _augmented_list(self) -> File | None:
@@ -215,7 +215,7 @@ class VOC:
         return _first(self._voc, [f"{folder}/{id}.png" for folder in MASKS]) or _first(self._sbd, [f"cls/{id}.mat"])
 
     def _sample(self, pair: _Pair) -> RawSample:
-        assert pair.image is not None  # `_missing` saw to it
+        assert pair.image is not None  # checked by `_missing`
         label: Callable[[], bytes | np.ndarray] | None = None
         meta, size = {"source": pair.id}, pair.image.size
         if pair.mask is not None:
@@ -227,15 +227,17 @@ class VOC:
         return RawSample(key=clean_key(pair.id), image=pair.image.member, label=label, size=size, tags=tags, meta=meta)
 
     def _tags(self, id: str) -> tuple[str, ...]:
-        """The names of the objects in an image, each once, sorted; none where there is no annotation."""
-        name = f"Annotations/{id}.xml"
-        if name not in self._voc:
+        """The unique names of the objects in an image, sorted; none without an annotation."""
+        file = f"Annotations/{id}.xml"
+        if file not in self._voc:
             return ()
         try:
-            root = ElementTree.fromstring(self._voc.read(name))
+            root = ElementTree.fromstring(self._voc.read(file))
         except ElementTree.ParseError as error:
-            raise DataError(f"{self._voc.where(name)} is no annotation of VOC ({error}); get it anew") from error
-        names = {(each.text or "").strip() for each in root.findall("object/name")}
+            raise DataError(
+                f"{self._voc.where(file)} is not an annotation of VOC ({error}); download it again"
+            ) from error
+        names = {(name.text or "").strip() for name in root.findall("object/name")}
         return tuple(sorted(names - {""}))
 
     @functools.cached_property
@@ -246,7 +248,7 @@ class VOC:
 
     @functools.cached_property
     def _tests(self) -> Tree:
-        """Where the test images are: VOC's own folder, or an archive of their own."""
+        """Where the test images are: VOC's own folder, or a separate archive."""
         return self._voc if f"{LISTS}/test.txt" in self._voc else files.test_tree(self.root) or self._voc
 
     @property
@@ -255,7 +257,7 @@ class VOC:
 
     @functools.cached_property
     def _sbd_found(self) -> tuple[Tree | None, str]:
-        """SBD if it is there, and what is wrong with it: a broken archive must not take VOC's own splits with it."""
+        """SBD if it exists, and what is wrong with it: a broken archive must not make VOC's own splits unreadable."""
         try:
             return files.find_sbd(self.root) if self._sbd_given is None else files.sbd_tree(self._sbd_given), ""
         except DataError as error:
@@ -270,9 +272,9 @@ class VOC:
 
 
 def _expected(has: Callable[[str], bool]) -> str:
-    """The publishers' trees, with a mark at what is there."""
+    """The publishers' trees, with marks at the parts that exist."""
     lines = (
-        ("", "VOCdevkit/VOC2012/   or VOCtrainval_11-May-2012.tar as it comes"),
+        ("", "VOCdevkit/VOC2012/   or VOCtrainval_11-May-2012.tar, not unpacked"),
         ("JPEGImages", "  JPEGImages/*.jpg"),
         ("SegmentationClass", "  SegmentationClass/*.png   (2,913 masks)"),
         (f"{LISTS}/train.txt", f"  {LISTS}/train.txt   (1,464 ids)"),
@@ -281,9 +283,9 @@ def _expected(has: Callable[[str], bool]) -> str:
         ("Annotations", "  Annotations/*.xml   (for image-level tags, optional)"),
         (
             "",
-            "benchmark_RELEASE/dataset/   or benchmark.tgz as it comes: SBD, for trainaug, beside VOC or as option sbd",
+            "benchmark_RELEASE/dataset/   or benchmark.tgz, not unpacked: SBD, for trainaug, beside VOC or as option sbd",
         ),
-        ("img", "  img/*.jpg   (only for images that VOC's folder lacks)"),
+        ("img", "  img/*.jpg   (only for images that are not in VOC's folder)"),
         ("cls", "  cls/*.mat   (11,355 masks)"),
     )
     return "".join(f"\n  {'   ' if not what else '[x]' if has(what) else '[ ]'} {line}" for what, line in lines)

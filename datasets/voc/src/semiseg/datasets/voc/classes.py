@@ -1,4 +1,4 @@
-"""VOC's ids and classes: the index of a mask's palette is the id."""
+"""Ids and classes of VOC: an id is an index into the palette of a mask."""
 
 from semiseg.data import RawSpace, Taxonomy
 
@@ -10,7 +10,7 @@ SPACE = RawSpace(name="voc", names={**dict(enumerate(NAMES)), 255: "border or vo
 
 
 def colour(number: int) -> tuple[int, int, int]:
-    """The colour of an id in VOC's palette: its bits 0, 3, 6 are the highest of red, 1, 4, 7 of green, 2, 5 of blue."""
+    """The colour of an id in VOC's palette: bits 0, 3, 6 are the highest bits of red, 1, 4, 7 of green, 2, 5 of blue."""
     channels = [0, 0, 0]
     for bit in range(8):
         channels[bit % 3] |= (number >> bit & 1) << (7 - bit // 3)

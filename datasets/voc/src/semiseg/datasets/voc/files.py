@@ -1,4 +1,4 @@
-"""Where VOC and SBD lie: unpacked or in their archives, in the places where people put them."""
+"""Find VOC and SBD, unpacked or in their archives, in the usual places."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ _SBD_PLACES = ("benchmark_RELEASE", "benchmark", "VOCaug", "SBD", "sbd")
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file and the tree it lies in."""
+    """A file; `name` is its path in `tree`."""
 
     tree: Tree
     name: str
@@ -36,7 +36,7 @@ class File:
 
 
 def locate(candidate: Path) -> Path | None:
-    """The folder VOC2012 or the archive that holds it, at the candidate or where it usually lies below."""
+    """The folder VOC2012 or the archive that holds it: the candidate, or one of the usual places below it."""
     if candidate.is_file():
         return candidate if _ARCHIVE.fullmatch(candidate.name) and voc_tree(candidate) is not None else None
     for below in ("", "VOC2012", "VOCdevkit/VOC2012", "TrainVal/VOCdevkit/VOC2012"):
@@ -50,20 +50,20 @@ def locate(candidate: Path) -> Path | None:
 
 
 def voc_tree(path: Path) -> Tree | None:
-    """The tree of the folder VOC2012, given that folder or an archive that holds it; None for another archive."""
+    """The tree of the folder VOC2012, given that folder or an archive that holds it; None for other archives."""
     tree = Tree.open(path)
     if tree.kind == "folder":
         return tree
     inside = re.compile(rf"((?:.*/)?)(?:{'|'.join(_PARTS)})/")
     prefixes = {match[1] for name in tree.names() if (match := inside.match(name))}
-    fitting = [each for each in prefixes if not _OTHER_YEAR.fullmatch(PurePosixPath(each).name)]
+    fitting = [prefix for prefix in prefixes if not _OTHER_YEAR.fullmatch(PurePosixPath(prefix).name)]
     if not fitting:
         return None
-    return tree.sub(min(fitting, key=lambda each: (not each.endswith("VOC2012/"), len(each), each)))
+    return tree.sub(min(fitting, key=lambda prefix: (not prefix.endswith("VOC2012/"), len(prefix), prefix)))
 
 
 def test_tree(root: Path) -> Tree | None:
-    """The archive of the test images beside VOC's own, VOC2012test.tar, if it is there."""
+    """The archive of the test images, VOC2012test.tar, beside VOC's own, or None."""
     for place in _around(root):
         for archive in _archives(place, r"voc2012.?test"):
             return voc_tree(archive)
@@ -71,7 +71,7 @@ def test_tree(root: Path) -> Tree | None:
 
 
 def sbd_tree(path: Path) -> Tree | None:
-    """SBD's folder of `img/` and `cls/`, given it, one above it, or the archive; None where there are no masks."""
+    """SBD's folder of `img/` and `cls/`, given that folder, one above it, or the archive; None if there are no masks."""
     if path.is_dir():
         for folder in _SBD_FOLDERS:
             if (path / folder / "cls").is_dir():
@@ -87,7 +87,7 @@ def sbd_tree(path: Path) -> Tree | None:
 
 
 def find_sbd(root: Path) -> Tree | None:
-    """SBD in the folder of VOC, or beside it, up to three folders above."""
+    """SBD in the folder of VOC, or in one of the three folders above it."""
     for place in _around(root):
         for folder in _SBD_PLACES:
             if (place / folder).is_dir() and (tree := sbd_tree(place / folder)) is not None:
@@ -99,22 +99,24 @@ def find_sbd(root: Path) -> Tree | None:
 
 
 def read_list(file: File) -> list[str]:
-    """The ids of a list: one a line, or paths whose stems they are, as in DeepLab's lists; further words don't count."""
+    """The ids of a list: one per line, or paths with the ids as stems, as in DeepLab's lists; further words are ignored."""
     try:
         lines = file.member().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{file.where} is no text file ({error.reason} at byte {error.start}); get it anew") from error
+        raise DataError(
+            f"{file.where} is not a text file ({error.reason} at byte {error.start}); download it again"
+        ) from error
     return [PurePosixPath(line.split()[0]).stem for line in lines if line.strip()]
 
 
 def _around(root: Path) -> Iterator[Path]:
-    """The folder itself and three above it; an archive's folder counts as its own."""
+    """The folder, or the folder of an archive, and the three above it."""
     folder = root if root.is_dir() else root.parent
     yield from (folder, *list(folder.parents)[:3])
 
 
 def _archives(folder: Path, begin: str) -> list[Path]:
-    """Archives of a folder whose names begin with a pattern."""
+    """Archives in a folder whose names start with a pattern."""
     if not folder.is_dir():
         return []
     return sorted(

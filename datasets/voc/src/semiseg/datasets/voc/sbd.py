@@ -8,7 +8,7 @@ import numpy as np
 
 from semiseg.data import DataError
 
-INSTALL = "SBD's masks are MATLAB files, which scipy reads: pip install 'semiseg-voc[sbd]'"
+INSTALL = "reading SBD's masks, which are MATLAB files, requires scipy: pip install 'semiseg-voc[sbd]'"
 
 
 def readable() -> bool:
@@ -17,9 +17,9 @@ def readable() -> bool:
 
 
 def read_mask(member: Callable[[], bytes], where: str) -> np.ndarray:
-    """Ids, uint8 [h, w], of a .mat file; DataError names the file `where` it came from.
+    """Ids, uint8 [h, w], of a .mat file; `where` names it in errors (DataError).
 
-    Travels to other processes as `functools.partial(read_mask, member, where)`.
+    Can be pickled as `functools.partial(read_mask, member, where)`.
     """
     try:
         from scipy.io import loadmat
@@ -28,8 +28,11 @@ def read_mask(member: Callable[[], bytes], where: str) -> np.ndarray:
     data = member()
     try:
         ids = np.asarray(loadmat(io.BytesIO(data), variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
-    except Exception as error:  # a broken file fails scipy in many ways
-        raise DataError(f"{where} is no mask of SBD ({type(error).__name__}: {error}); get it anew") from error
+    except Exception as error:  # scipy raises many kinds of errors for a damaged file
+        raise DataError(f"{where} is not a mask of SBD ({type(error).__name__}: {error}); download it again") from error
     if ids.ndim != 2 or ids.dtype.kind not in "ui":
-        raise DataError(f"{where}: GTcls.Segmentation is {ids.dtype} {list(ids.shape)}; expected uint8 [height, width]")
+        raise DataError(
+            f"{where}: GTcls.Segmentation is {ids.dtype} {list(ids.shape)}; expected uint8 [height, width]; "
+            "download it again"
+        )
     return ids
