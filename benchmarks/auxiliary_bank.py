@@ -1,12 +1,12 @@
-"""The paper's 30 auxiliary decoders, forward and backward: evaluated together against one after the other.
+"""The paper's 30 auxiliary decoders, forward and backward: all together, against one after the other.
 
     python benchmarks/auxiliary_bank.py [--batches 2 4] [--rounds 3] [--classes 21] [--size 40] [--device cuda]
 
-Both sides are `semiseg.methods.CrossConsistency` with the same features, main logits, draws and result; they differ in
-`evaluation` alone. Features are 512 channels at 1/8. Time: the median of interleaved rounds, after one of each that is
-not counted. Memory: the peak beyond features, logits and parameters, of a fresh process for each side (Linux).
-The floor is what no evaluation can do without: the matrix products, forwards and backwards, and an exponential for each
-logit, on pieces that stay in a core's cache. I-VAT's own products and random numbers come on top.
+Both sides are `semiseg.methods.CrossConsistency` with the same features, main logits, draws and result; only
+`evaluation` differs. Features have 512 channels at 1/8. Time: the median of interleaved rounds, after one warm-up round.
+Memory: the peak beyond features, logits and parameters, in a fresh process for each side (Linux).
+The floor is the least that any evaluation computes: the matrix products, forward and backward, and one exponential for
+each logit, on pieces that fit into a core's cache; without the products of I-VAT and without random numbers.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def table(options: argparse.Namespace, batch: int) -> None:
     sides = {side: problem(options, batch, side) for side in SIDES}
     results = {side: run() for side, run in sides.items()}
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-    for _ in range(options.rounds):  # interleaved, so that what else the machine does hits both alike
+    for _ in range(options.rounds):  # interleaved, so that other load on the machine affects both sides
         for side, run in sides.items():
             seconds[side].append(timed(run, options.device))
     middle = {side: statistics.median(found) for side, found in seconds.items()}
@@ -74,12 +74,12 @@ def table(options: argparse.Namespace, batch: int) -> None:
     least()
     found = statistics.median(timed(least, options.device) for _ in range(options.rounds))
     print(
-        f"{batch:5} {'floor':6} {found:9.2f} {middle['loop'] / found:8.1f}x   (matrix products and exponentials alone)"
+        f"{batch:5} {'floor':6} {found:9.2f} {middle['loop'] / found:8.1f}x   (only matrix products and exponentials)"
     )
 
 
 def problem(options: argparse.Namespace, batch: int, side: str, count: int = 30) -> Callable[[], Tensor]:
-    """One step: the loss, which is returned, and all gradients."""
+    """A function that computes one step: returns the loss and leaves all gradients."""
     torch.manual_seed(0)
     foreground = range(1, options.classes)
     method = CrossConsistency(
@@ -149,10 +149,10 @@ def timed(run: Callable[[], object], device: str) -> float:
 
 
 def fresh_peak(options: argparse.Namespace, batch: int, side: str, count: int) -> float:
-    """MB of one side, measured in a process of its own."""
+    """MB of one side, measured in a separate process."""
     command = [sys.executable, __file__, "--batches", str(batch), "--classes", str(options.classes)]
     command += ["--size", str(options.size), "--device", options.device, "--peak", side, str(count)]
-    # What is freed goes back to the system at once, on both sides: else the allocator's habits are measured.
+    # On both sides, freed memory returns to the system at once; otherwise the allocator's cache would be measured.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout)
 
@@ -170,7 +170,7 @@ def peak(options: argparse.Namespace, side: str, count: int) -> float:
 
 
 def resident(which: str) -> int:
-    """Bytes of this process in memory: VmRSS now, VmHWM at most. Linux; ru_maxrss would begin at the parent's."""
+    """Resident bytes of this process: VmRSS now, VmHWM at most. Linux only; ru_maxrss would start at the parent's."""
     found = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return 1024 * int(found[1])

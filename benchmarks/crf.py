@@ -1,11 +1,11 @@
-"""The dense CRF in torch against pydensecrf (C++) on VOC images: seconds an image and how many labels agree, in one run.
+"""The dense CRF in torch against pydensecrf (C++) on VOC images: seconds per image, and the fraction of equal labels.
 
     pip install pydensecrf2
     python benchmarks/crf.py VOCdevkit/VOC2012 [--images 10] [--rounds 3] [--threads 1] [--device cpu]
 
-The released settings of CCT's weak labels: labels right with probability 0.7, ten iterations. The labels to refine are
-the image's true ones in blocks of 16 pixels, among its own classes or among all 21. Building the kernels is part of the
-time; "again" is a second refinement with kernels that are there already.
+Settings as released for CCT's weak labels: labels are correct with probability 0.7, ten iterations. The labels to refine
+are the true ones in blocks of 16 pixels, among the image's own classes or among all 21. Times include building the
+kernels; "again" is a second refinement with existing kernels.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
         seconds, agreements = defaultdict(list), []
         for mask in masks:
             image, labels, classes = load(arguments.voc, mask, all_classes)
-            for i in range(arguments.rounds):  # interleaved, so that what else the machine does hits both alike
+            for i in range(arguments.rounds):  # interleaved, so that other load affects both
                 ours, first, again = time_ours(image, labels, classes, arguments.device)
                 theirs, their_time = timed(lambda: pydensecrf(image, labels, classes))  # noqa: B023
                 for name, value in (("torch", first), ("again", again), ("pydensecrf", their_time)):
@@ -57,7 +57,7 @@ def main() -> None:
         print(
             f"{'all 21' if all_classes else 'own':12} {middle['torch']:7.2f} s {middle['again']:7.2f} s"
             f" {middle['pydensecrf']:9.2f} s {middle['torch'] / middle['pydensecrf']:17.2f} x"
-            f"   mean {statistics.mean(agreements):.5f}, least {min(agreements):.5f}"
+            f"   mean {statistics.mean(agreements):.5f}, minimum {min(agreements):.5f}"
         )
 
 
@@ -81,7 +81,7 @@ def pydensecrf(image: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def load(voc: Path, mask: Path, all_classes: bool) -> tuple[Tensor, Tensor, int]:
-    """Image [h, w, 3], labels in blocks [h, w], and how many classes there are."""
+    """Image [h, w, 3], labels in blocks [h, w], and the number of classes."""
     image = np.array(Image.open(voc / "JPEGImages" / f"{mask.stem}.jpg").convert("RGB"))
     truth = np.array(Image.open(mask))
     truth[truth == 255] = 0

@@ -1,13 +1,13 @@
-"""Samples a second from shards: ours against plain webdataset and against loose files and Pillow, in one run.
+"""Samples per second from shards: semiseg against plain webdataset and against loose files with Pillow, in one run.
 
     semiseg data shard camvid ROOT --split train --to shards/
     semiseg data shard camvid ROOT --split train --to jpeg/ --format jpeg
     python benchmarks/reading.py shards/camvid/train --jpeg jpeg/camvid/train [--rounds 5]
 
-Ours reads in random order and checks all there is: every header, padding byte and crc32, sizes, ids. webdataset reads in the
-order of the tar and checks nothing. The loose files are the members of the first set, read and decoded by Pillow.
-`--jpeg` is the same set written with `--format jpeg`; what its pixels cost is printed too. Last come the parts: what one
-image and one label take to decode alone, which is the floor.
+semiseg reads in random order and checks everything: every header, padding byte and crc32, sizes, ids. webdataset reads in
+the order of the tar and checks nothing. The loose files are the members of the first set, read and decoded by Pillow.
+`--jpeg` is the same set written with `--format jpeg`; the change of its pixels is printed too. Last come the times to
+decode one image and one label, which are the floor.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
             jpeg = ShardSet(arguments.jpeg)
             contestants["decoded: semiseg, --format jpeg"] = (lambda: ours(jpeg, decode=True), LOOSE)
         rates: dict[str, list[float]] = {name: [] for name in contestants}
-        for _ in range(arguments.rounds):  # interleaved, so that what else the machine does hits all alike
+        for _ in range(arguments.rounds):  # interleaved, so that other load affects all
             for name, (read, _peer) in contestants.items():
                 rates[name].append(rate(read))
     print(f"{len(shards)} samples of {arguments.shards}; one process, warm cache, median of {arguments.rounds} rounds")
@@ -97,7 +97,7 @@ def decoded(image: bytes, label: bytes) -> tuple[Image.Image, np.ndarray]:
 
 
 def cost(exact: ShardSet, jpeg: ShardSet) -> None:
-    """What JPEG does to pixels, over the samples that both sets hold."""
+    """How JPEG changes pixels, over the samples of both sets."""
     squared, absolute, largest, pixels = 0.0, 0, 0, 0
     for one, other in zip(exact, jpeg, strict=True):
         assert one.key == other.key and np.array_equal(one.label, other.label)  # pyright: ignore[reportArgumentType]
@@ -113,13 +113,13 @@ def cost(exact: ShardSet, jpeg: ShardSet) -> None:
 
 
 def parts(shards: ShardSet, kind: str) -> None:
-    """Milliseconds to decode members that lie in memory, the least of five rounds: ours, and Pillow alone."""
+    """Milliseconds to decode members in memory, the minimum of five rounds: semiseg, and Pillow alone."""
     members = [shards.raw(number) for number in range(min(len(shards), 60))]
-    labels = [each.label for each in members if each.label is not None]
-    images = [each.image for each in members]
+    labels = [member.label for member in members if member.label is not None]
+    images = [member.image for member in members]
     for name, data, *decoders in (
-        (f"{kind} image", images, decode_image, lambda each: Image.open(io.BytesIO(each)).load()),
-        (f"label of the {kind} set", labels, decode_label, lambda each: np.array(Image.open(io.BytesIO(each)))),
+        (f"{kind} image", images, decode_image, lambda encoded: Image.open(io.BytesIO(encoded)).load()),
+        (f"label of the {kind} set", labels, decode_label, lambda encoded: np.array(Image.open(io.BytesIO(encoded)))),
     ):
         fast, plain = (least(decode, data) for decode in decoders)
         print(f"  {name:24} {fast:.3f} ms, Pillow {plain:.3f} ms")

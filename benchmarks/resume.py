@@ -1,10 +1,10 @@
-"""What entering an order far from its start costs: a run that continues at 90 % of an epoch, and a set of 100 million samples.
+"""The cost of starting far into the sample order: a run resumed at 90 % of an epoch, and a set of 100 million samples.
 
     python benchmarks/resume.py [--rounds 5]
 
-Every figure is from a process of its own, and the contestants take turns. A first batch is timed from the moment that
-everything is imported until its tensors are there: shards opened, order computed, images read, decoded, augmented.
-The plain way to enter an order is to read and skip what comes before; the plain order of all samples is one permutation.
+Every figure is from a separate process, and the variants take turns. The first batch is timed after all imports, until
+its tensors exist: shards opened, order computed, images read, decoded, augmented. The peers are reading and skipping all
+samples before the position, and one permutation of all samples.
 """
 
 import argparse
@@ -44,42 +44,40 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(CHILDREN[arguments.child](Path(arguments.folder))))
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_samples(folder)
         print(
             f"first batch of {BATCH}, {SAMPLES:,} samples of 64x48 in {len(list(folder.glob('tiny/train/*.tar')))} shards, ",
             end="",
         )
-        print(f"processes of their own, median of {arguments.rounds} rounds")
+        print(f"separate processes, median of {arguments.rounds} rounds")
         found = measure([COLD, RESUMED, SKIPPED], folder, arguments.rounds)
-        for each, facts in found.items():
-            ratio = facts["seconds"] / found[COLD]["seconds"]
-            print(f"  {each:34} {1000 * facts['seconds']:8.1f} ms  {ratio:6.2f} x a cold start")
+        for name, cost in found.items():
+            ratio = cost["seconds"] / found[COLD]["seconds"]
+            print(f"  {name:34} {1000 * cost['seconds']:8.1f} ms  {ratio:6.2f} x a cold start")
         write_manifest(folder)
-        print(
-            f"first {BATCH} draws, {SHARDS * A_SHARD:,} samples in {SHARDS:,} shards, manifest read and checked included"
-        )
+        print(f"first {BATCH} draws, {SHARDS * A_SHARD:,} samples in {SHARDS:,} shards, including the manifest")
         found = measure([START, DEEP, SUBSET, PLAIN], folder, arguments.rounds)
-        for each, facts in found.items():
-            print(f"  {each:40} {facts['seconds']:6.3f} s  {facts['bytes'] / 1e6:6.0f} MB in all", end="")
-            print(f"  {facts['seconds'] / found[PLAIN]['seconds']:6.3f} x numpy's permutation")
+        for name, cost in found.items():
+            print(f"  {name:40} {cost['seconds']:6.3f} s  {cost['bytes'] / 1e6:6.0f} MB in all", end="")
+            print(f"  {cost['seconds'] / found[PLAIN]['seconds']:6.3f} x numpy's permutation")
 
 
 def measure(names: list[str], folder: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """The medians of what each child says; interleaved, so that what else the machine does hits all alike."""
-    said: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    """The medians of what each child measures; interleaved, so that other load on the machine affects all."""
+    costs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             command = [sys.executable, __file__, "--child", name, "--folder", str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            said[name].append(json.loads(done.stdout))
+            costs[name].append(json.loads(done.stdout))
     return {
-        name: {key: statistics.median(each[key] for each in found) for key in found[0]} for name, found in said.items()
+        name: {key: statistics.median(cost[key] for cost in found) for key in found[0]} for name, found in costs.items()
     }
 
 
-# ---- a run that continues --------------------------------------------------------------------------------------------
+# ---- a resumed run ---------------------------------------------------------------------------------------------------
 
 
 def first_batch(folder: Path, step: int) -> dict[str, float]:
@@ -126,7 +124,7 @@ def write_samples(folder: Path) -> None:
 
 
 class Tiny:
-    """Ten thousand samples of a hundred small pictures."""
+    """Ten thousand samples made of a hundred small images."""
 
     name, summary, home, version, root = "tiny", "", "", "1", None
 
@@ -161,10 +159,10 @@ class Tiny:
             return stream.getvalue()
 
         random = np.random.default_rng(0)
-        pictures = [png(random.integers(0, 64, (48, 64, 3), np.uint8)) for _ in range(100)]
+        images = [png(random.integers(0, 64, (48, 64, 3), np.uint8)) for _ in range(100)]
         labels = [png(random.integers(0, 2, (48, 64), np.uint8)) for _ in range(100)]
         for number in range(SAMPLES):
-            image, label = pictures[number % 100], labels[number % 100]
+            image, label = images[number % 100], labels[number % 100]
             yield RawSample(key=f"s{number:05}", image=image, label=label, size=len(image) + len(label))
 
 
@@ -191,9 +189,9 @@ def permuted(folder: Path) -> dict[str, float]:
 
 
 def peak() -> int:
-    """Bytes that the process had at most, interpreter and libraries included."""
+    """Peak bytes of the process, including interpreter and libraries."""
     status = Path("/proc/self/status")
-    if status.is_file():  # on Linux ru_maxrss begins with what the parent had at the fork
+    if status.is_file():  # on Linux ru_maxrss starts at the parent's value at the fork
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

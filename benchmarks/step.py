@@ -1,11 +1,11 @@
-"""A whole step of CCT with ResNet-50 and PSP at 320x320: what auxiliary decoders add, what `precision = "auto"` saves.
+"""A complete step of CCT with ResNet-50 and PSP at 320x320: what auxiliary decoders add, what `precision = "auto"` saves.
 
     python benchmarks/step.py [--rounds 3] [--batch 2] [--size 320]
 
-Variants take turns in one run: float32 and the precision that "auto" comes to here; supervised, CCT with K auxiliary
-decoders (K = 0: images encoded and back-propagated through without any), by the bank and by the plain loop. The bank's
-share is what it adds to the step with K = 0, the median of the rounds' differences; it is also timed alone, on the same
-features, which is less noisy but leaves out its own parameters' update. On a GPU 10 + 10 images, and peak memory.
+Variants take turns in one run: float32 and the precision that "auto" chooses here; supervised, and CCT with K auxiliary
+decoders (K = 0: unlabeled images pass through the network and back, without any), with the bank and with the plain loop.
+The bank's share is what it adds to the step with K = 0, the median of the rounds' differences; it is also timed alone, on
+the same features, which is less noisy but leaves out the update of its parameters. On a GPU, 10 + 10 images and peak memory.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SETS = {
 
 
 class Encoded(Objective):
-    """K = 0: the unlabeled images go through network and back, and no auxiliary decoder asks anything of them."""
+    """K = 0: the unlabeled images go through the network and back, without auxiliary decoders."""
 
     needs = frozenset({"unlabeled"})
 
@@ -60,16 +60,16 @@ def main() -> None:
         precisions[auto] = network(auto, device)
     steps: dict[str, Callable[[], None]] = {}
     for precision, model in precisions.items():
-        tell = "float32" if precision == "no" else precision
-        optimizer = sgd(model)  # one for all variants: its moments would fill the memory that is measured
+        label = "float32" if precision == "no" else precision
+        optimizer = sgd(model)  # shared by all variants: separate moments would fill the memory that is measured
         make = {"supervised": lambda: None, "CCT K = 0": Encoded}
         make |= {f"CCT K = {k}, bank": lambda k=k: consistency(model, k, "bank") for k in SETS}  # noqa: B023
         make |= {"CCT K = 30, loop": lambda: consistency(model, 30, "loop")}  # noqa: B023
         if precision == "no" and len(precisions) > 1:
             make = {name: make[name] for name in ("supervised", "CCT K = 0", "CCT K = 30, bank", "CCT K = 30, loop")}
         for name, objective in make.items():
-            steps[f"{tell}, {name}"] = a_step(model, objective(), batch, precision, optimizer)
-        steps[f"{tell}, bank alone, K = 30"] = bank_alone(model, consistency(model, 30, "bank"), batch, precision)
+            steps[f"{label}, {name}"] = a_step(model, objective(), batch, precision, optimizer)
+        steps[f"{label}, bank alone, K = 30"] = bank_alone(model, consistency(model, 30, "bank"), batch, precision)
     report(
         steps,
         measure(steps, arguments.rounds, device),
@@ -121,22 +121,22 @@ def a_step(
     learner = Learner(model, {"a": [Supervised(), *([unlabeled] if unlabeled else [])]})
     own = sgd(unlabeled) if isinstance(unlabeled, CrossConsistency) else None
     device = next(model.parameters()).device.type
-    given: Batch = {"a": {role: each for role, each in batch["a"].items() if unlabeled or role == "labeled"}}
+    given: Batch = {"a": {role: samples for role, samples in batch["a"].items() if unlabeled or role == "labeled"}}
 
     def step() -> None:
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             losses = learner(given, step=500, steps=1000)
         losses.total.backward()
-        for each in (optimizer, own):
-            if each is not None:
-                each.step()
-                each.zero_grad(set_to_none=True)
+        for used in (optimizer, own):
+            if used is not None:
+                used.step()
+                used.zero_grad(set_to_none=True)
 
     return step
 
 
 def bank_alone(model: Segmenter, objective: CrossConsistency, batch: Batch, precision: str) -> Callable[[], None]:
-    """The objective, forward and backward, on features and logits that are there already."""
+    """The objective, forward and backward, on existing features and logits."""
     device = next(model.parameters()).device.type
     images = batch["a"]["unlabeled"].images
     with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
@@ -146,12 +146,12 @@ def bank_alone(model: Segmenter, objective: CrossConsistency, batch: Batch, prec
     parts: nn.Module = objective
 
     def step() -> None:
-        asked = Step(
+        request = Step(
             progress=0.5, step=500, parts={"unlabeled": Part(images)},
             encode=lambda _: SimpleNamespace(deep=z), decode=lambda _: logits,
         )  # fmt: skip
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            total = objective(asked).total
+            total = objective(request).total
         total.backward()
         z.grad = None
         parts.zero_grad(set_to_none=True)
@@ -162,7 +162,7 @@ def bank_alone(model: Segmenter, objective: CrossConsistency, batch: Batch, prec
 def measure(
     steps: dict[str, Callable[[], None]], rounds: int, device: torch.device
 ) -> dict[str, tuple[list[float], int]]:
-    """name -> (seconds of each round after one to warm up, on a GPU the bytes at the peak beyond weights and moments)."""
+    """name -> (seconds of each round after a warm-up round, on a GPU the peak bytes beyond weights and moments)."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     peak = dict.fromkeys(steps, 0)
     before = 0
@@ -199,8 +199,8 @@ def report(
         seconds, peak = middle[name], found[name][1]
         line = f"{name:28} {1e3 * seconds:9.1f} ms   {middle[peer] / seconds:6.2f} x faster than the plain float32 step"
         if "bank alone" in name:
-            whole = name.replace("bank alone, K", "CCT K") + ", bank"
-            line = f"{name:28} {1e3 * seconds:9.1f} ms   {seconds / middle[whole]:6.1%} of its step"
+            complete = name.replace("bank alone, K", "CCT K") + ", bank"
+            line = f"{name:28} {1e3 * seconds:9.1f} ms   {seconds / middle[complete]:6.1%} of its step"
         elif name.endswith("bank"):
             without = found[name.split(", ")[0] + ", CCT K = 0"][0]
             added = statistics.median(b - a for a, b in zip(without, found[name][0], strict=True))

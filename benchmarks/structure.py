@@ -1,10 +1,10 @@
-"""The structure loss over all pairs, against the dense matrices of pairs and against the paper's random pairs, in one run.
+"""The structure loss over all pairs, against dense matrices of pairs and against the paper's random pairs, in one run.
 
     python benchmarks/structure.py [--rounds 7] [--device cuda] [--threads 1]
 
-First one box of 65 x 65 pixels and 21 classes, where the dense form still fits; then an image of 512 x 1024 with 19 classes
-and 32 boxes, of which the last 16 are compared, where it does not. Forward and backward; memory is the largest amount at
-once beyond the two inputs.
+First one box of 65 x 65 pixels and 21 classes, where the dense form fits into memory; then an image of 512 x 1024 with 19
+classes and 32 boxes, of which the last 16 are compared, where it does not. Forward and backward; memory is the peak beyond
+the two inputs.
 """
 
 import argparse
@@ -67,10 +67,10 @@ def main() -> None:
 def compare(what: str, student: Tensor, losses: dict[str, Loss], rounds: int) -> None:
     """Print a line for each loss, with ratios to the first."""
     forward, both = ({name: list[float]() for name in losses} for _ in range(2))
-    for _ in range(rounds):  # interleaved, so that what else the machine does hits all alike
+    for _ in range(rounds):  # interleaved, so that other load on the machine affects all
         for name, loss in losses.items():
             with torch.no_grad():
-                loss(student)  # without a clock, so that caches and freed memory are its own, not the one's before it
+                loss(student)  # not timed: fills caches and memory pools, which the loss before it has used
                 forward[name].append(clocked(lambda loss=loss: loss(student), student.device))
             both[name].append(clocked(lambda loss=loss: backward(loss, student), student.device))
     print(f"\n{what}\n{'':26}{'forward':>12}{'and backward':>14}{'memory':>12}{'faster than the first':>27}")
@@ -92,7 +92,7 @@ def probabilities(classes: int, height: int, width: int, device: torch.device) -
 
 def dense(student: Tensor, teacher: Tensor) -> Tensor:
     """The definition: two N x N matrices of cosines."""
-    own, other = (each[0].flatten(1) / each[0].flatten(1).norm(dim=0) for each in (student, teacher))
+    own, other = (p[0].flatten(1) / p[0].flatten(1).norm(dim=0) for p in (student, teacher))
     return (own.T @ own - other.T @ other).square().mean()
 
 
@@ -112,7 +112,7 @@ def clocked(run: Callable[[], object], device: torch.device) -> float:
 
 
 def memory(run: Callable[[], object], device: torch.device) -> str:
-    """The most that a run holds at once: of the GPU's allocator, or of the process as Linux counts it."""
+    """Peak memory of a run: of the GPU's allocator, or of the process as Linux counts it."""
     gc.collect()
     if device.type == "cuda":
         before = torch.cuda.memory_allocated()
@@ -120,7 +120,7 @@ def memory(run: Callable[[], object], device: torch.device) -> str:
         run()
         return f"{(torch.cuda.max_memory_allocated() - before) / 1e6:.1f} MB"
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
+        Path("/proc/self/clear_refs").write_text("5")  # reset the recorded peak
     except OSError:
         return "-"
     before = resident("VmRSS")
@@ -130,7 +130,8 @@ def memory(run: Callable[[], object], device: torch.device) -> str:
 
 def resident(line: str) -> int:
     """kB of /proc/self/status."""
-    return int(next(each for each in Path("/proc/self/status").read_text().splitlines() if line in each).split()[1])
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(entry for entry in status if line in entry).split()[1])
 
 
 if __name__ == "__main__":

