@@ -1,4 +1,4 @@
-"""Folders as people keep them, made from real CamVid files, and small ones written file by file."""
+"""Realistic folders made from real CamVid files, and small ones written file by file."""
 
 import io
 import shutil

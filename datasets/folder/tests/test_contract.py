@@ -1,4 +1,4 @@
-"""What every adapter promises: on an untidy folder of real images, and on one of every kind of file at once."""
+"""The adapter contract, on an untidy folder of real images and on a folder with every kind of file."""
 
 import io
 import shutil
@@ -40,7 +40,7 @@ class TestMixed(AdapterContract):
 
 
 def test_real_pixels_arrive(untidy: Path, camvid_root: Path) -> None:
-    """Masks are CamVid's own, found again by their pixels; images are the JPEGs' bytes, untouched."""
+    """Masks are CamVid's, identified by their pixels; images are the unchanged bytes of the JPEGs."""
     sources = sorted((camvid_root / "train").glob("*.png"))[::12][:30]
     known = {(camvid_root / "trainannot" / source.name).read_bytes() for source in sources[::3]}
     folder = Folder(untidy)

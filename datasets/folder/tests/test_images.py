@@ -1,4 +1,4 @@
-"""Images as cameras and scanners write them: kept where they can be, else upright PNGs; and files made to harm."""
+"""Images from cameras and scanners: stored unchanged if possible, otherwise as upright PNGs; and harmful files."""
 
 import io
 import struct
@@ -40,7 +40,7 @@ def test_jpegs_and_pngs_are_kept_byte_for_byte(put: Put, ids: Callable) -> None:
     assert not any("stored as PNG" in note for note in folder.notes())
 
 
-def test_what_cannot_be_kept_becomes_png_for_the_whole_split(put: Put, photo: Callable) -> None:
+def test_one_file_that_cannot_be_kept_turns_the_split_into_png(put: Put, photo: Callable) -> None:
     grey, rgba = photo(1)[..., 0], np.dstack([photo(2), photo(3)[..., :1]])
     put("images/tiff.tif", photo(0))
     put("images/bmp.bmp", photo(4))
@@ -59,7 +59,7 @@ def test_what_cannot_be_kept_becomes_png_for_the_whole_split(put: Put, photo: Ca
     assert np.array_equal(arrays["jpeg"], pixels((root / "images/jpeg.jpg").read_bytes()))
     assert abs(arrays["cmyk"].astype(int) - photo(5)).mean() < 12  # inverted inks would be off by 85 on average
     (note,) = [note for note in folder.notes() if "stored as PNG" in note]
-    assert "1 TIFF" in note and "1 CMYK" in note and "1 JPEG grow" in note
+    assert "1 TIFF" in note and "1 CMYK" in note and "1 JPEG become" in note
 
 
 def test_sixteen_bits_are_scaled_by_the_bits_in_use_of_all_images(put: Put) -> None:
@@ -73,13 +73,11 @@ def test_sixteen_bits_are_scaled_by_the_bits_in_use_of_all_images(put: Put) -> N
     found = {name: pixels(encoded)[..., 0] for name, encoded in images(folder, "unlabeled").items()}
     assert np.array_equal(found["low"], low // 16) and np.array_equal(found["high"], high // 16)
     assert folder.version == "ids-12bit"
-    assert any("values up to 3999: scaled to 8 bits as of 12 bits" in note for note in folder.notes())
+    assert any("values up to 3999: scaled from 12 to 8 bits" in note for note in folder.notes())
 
 
 @pytest.mark.parametrize("kind", ["png", "rgba png", "tif"])
-def test_sixteen_bits_in_colours_tell_their_values_and_are_refused_where_they_would_be_black(
-    put: Put, kind: str
-) -> None:
+def test_sixteen_bit_colours_are_reported_and_rejected_if_they_would_be_black(put: Put, kind: str) -> None:
     values = np.random.default_rng(0).integers(0, 40_000, (9, 12, 3)).astype(np.uint16)
     values[0, 0] = 40_000
     suffix = kind.split()[-1]
@@ -88,20 +86,18 @@ def test_sixteen_bits_in_colours_tell_their_values_and_are_refused_where_they_wo
         values = np.dstack([values, np.full((9, 12), 65_535, np.uint16)])
     folder = Folder(put(f"images/x.{suffix}", write(values)))
     assert np.array_equal(pixels(images(folder, "unlabeled")["x"]), values[..., :3] >> 8)
-    assert any(f"16 bits in colours, values up to {40_000 | 255}: the upper 8" in note for note in folder.notes())
+    assert any(f"with 16-bit colours, values up to {40_000 | 255}: the upper 8" in note for note in folder.notes())
     values[..., :3] //= 10
     put(f"images/y.{suffix}", write(values // np.array([2, 2, 2, 1], np.uint16)[: values.shape[2]]))
     root = put(f"images/x.{suffix}", write(values))
-    with pytest.raises(
-        DataError, match=rf"images/x\.{suffix} +16 bits in colours, values up to {4_000 | 255} in all 2 "
-    ):
+    with pytest.raises(DataError, match=rf"images/x\.{suffix} +16-bit colours, values up to {4_000 | 255} in all 2 "):
         Folder(root)
     put(f"images/y.{suffix}", write(values * np.uint16(5)))
-    assert any("2 images of 16 bits in colours" in note for note in Folder(root).notes())
+    assert any("2 images with 16-bit colours" in note for note in Folder(root).notes())
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turning_is_what_exif_says(orientation: int, photo: Callable) -> None:
+def test_rotation_follows_exif(orientation: int, photo: Callable) -> None:
     image = Image.fromarray(photo(0))
     image.getexif()[0x0112] = orientation
     assert np.array_equal(turn(photo(0), orientation), np.asarray(ImageOps.exif_transpose(image)))
@@ -109,7 +105,7 @@ def test_turning_is_what_exif_says(orientation: int, photo: Callable) -> None:
 
 @pytest.mark.parametrize("orientation", [3, 5, 6, 8])
 @pytest.mark.parametrize("drawn", ["upright", "as stored", "with EXIF"])
-def test_image_and_mask_are_turned_together(
+def test_image_and_mask_are_rotated_together(
     put: Put, photo: Callable, ids: Callable, orientation: int, drawn: str
 ) -> None:
     exif = Image.Exif()
@@ -132,10 +128,10 @@ def test_image_and_mask_are_turned_together(
     assert isinstance(label, np.ndarray)
     if not unsure:
         assert np.array_equal(label, upright)
-    assert any("could lie either way" in note for note in folder.notes()) == unsure
+    assert any("fit either way" in note for note in folder.notes()) == unsure
 
 
-def test_masks_that_could_lie_either_way_follow_the_others(put: Put, photo: Callable, ids: Callable) -> None:
+def test_masks_that_fit_either_way_follow_the_others(put: Put, photo: Callable, ids: Callable) -> None:
     for name, orientation in (("sure", 6), ("unsure", 3)):
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -146,7 +142,7 @@ def test_masks_that_could_lie_either_way_follow_the_others(put: Put, photo: Call
     assert np.array_equal(labels["unsure"], turn(ids(0), 3)) and np.array_equal(labels["sure"], turn(ids(0), 6))
 
 
-def test_harmful_and_broken_files_are_named_all_at_once(
+def test_harmful_and_damaged_files_are_all_reported_at_once(
     pairs: Callable[..., Path], put: Put, photo: Callable, ids: Callable
 ) -> None:
     pairs(2)
@@ -168,7 +164,7 @@ def test_harmful_and_broken_files_are_named_all_at_once(
     put("masks/bm.png", bomb(10_000, 10_000, grey=True))
     with pytest.raises(DataError) as raised:
         Folder(root)
-    told = {
+    rows = {
         line.split()[5]: line
         for line in str(raised.value).splitlines()
         if "that can't be used" in line and "/" in line.split()[5]
@@ -176,15 +172,15 @@ def test_harmful_and_broken_files_are_named_all_at_once(
     for name, what in {
         "images/bomb.png": "10000x10000: more than 89 million pixels; cut it into tiles",
         "images/huge.png": "more than 89 million pixels",
-        "images/empty.jpg": "an empty file",
-        "images/text.jpg": "Pillow can't read it: no picture, or of a rare kind",
+        "images/empty.jpg": "the file is empty",
+        "images/text.jpg": "Pillow can't read it: not an image, or an unusual kind",
         "images/float.tif": "floating point numbers",
-        "masks/jm.jpg": "a mask as JPEG, whose compression changes ids",
-        "masks/cm.png": "truncated or broken",
-        "masks/em.png": "an empty file",
+        "masks/jm.jpg": "the mask is a JPEG, whose compression changes ids",
+        "masks/cm.png": "truncated or damaged",
+        "masks/em.png": "the file is empty",
         "masks/bm.png": "10000x10000: more than 89 million pixels",
     }.items():
-        assert what in told[name], name
+        assert what in rows[name], name
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp"])  # kept as it is, and converted
@@ -236,10 +232,10 @@ def bomb(width: int, height: int, grey: bool = False) -> bytes:
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 @pytest.mark.parametrize("kinds", ["tif png", "png tif", "tif tif"])
-def test_tiffs_with_an_orientation_are_turned_once(
+def test_tiffs_with_an_orientation_are_rotated_once(
     put: Put, photo: Callable, ids: Callable, orientation: int, kinds: str
 ) -> None:
-    """A TIFF is stored turned; a PNG beside it, and what comes out, are upright."""
+    """The TIFF is stored rotated; the PNG beside it and the result are upright."""
     for what, upright, kind in zip(("images", "masks"), (photo(0), ids(0)), kinds.split(), strict=True):
         back = {6: 8, 8: 6}.get(orientation, orientation)
         options = {"tiffinfo": {0x0112: orientation}} if kind == "tif" else {}
@@ -252,7 +248,7 @@ def test_tiffs_with_an_orientation_are_turned_once(
     assert np.array_equal(pixels(label) if isinstance(label, bytes) else label, ids(0))
 
 
-def test_a_mask_drawn_over_a_tiff_as_it_is_stored_is_turned_with_it(put: Put, photo: Callable, ids: Callable) -> None:
+def test_a_mask_drawn_over_a_tiff_as_stored_is_rotated_with_it(put: Put, photo: Callable, ids: Callable) -> None:
     put("images/x.tif", photo(0), tiffinfo={0x0112: 6})
     (sample,) = Folder(put("masks/x.png", ids(0)), val=0).samples("train")
     assert callable(sample.label) and np.array_equal(sample.label(), turn(ids(0), 6))

@@ -31,7 +31,7 @@ def palette(ids: np.ndarray, colours: list[tuple[int, int, int]]) -> Image.Image
 
 
 def read(root: Path, tmp_path: Path, **options: object) -> tuple[Folder, dict[str, np.ndarray]]:
-    """The folder, and class ids of every mask by its key, by way of shards."""
+    """The folder, and class ids of every mask by its key, read from shards."""
     folder = Folder(root, val=0, **options)  # type: ignore[arg-type]
     shard(folder, "train", tmp_path / "shards")
     stored = ShardSet(tmp_path / "shards" / folder.name / "train")
@@ -198,30 +198,30 @@ def test_everything_wrong_with_a_class_file(pairs: Callable[..., Path], put: Put
     )
     with pytest.raises(DataError) as raised:
         Folder(root)
-    for told in (
+    for message in (
         "unknown key 'ignor'; did you mean 'ignore'",
-        "roof: id -1 is no number 0..65535",
-        'roof: a colour is three numbers 0..255 or "#rrggbb"',
+        "roof: id -1 is not an integer 0..65535",
+        'roof: expected a colour as three numbers 0..255 or "#rrggbb"',
         "class 2 has no name",
         "tree: unknown key 'colr'; did you mean 'colour'",
         "foreground: unknown class 'rooof'; did you mean 'roof'",
-        "the name roof is given to 2 classes",
-        "tree: id 255 is in `ignore` as well",
+        "2 classes have the name roof; it must be unique",
+        "tree: id 255 is also in `ignore`",
     ):
-        assert told in str(raised.value), told
+        assert message in str(raised.value), message
     put("classes.toml", "classes = [")
-    with pytest.raises(DataError, match=r"class file +classes.toml +no TOML"):
+    with pytest.raises(DataError, match=r"class file +classes.toml +not TOML"):
         Folder(root)
 
 
 def test_coloured_masks_need_colours_in_the_class_file(put: Put, ids: Callable) -> None:
     put("images/x.jpg")
     put("masks/x.png", COLOURS[ids(0)])
-    with pytest.raises(DataError, match=r"masks are in colours .*\[200, 0, 0\].*give every class a colour"):
+    with pytest.raises(DataError, match=r"masks are coloured .*\[200, 0, 0\].*give every class a colour"):
         Folder(put("classes.toml", 'classes = ["a", "b", "c"]'))
 
 
-def test_another_colour_table_is_another_version_of_the_shards(put: Put, ids: Callable, tmp_path: Path) -> None:
+def test_another_colour_table_gives_another_version(put: Put, ids: Callable, tmp_path: Path) -> None:
     put("images/x.jpg")
     put("masks/x.png", COLOURS[ids(0)])
     root = put("classes.toml", WITH_COLOURS)
@@ -252,9 +252,7 @@ def test_a_corrected_mask_of_the_same_size_is_another_source(
         shard(Folder(root, val=0), "train", tmp_path)
 
 
-def test_white_that_the_class_file_does_not_name_is_never_left_out_silently(
-    put: Put, ids: Callable, tmp_path: Path
-) -> None:
+def test_white_that_is_not_in_the_class_file_is_never_ignored_silently(put: Put, ids: Callable, tmp_path: Path) -> None:
     put("images/x.png")
     put("masks/x.png", ids(0, count=2) * np.uint8(255))
     for name, text in (("classes.txt", "roof\n"), ("classes.toml", 'classes = ["ground", "roof", "tree"]')):
@@ -284,7 +282,7 @@ def test_white_that_the_class_file_does_not_name_is_never_left_out_silently(
         ("0 0 0 ground\n9 0 0 roof\n8 0 0 tree\n", ("ground", "roof", "tree"), (0, 1, 2)),
     ],
 )
-def test_text_lists_with_ids_colours_or_labelme_s_first_line(
+def test_text_lists_with_ids_colours_or_labelmes_first_line(
     pairs: Callable[..., Path], put: Put, text: str, names: tuple[str, ...], numbers: tuple[int, ...]
 ) -> None:
     pairs(1)
@@ -295,20 +293,18 @@ def test_text_lists_with_ids_colours_or_labelme_s_first_line(
         assert taxonomy.foreground == {1, 2}
 
 
-def test_labelme_s_class_names_come_before_its_labels(pairs: Callable[..., Path], put: Put) -> None:
+def test_labelmes_class_names_take_precedence_over_its_labels(pairs: Callable[..., Path], put: Put) -> None:
     pairs(1)
     put("labels.txt", "roof\nground\ntree\n")
     assert Folder(put("class_names.txt", "_background_\nroof\ntree\n"), val=0).taxonomies[0].names[1] == "roof"
     put("class_names.txt", "0 ground\n0 roof\n70000 tree\n")
     with pytest.raises(DataError, match=r"class_names.txt") as raised:
         Folder(put("read me", ""))
-    assert "id 0 is given to 2 classes" in str(raised.value) and "tree: id 70000 is no number" in str(raised.value)
+    assert "2 classes have the id 0" in str(raised.value) and "tree: id 70000 is not an integer" in str(raised.value)
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_of_a_photograph_as_a_mask_a_few_values_are_kept_and_their_number_told(
-    put: Put, photo: Callable, wide: bool
-) -> None:
+def test_of_a_photograph_as_a_mask_a_few_values_and_their_count_are_kept(put: Put, photo: Callable, wide: bool) -> None:
     picture = np.random.default_rng(0).integers(0, 60_000, (90, 120)).astype(np.uint16) if wide else photo(0, 90, 120)
     put("images/x.png", photo(1, 90, 120))
     root = put("masks/x.png", picture)
@@ -317,14 +313,14 @@ def test_of_a_photograph_as_a_mask_a_few_values_are_kept_and_their_number_told(
     assert seen.values == count > 4096 and len(seen.colours) + len(seen.ids) == 256
     assert all(n == int((picture == np.array(value)).reshape(90 * 120, -1).all(-1).sum())
                for value, n in itertools.islice({**seen.colours, **seen.ids}.items(), 20))  # fmt: skip
-    told = rf"too many values +masks/x.png +{count} {'ids' if wide else 'colours'}"
-    with pytest.raises(DataError, match=rf"{told}, {count} in all masks"):
+    row = rf"too many values +masks/x.png +{count} {'ids' if wide else 'colours'}"
+    with pytest.raises(DataError, match=rf"{row}, {count} in all masks"):
         Folder(root)
-    with pytest.raises(DataError, match=rf"unknown value in a mask[\s\S]*{told}: masks are saved without smoothing"):
+    with pytest.raises(DataError, match=rf"unknown value in a mask[\s\S]*{row}: save masks without smoothing"):
         Folder(put("classes.toml", WITH_COLOURS))
 
 
-def test_only_masks_that_the_table_shows_are_looked_at_again(
+def test_only_masks_shown_in_the_table_are_decoded_again(
     put: Put, ids: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []

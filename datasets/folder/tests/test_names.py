@@ -1,4 +1,4 @@
-"""Which mask is whose, what keys are made of names, and which split an image goes to."""
+"""Matching masks to images, keys from names, and splits."""
 
 import io
 import itertools
@@ -49,7 +49,7 @@ def masks_of(folder: Folder) -> dict[str, str]:
         ("images/site 1/x.jpg", "images/site 1/masks/x.png"),
     ],
 )
-def test_people_name_masks_like_this(put: Put, ids: Callable, image: str, mask: str) -> None:
+def test_usual_names_of_masks_are_matched(put: Put, ids: Callable, image: str, mask: str) -> None:
     put(image)
     root = put(mask, ids(0))
     assert {re.sub("u\u0308", "ü", k): v.replace("u\u0308", "ü") for k, v in masks_of(Folder(root, val=0)).items()} == {
@@ -57,7 +57,7 @@ def test_people_name_masks_like_this(put: Put, ids: Callable, image: str, mask: 
     }
 
 
-def test_folders_of_any_name_can_be_told(put: Put, ids: Callable) -> None:
+def test_folders_with_any_name_can_be_given_as_options(put: Put, ids: Callable) -> None:
     put("Fotos/x.jpg")
     root = put("Etiketten/alt/x.png", ids(0))
     folder = open_dataset("folder", root, images="Fotos", masks="Etiketten/alt", val=0)
@@ -65,24 +65,24 @@ def test_folders_of_any_name_can_be_told(put: Put, ids: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "text"),
     [
         (
             {"images": "Fotos", "masks": "Etiketen"},
-            "masks=Etiketen +no picture in a folder of this name; nearest: Etiketten",
+            "masks=Etiketen +no image in a folder of this name; nearest: Etiketten",
         ),
-        ({"images": "fotos"}, "images=fotos +no picture in a folder of this name; nearest: Fotos"),
-        ({"unlabeled": "/mnt/z"}, "unlabeled=/mnt/z +no picture in a folder of this name; folders: Etiketten, Fotos$"),
+        ({"images": "fotos"}, "images=fotos +no image in a folder of this name; nearest: Fotos"),
+        ({"unlabeled": "/mnt/z"}, "unlabeled=/mnt/z +no image in a folder of this name; folders: Etiketten, Fotos$"),
     ],
 )
-def test_a_folder_that_is_told_and_not_there_is_named(put: Put, ids: Callable, options: dict, told: str) -> None:
+def test_a_given_folder_that_does_not_exist_is_an_error(put: Put, ids: Callable, options: dict, text: str) -> None:
     put("Fotos/x.jpg")
     root = put("Etiketten/x.png", ids(0))
-    with pytest.raises(DataError, match=rf"(?m)1 problem: option[\s\S]*{told}"):
+    with pytest.raises(DataError, match=rf"(?m)1 problem: option[\s\S]*{text}"):
         Folder(root, **options)
 
 
-def test_masks_told_below_the_images_are_no_images(put: Put, ids: Callable) -> None:
+def test_given_masks_below_the_images_are_not_images(put: Put, ids: Callable) -> None:
     for number in "12":
         put(f"Fotos/{number}.png")
         put(f"Fotos/Etiketten/{number}.png", ids(0))
@@ -96,19 +96,19 @@ def test_masks_told_below_the_images_are_no_images(put: Put, ids: Callable) -> N
     assert masks_of(Folder(root, images=".", masks="Fotos/masks", val=0)) == masks_of(folder)
 
 
-def test_junk_is_ignored_and_other_pictures_are_told(pairs: Callable[..., Path], put: Put) -> None:
+def test_junk_is_ignored_and_other_images_are_reported(pairs: Callable[..., Path], put: Put) -> None:
     pairs(2)
     for junk in ("images/._a0.png", "images/Thumbs.db", "images/.DS_Store", "__MACOSX/images/a9.png", "notes.docx"):
         put(junk, b"junk")
     put("images/IMG_1.HEIC", b"ftypheic")
     folder = Folder(put("sheet.png"), val=0)
     assert sources(folder) == {"train": {"images/a0.png", "images/a1.png"}}
-    told = "\n".join(folder.notes())
-    assert "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG): 1" in told
-    assert "left out: pictures outside the folders of images and masks: 1" in told
+    text = "\n".join(folder.notes())
+    assert "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG): 1" in text
+    assert "left out: pictures outside the folders of images and masks: 1" in text
 
 
-def test_everything_that_does_not_fit_is_told_at_once(pairs: Callable[..., Path], put: Put, ids: Callable) -> None:
+def test_everything_that_does_not_fit_is_reported_at_once(pairs: Callable[..., Path], put: Put, ids: Callable) -> None:
     pairs(2)
     put("images/roof 12.png")
     put("masks/roof 13.png", ids(0))
@@ -121,16 +121,16 @@ def test_everything_that_does_not_fit_is_told_at_once(pairs: Callable[..., Path]
     root = put("train.txt", "a0\nnobody\n")
     with pytest.raises(DataError) as raised:
         Folder(root)
-    told = str(raised.value)
-    assert told.startswith(f"roofs at {root}: 6 problems: several masks for an image (2)")  # neither of two wins
+    text = str(raised.value)
+    assert text.startswith(f"roofs at {root}: 6 problems: several masks for an image (2)")  # neither of two wins
     for row in (
         r"mask without image +masks/roof 13.png +no image of this name; nearest: images/roof 12.png",
         r"several images for a mask +masks/twice.png +images/(sub|other)/twice.png, images/(sub|other)/twice.png",
-        r"several masks for an image +masks/a0.png +images/a0.png has masks/a0.bmp too; keep one",
-        r"size of a mask +masks/wide.png +13x9 pixels, its image images/wide.png 12x9",
+        r"several masks for an image +masks/a0.png +images/a0.png also has masks/a0.bmp; keep one",
+        r"size of a mask +masks/wide.png +13x9 pixels, but its image images/wide.png has 12x9",
         r"name of no image +train.txt:2 +nobody",
     ):
-        assert re.search(row, told), row
+        assert re.search(row, text), row
 
 
 def test_the_table_is_capped_with_counts(pairs: Callable[..., Path], put: Put, ids: Callable) -> None:
@@ -162,7 +162,7 @@ def test_keys_are_plain_unique_and_do_not_depend_on_other_files(put: Put, ids: C
     assert after == keys
 
 
-def test_a_share_is_held_out_and_new_images_move_no_old_one(pairs: Callable[..., Path]) -> None:
+def test_a_share_is_held_out_and_new_images_do_not_move_existing_ones(pairs: Callable[..., Path]) -> None:
     root = pairs(40)
     before = sources(Folder(root))
     assert before == sources(Folder(root))
@@ -183,7 +183,7 @@ def test_even_two_masks_give_one_to_each_side(pairs: Callable[..., Path]) -> Non
         }
 
 
-def test_of_few_masks_the_choice_may_change_and_a_list_keeps_it(pairs: Callable[..., Path], put: Put) -> None:
+def test_with_few_masks_the_choice_may_change_and_a_list_keeps_it(pairs: Callable[..., Path], put: Put) -> None:
     root = pairs(5)
     choices: dict[bool, list[int]] = {True: [], False: []}
     for seed in range(24):
@@ -194,13 +194,13 @@ def test_of_few_masks_the_choice_may_change_and_a_list_keeps_it(pairs: Callable[
     before = {seed: sources(Folder(root, seed=seed)) for seed in range(24)}
     pairs(30)
     moved = {seed for seed in range(24) if not before[seed]["val"] <= sources(Folder(root, seed=seed))["val"]}
-    assert moved and moved <= set(choices[True]), "what is told as certain stays"
+    assert moved and moved <= set(choices[True]), "a choice that is not reported as uncertain stays"
     seed = min(moved)
     put("val.txt", "\n".join(before[seed]["val"]))
     assert sources(Folder(root, seed=seed))["val"] == before[seed]["val"]
 
 
-def test_the_word_on_a_choice_that_may_change_names_the_side_and_a_remedy_that_fits(put: Put, ids: Callable) -> None:
+def test_the_note_on_a_choice_that_may_change_names_the_split_and_a_remedy(put: Put, ids: Callable) -> None:
     for name in ("train/1", "train/2", "test/3"):
         put(f"images/{name}.png")
         put(f"masks/{name}.png", ids(0))
@@ -213,7 +213,7 @@ def test_the_word_on_a_choice_that_may_change_names_the_side_and_a_remedy_that_f
         found[side[1] if side else None] = (note, held)
     assert set(found) == {None, "train", "val"}
     for side in ("train", "val"):  # a val.txt would put the test images into train
-        assert found[side][0].endswith(f"a folder val/ for what is in val now ({found[side][1]}) keeps it")
+        assert found[side][0].endswith(f"add a folder val/ for what is in val now ({found[side][1]})")
 
 
 def test_frames_of_one_film_stay_together(put: Put, ids: Callable) -> None:
@@ -223,7 +223,7 @@ def test_frames_of_one_film_stay_together(put: Put, ids: Callable) -> None:
         if frame % 2:
             put(f"masks/film{film}_{frame:03}.png", ids(frame))
     found = sources(Folder(root, val=0.4, group=r"(film\d+)_"))
-    films = {name: {re.findall(r"film\d", each)[0] for each in listed} for name, listed in found.items()}
+    films = {split: {re.findall(r"film\d", name)[0] for name in listed} for split, listed in found.items()}
     assert films["train"] | films["val"] == {f"film{i}" for i in range(6)} and not films["train"] & films["val"]
     assert films["unlabeled"] == films["train"], "unlabeled frames of films that are held out stay out of training"
     assert films["unlabeled_val"] == films["val"]
@@ -234,7 +234,7 @@ def test_frames_of_one_film_stay_together(put: Put, ids: Callable) -> None:
         Folder(root, group=r"(film\d+)_")
 
 
-def test_sub_folders_split(put: Put, ids: Callable) -> None:
+def test_subfolders_define_splits(put: Put, ids: Callable) -> None:
     for place in ("train", "Validation", "test/city 1"):
         put(f"images/{place}/1.png")
         put(f"masks/{place}/1.png", ids(0))
@@ -250,11 +250,11 @@ def test_sub_folders_split(put: Put, ids: Callable) -> None:
         "unlabeled_test": {"images/test/3.png"},
     }
     assert masks_of(folder)["images/Validation/1.png"] == "masks/Validation/1.png"
-    with pytest.raises(DataError, match=r"option +val=0\.3 +is for folders without a val split"):
+    with pytest.raises(DataError, match=r"option +val=0\.3 +applies to folders without a val split"):
         Folder(root, val=0.3)
 
 
-def test_lists_split_whatever_they_hold_of_names(pairs: Callable[..., Path], put: Put) -> None:
+def test_lists_may_hold_names_in_any_form(pairs: Callable[..., Path], put: Put) -> None:
     pairs(6)
     put("train.txt", "a0\nimages/a1.png masks/a1.png\n/home/x/roofs/images/a2.png\n\n")
     root = put("splits/val.txt", "\ufeffA3.PNG\r\n..\\images\\a4\r\n")
@@ -274,7 +274,9 @@ def test_a_line_for_one_folder_is_not_taken_for_a_file_of_another(put: Put, ids:
         put(f"images/{name}.jpg")
         put(f"masks/{name}.png", ids(0))
     root = put("val.txt", "cam2/2.jpg\n")
-    with pytest.raises(DataError, match=r"name of no image +val.txt:1 +cam2/2.jpg.*; of this name: images/cam1/2.jpg"):
+    with pytest.raises(
+        DataError, match=r"name of no image +val.txt:1 +cam2/2.jpg.*; images of this name: images/cam1/2.jpg"
+    ):
         Folder(root)
     put("val.txt", "/home/x/Roofs/CAM1/frames/1.jpg /home/x/masks/cam1/1.png\nd:\\roofs\\3.jpg\n2\n")
     assert sources(Folder(root))["val"] == {"images/cam1/1.jpg", "images/cam1/2.jpg", "images/3.jpg"}
@@ -312,7 +314,7 @@ def test_roots(pairs: Callable[..., Path], put: Put, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist; expected[\s\S]*classes.toml"):
         Folder(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no image in it; expected"):
+    with pytest.raises(DataError, match="no images found; expected"):
         Folder(tmp_path / "empty")
     with zipfile.ZipFile(tmp_path / "my roofs.zip", "w") as archive:
         for path in root.rglob("*.png"):
@@ -324,11 +326,14 @@ def test_roots(pairs: Callable[..., Path], put: Put, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
-    [({"val": 1.5}, "option val=1.5: expected a share"), ({"group": "("}, r"option group=\(: no regular expression")],
+    ("options", "text"),
+    [
+        ({"val": 1.5}, "option val=1.5: expected the share of masks"),
+        ({"group": "("}, r"option group=\(: not a regular expression"),
+    ],
 )
-def test_options(pairs: Callable[..., Path], options: dict, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_options(pairs: Callable[..., Path], options: dict, text: str) -> None:
+    with pytest.raises(DataError, match=text):
         Folder(pairs(2), **options)
     with pytest.raises(DataError, match="unknown option 'vall'; did you mean 'val'"):
         open_dataset("folder", pairs(2), vall=0.2)
@@ -341,7 +346,7 @@ def test_images_alone(put: Put) -> None:
     assert folder.next_steps(["unlabeled"], "shards/") == []
 
 
-def test_links_that_are_not_read_are_told(pairs: Callable[..., Path], tmp_path: Path) -> None:
+def test_links_that_are_not_read_are_reported(pairs: Callable[..., Path], tmp_path: Path) -> None:
     root = pairs(5)
     with tarfile.open(tmp_path / "links.tar", "w") as archive:
         for path in sorted(root.rglob("*.png")):
@@ -350,24 +355,24 @@ def test_links_that_are_not_read_are_told(pairs: Callable[..., Path], tmp_path: 
             member.type, member.linkname = (tarfile.SYMTYPE, "../all/x.png") if link else (tarfile.REGTYPE, "")
             member.size = 0 if link else path.stat().st_size
             archive.addfile(member, None if link else io.BytesIO(path.read_bytes()))
-    (note,) = [note for note in Folder(tmp_path / "links.tar").notes() if "never read" in note]
-    assert "never read: 3 (roofs/masks/a1.png (a symbolic link to ../all/x.png), roofs/masks/a2.png" in note
+    (note,) = [note for note in Folder(tmp_path / "links.tar").notes() if "skipped" in note]
+    assert "skipped: 3 (roofs/masks/a1.png (a symbolic link to ../all/x.png), roofs/masks/a2.png" in note
     for number in range(1, 5):
         (root / f"masks/a{number}.png").unlink()
         (root / f"masks/a{number}.png").symlink_to(tmp_path / "gone.png")
     (root / "loop").symlink_to(root)
     (root / ".cache").mkdir()
     (root / ".cache/x.png").symlink_to(tmp_path / "gone.png")
-    (note,) = [note for note in Folder(root).notes() if "lead nowhere" in note]
-    assert "lead nowhere: 4 (masks/a1.png, masks/a2.png, masks/a3.png, ...)" in note
-    assert not [note for note in Folder(root).notes() if "never read" in note]  # told once
+    (note,) = [note for note in Folder(root).notes() if "broken links" in note]
+    assert "broken links: 4 (masks/a1.png, masks/a2.png, masks/a3.png, ...)" in note
+    assert not [note for note in Folder(root).notes() if "skipped" in note]  # reported only once
 
 
-def test_a_folder_without_an_image_says_what_is_there_instead(put: Put, tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error_that_lists_its_contents(put: Put, tmp_path: Path) -> None:
     root = put("images/IMG_1.HEIC", b"ftypheic")
     (root / "images/x.jpg").symlink_to(tmp_path / "gone.jpg")
-    with pytest.raises(DataError, match="no image in it") as raised:
+    with pytest.raises(DataError, match="no images found") as raised:
         Folder(root)
-    told = str(raised.value).splitlines()
-    assert "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG): 1" in told
-    assert told[-1].startswith("left out: links that lead nowhere: 1 (images/x.jpg)")
+    text = str(raised.value).splitlines()
+    assert "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG): 1" in text
+    assert text[-1].startswith("left out: broken links: 1 (images/x.jpg)")

@@ -1,4 +1,4 @@
-"""From photographs to a trained model by the commands that a practitioner types, on real images named as people do."""
+"""From photographs to a trained model by the commands a user types, on real images with realistic names."""
 
 import json
 import shlex
@@ -30,8 +30,8 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def told(untidy: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """Where `semiseg data shard folder` was typed, and what it said."""
+def sharded(untidy: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder where `semiseg data shard folder` ran, and its output."""
     here = tmp_path_factory.mktemp("here")
     command = ["semiseg.cli", "data", "shard", "folder", str(untidy), "--option", "name=cambridge", "--workers", "1"]
     ran = subprocess.run([sys.executable, "-m", *command], cwd=here, capture_output=True, text=True)
@@ -39,8 +39,8 @@ def told(untidy: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return here, ran.stdout.splitlines()
 
 
-def test_one_command_to_shards(told: tuple[Path, list[str]]) -> None:
-    here, lines = told
+def test_one_command_to_shards(sharded: tuple[Path, list[str]]) -> None:
+    here, lines = sharded
     sets = {split: ShardSet(here / "shards" / "cambridge" / split) for split in ("train", "val", "unlabeled")}
     counts = {split: len(found) for split, found in sets.items()}
     assert counts["train"] + counts["val"] == 10 and counts["unlabeled"] == 20 and counts["val"] >= 1
@@ -49,10 +49,8 @@ def test_one_command_to_shards(told: tuple[Path, list[str]]) -> None:
     assert lines[-2] == "next: semiseg data show cambridge --split train --shards shards/"
 
 
-def test_one_command_to_a_trained_model_where_the_package_is_not_installed(
-    told: tuple[Path, list[str]], untidy: Path
-) -> None:
-    here, lines = told
+def test_one_command_to_a_trained_model_without_the_package(sharded: tuple[Path, list[str]], untidy: Path) -> None:
+    here, lines = sharded
     _, *train = shlex.split(lines[-1])
     run = "runs/cambridge-cct"
     commands = [
@@ -81,9 +79,9 @@ def test_one_command_to_a_trained_model_where_the_package_is_not_installed(
 
 
 def test_a_second_call_does_nothing_and_one_more_mask_is_refused_with_the_remedy(
-    told: tuple[Path, list[str]], untidy: Path
+    sharded: tuple[Path, list[str]], untidy: Path
 ) -> None:
-    here, _ = told
+    here, _ = sharded
     command = [
         sys.executable,
         "-m",

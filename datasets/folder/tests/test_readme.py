@@ -1,4 +1,4 @@
-"""The README does what it says: its commands, its class file and both pieces of code, run as they are printed."""
+"""The README's commands, class file and examples run unchanged."""
 
 import re
 import shlex
@@ -25,8 +25,12 @@ def test_the_code_runs_in_twelve_lines(
     for code in blocks("python"):
         assert len([line for line in code.splitlines() if line.strip()]) <= 12
         exec(code, {})
-    told = capsys.readouterr().out
-    assert "unlabeled 20 without" in told and "class_3" in told and "torch.Size([3, 360, 480]) torch.uint8" in told
+    printed = capsys.readouterr().out
+    assert (
+        "unlabeled 20 without" in printed
+        and "class_3" in printed
+        and "torch.Size([3, 360, 480]) torch.uint8" in printed
+    )
 
 
 def test_the_class_file_is_read(put: Callable[..., Path], ids: Callable) -> None:

@@ -1,4 +1,4 @@
-"""Images and masks of your own as a data set: a folder or archive, as people keep them.
+"""Your own images and masks as a data set, from a folder or an archive.
 
 adapter = open_dataset("folder", "path/to/roofs", name="roofs")
 for sample in adapter.samples("train"): ...

@@ -1,4 +1,4 @@
-"""The adapter: images and masks of anybody's own, as people keep them, in a folder or an archive."""
+"""The adapter: a user's own images and masks, in a folder or an archive, in the usual arrangements."""
 
 import functools
 import re
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, Tree, unknown
 from semiseg.datasets.folder.classes import read_class_file
-from semiseg.datasets.folder.files import SPLITS, File, check_told, list_files, pair
+from semiseg.datasets.folder.files import SPLITS, File, check_named, list_files, pair
 from semiseg.datasets.folder.labels import interpret
 from semiseg.datasets.folder.masks import Seen, look, read_ids
 from semiseg.datasets.folder.pictures import Picture, as_png, highest, inspect
@@ -21,12 +21,12 @@ from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside
 from semiseg.datasets.folder.splits import Assigned, assign, keys_of, read_tags
 from semiseg.datasets.folder.turned import masks_to_turn
 
-_DARK = 1 << 12  # of 16 bits: of images that use no more than 12 the upper 8 leave 4
+_DARK = 1 << 12  # of 16 bits: if images use at most 12, the upper 8 of 16 bits keep only 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """One image with all that is known of it."""
+    """One image with everything known about it."""
 
     key: str
     image: File
@@ -37,21 +37,21 @@ class _Sample:
 
 
 class Folder:
-    """Images, masks for some of them, and whatever text files say more; all of it is looked at when this is made.
+    """Images, masks for some of them, and optional text files. All files are inspected when this is constructed.
 
     root       a folder, zip or tar
-    name       of the data set and its taxonomy; the root's name unless said
-    images, masks, unlabeled   folders, where their names are none that `FOLDERS` lists
-    classes    class file, where it is not one of `classes.toml`, `classes.txt`, ...
-    val        share of the masks that is held out where neither lists nor folders say which; 0.2 unless said
-    group      regular expression: images whose names agree in what it matches (its groups, if it has any) stay in one split
-    seed       another seed holds out others
+    name       of the data set and its taxonomy; default: the name of the root
+    images, masks, unlabeled   folders, if their names are not listed in `FOLDERS`
+    classes    class file, if it is not called `classes.toml`, `classes.txt`, ...
+    val        share of the masks to hold out if neither lists nor folders define a split; default: 0.2
+    group      regular expression: images whose names have the same match (or groups, if it has any) stay in one split
+    seed       selects which masks are held out
 
-    Raises DataError with a table of everything that is wrong: names, sizes, values, lists, files that can't be read.
+    Raises DataError with a table of all problems: names, sizes, values, lists, files that can't be read.
     """
 
     name: ClassVar[str] = "folder"
-    summary: ClassVar[str] = "images and masks of your own, from a folder or an archive"
+    summary: ClassVar[str] = "your own images and masks, from a folder or an archive"
     home: ClassVar[str] = HOME
     taxonomies: ClassVar[tuple[Taxonomy, ...]] = ()
 
@@ -73,16 +73,16 @@ class Folder:
         self._where = f"{own} at {self.root}"
         self._tree = tree = inside(Tree.open(self.root))
         problems = Problems()
-        told = {"unlabeled": _text(unlabeled), "mask": _text(masks), "image": _text(images)}
-        check_told(tree.names(), told, problems)
-        problems.raise_any(self._where)  # all else would follow from it
-        listing = list_files(tree.names(), told)
+        named = {"unlabeled": _text(unlabeled), "mask": _text(masks), "image": _text(images)}
+        check_named(tree.names(), named, problems)
+        problems.raise_any(self._where)  # other problems would only be consequences
+        listing = list_files(tree.names(), named)
         self._notes = left_out(tree, listing.ignored)
         if not listing.images:
-            raise DataError("\n".join([f"{self._where}: no image in it; expected:{TREE.rstrip()}", *self._notes]))
-        found, afar = pair(listing, problems)
-        pictures = dict(self._look("images", [each.name for each in listing.images], inspect, problems))
-        seen = dict(self._look("masks", [each.name for each in listing.masks], look, problems))
+            raise DataError("\n".join([f"{self._where}: no images found; expected:{TREE.rstrip()}", *self._notes]))
+        found, distant = pair(listing, problems)
+        pictures = dict(self._inspected("images", [file.name for file in listing.images], inspect, problems))
+        seen = dict(self._inspected("masks", [file.name for file in listing.masks], look, problems))
         turns = masks_to_turn(found, pictures, seen, problems, self._notes)
         given = read_class_file(tree, _text(classes), problems)
         labels = None
@@ -101,7 +101,7 @@ class Folder:
         self._bits = self._depth(pictures, problems)
         problems.raise_any(self._where)
         assert labels is not None
-        keys, met = keys_of(listing.images)
+        keys, colliding = keys_of(listing.images)
         self._splits: dict[str, list[_Sample]] = {}
         for image in sorted(listing.images, key=lambda image: keys[image.name]):
             mask = seen[found[image.name].name] if image.name in found else None
@@ -110,9 +110,9 @@ class Folder:
             self._splits.setdefault(assigned.splits[image.name], []).append(sample)
         self._rules, self.raw_space = labels.rules, labels.raw_space
         self.version = labels.version + (f"-{self._bits}bit" if self._bits > 8 else "")
-        # Of every other data set these belong to the class; of a folder they are known when it has been looked at.
+        # In other data sets these are class attributes; those of a folder are known after inspection.
         vars(self).update(name=own, taxonomies=(labels.taxonomy,))
-        self._tell(afar, met, assigned, labels.taxonomy, tags)
+        self._add_notes(distant, colliding, assigned, labels.taxonomy, tags)
         self._notes += labels.notes
 
     version: str
@@ -159,7 +159,7 @@ class Folder:
         size = self._tree.size(sample.image.name)
         if convert and sample.picture.kind != "png":
             read = functools.partial(as_png, read, self._bits)
-            size = 2 * sample.picture.size[0] * sample.picture.size[1]  # of a photograph, about
+            size = 2 * sample.picture.size[0] * sample.picture.size[1]  # approximately, for a photograph
         label, stamp, meta = None, None, {"source": plain(sample.image.name)}
         if sample.mask is not None:
             label = self._tree.member(sample.mask.name)
@@ -167,73 +167,77 @@ class Folder:
                 label = functools.partial(read_ids, label, self._rules, sample.turn)
             size += self._tree.size(sample.mask.name)
             meta["mask"] = plain(sample.mask.name)
-            stamp = f"{sample.mask.crc32:08x}"  # a mask that is drawn anew may keep its size
+            stamp = f"{sample.mask.crc32:08x}"  # a mask that is redrawn may keep its size
         return RawSample(key=sample.key, image=read, label=label, size=size, tags=sample.tags, meta=meta, stamp=stamp)
 
     def _kind(self, samples: list[_Sample]) -> str | None:
-        """The kind of all images of a split, or None where they become PNGs."""
+        """The kind of all images of a split, or None if they become PNGs."""
         kinds = {sample.picture.kind for sample in samples}
         return kinds.pop() if len(kinds) == 1 else None
 
-    def _look(self, what: str, names: list[str], how: Callable, problems: Problems) -> Iterator[tuple]:
-        """(name, what `how` finds in it) of every file that can be read."""
-        with _progress(f"looking at {what}") as tell:
+    def _inspected(self, what: str, names: list[str], inspect_file: Callable, problems: Problems) -> Iterator[tuple]:
+        """(name, what `inspect_file` returns for it) of every file that can be read."""
+        with _progress(f"inspecting {what}") as advance:
             for number, name in enumerate(names, start=1):
                 try:
-                    yield name, how(self._tree, name)
+                    yield name, inspect_file(self._tree, name)
                 except DataError as error:
                     problems.add(f"{what[:-1]} that can't be used", name, str(error))
-                tell(number, len(names))
+                advance(number, len(names))
 
     def _depth(self, pictures: dict[str, Picture], problems: Problems) -> int:
-        """How many bits of the pictures of more than 8 bits are in use: one number for all, so that they stay comparable.
+        """The number of bits in use in images of more than 8 bits: one number for all, so that they stay comparable.
 
-        In colours Pillow gives the upper 8 of 16 bits, whatever is in use.
+        For colour images, Pillow returns the upper 8 of 16 bits, regardless of how many are in use.
         """
         names = [name for name, picture in pictures.items() if picture.deep or picture.upper]
-        tops = dict(self._look("images", names, highest, problems)) if names else {}
+        tops = dict(self._inspected("images", names, highest, problems)) if names else {}
         deep = {name: top for name, top in tops.items() if pictures[name].deep}
         if upper := {name: top for name, top in tops.items() if pictures[name].upper}:
             brightest = max(upper, key=lambda name: upper[name])
             most = f"values up to {upper[brightest]}"
             if upper[brightest] < _DARK:
                 what = (
-                    f"16 bits in colours, {most} in all {_count(len(upper), 'image')} of this kind: almost black, since Pillow "
+                    f"16-bit colours, {most} in all {_count(len(upper), 'image')} of this kind: almost black, because Pillow "
                     "reads the upper 8 of 16 bits; scale them to 8 bits"
                 )
                 problems.add("image that can't be used", brightest, what)
             self._notes.append(
-                f"{_count(len(upper), 'image')} of 16 bits in colours, {most}: the upper 8 of 16 bits are taken"
+                f"{_count(len(upper), 'image')} with 16-bit colours, {most}: the upper 8 of 16 bits are used"
             )
         if not deep:
             return 8
         top = max(deep.values())
         bits = next((bits for bits in (8, 10, 12, 14, 16) if top < 1 << bits), top.bit_length())
         self._notes.append(
-            f"{_count(len(deep), 'image')} of more than 8 bits, values up to {top}: scaled to 8 bits as of {bits} bits"
+            f"{_count(len(deep), 'image')} of more than 8 bits, values up to {top}: scaled from {bits} to 8 bits"
         )
         return bits
 
-    def _tell(self, afar: int, met: int, assigned: Assigned, taxonomy: Taxonomy, tags: dict) -> None:
-        """Notes on what was decided."""
+    def _add_notes(self, distant: int, colliding: int, assigned: Assigned, taxonomy: Taxonomy, tags: dict) -> None:
+        """Add notes on the decisions that were made."""
         if any(not name.startswith("unlabeled") for name in self._splits):
             self._notes.append(f"splits: {assigned.how}")
-        if afar:
+        if distant:
             self._notes.append(
-                f"{_count(afar, 'mask')} found by the file's name alone, in another folder than the image's"
+                f"{_count(distant, 'mask')} matched by file name only, in a different folder than the image"
             )
-        if met:
-            self._notes.append(f"{met} images whose names make one key with another's: their keys end in a hash")
+        if colliding:
+            self._notes.append(f"{colliding} images have the same key as another: a hash was appended to these keys")
         for split, samples in self._splits.items():
             kinds = Counter(sample.picture.why or sample.picture.kind for sample in samples)
             if self._kind(samples) is None:
                 some = ", ".join(f"{count} {why}" for why, count in kinds.most_common())
                 kept = kinds["jpg"]
-                cost = f"; {_count(kept, 'JPEG')} grow several times, which --format jpeg prevents" if kept else ""
+                cost = (
+                    f"; {_count(kept, 'JPEG')} become several times larger; use --format jpeg to prevent this"
+                    if kept
+                    else ""
+                )
                 self._notes.append(f"{split}: all images are stored as PNG ({some}){cost}")
-        strange = sorted({tag for found in tags.values() for tag in found} - set(taxonomy.names))
-        if strange:
-            self._notes.append(f"tags.csv: tags that are no classes: {', '.join(strange[:10])}")
+        unknown_tags = sorted({tag for found in tags.values() for tag in found} - set(taxonomy.names))
+        if unknown_tags:
+            self._notes.append(f"tags.csv: tags that are not classes: {', '.join(unknown_tags[:10])}")
 
 
 def _progress(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
@@ -252,7 +256,7 @@ def _text(option: object) -> str | None:
 def _share(val: float | None) -> float | None:
     if val is not None and (isinstance(val, bool) or not isinstance(val, int | float) or not 0 <= val < 1):
         raise DataError(
-            f"option val={val}: expected a share of the masks, 0 to 1, such as val=0.2; val=0 holds out none"
+            f"option val={val}: expected the share of masks to hold out, 0 to 1, such as val=0.2; val=0 holds out none"
         )
     return val
 
@@ -261,7 +265,9 @@ def _pattern(group: str | None) -> re.Pattern[str] | None:
     try:
         return None if group is None else re.compile(group)
     except re.error as error:
-        raise DataError(f"option group={group}: no regular expression ({error}); such as group=(.*)_frame") from error
+        raise DataError(
+            f"option group={group}: not a regular expression ({error}); expected one such as group=(.*)_frame"
+        ) from error
 
 
 def _count(number: int, noun: str) -> str:

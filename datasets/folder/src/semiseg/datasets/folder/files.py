@@ -1,4 +1,4 @@
-"""Which file is an image, which a mask, and which belong together: by the names of folders and files alone."""
+"""Which file is an image, which a mask, and which belong together: decided by the names of folders and files."""
 
 import difflib
 import re
@@ -15,13 +15,13 @@ FOLDERS = {
     "mask": "mask masks label labels labelled_masks annotation annotations annot annots gt groundtruth ground_truth "
     "seg segs segmentation segmentations segmentationclass target targets",
     "image": "image images img imgs photo photos picture pictures jpegimages frames input inputs",
-}  # the words that people name such folders by, in any case
+}  # usual names of such folders, in any case
 SPLITS = {
     "train": "train training trainset",
     "val": "val valid validation valset",
     "test": "test testing testset",
 }
-# Formats that Pillow reads and that hold photographs or masks; it also opens films, vector graphics and raw arrays.
+# Formats of photographs and masks that Pillow reads; it also opens videos, vector graphics and raw arrays.
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm",
     ".pnm", ".tga", ".jp2", ".j2k", ".jpx", ".jpf", ".avif", ".pcx", ".sgi", ".bw", ".qoi", ".psd", ".ras",
@@ -36,7 +36,7 @@ _MASK = re.compile(r"[-_. ](masks?|labels?|label_?ids|gt|seg(mentation)?|annot(a
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A picture: its name in the tree, and what is left of the name without the words that say what it is.
+    """An image or mask: its path in the tree, and the parts of the path that do not describe its role or split.
 
     role    "image", "unlabeled" (an image that has no mask) or "mask"
     split   of "images/train/x.jpg" or "train/images/x.jpg"
@@ -52,33 +52,33 @@ class File:
 
 @dataclass(frozen=True)
 class Listing:
-    """All pictures, and how many files were left out for which reason."""
+    """All images and masks, and how many files were left out, by reason."""
 
     images: list[File]
     masks: list[File]
     ignored: Counter[str]
 
 
-def check_told(names: Iterable[str], told: Mapping[str, str | None], problems: Problems) -> None:
-    """Folders that the user names and that hold no picture: a slip that would make images of masks."""
+def check_named(names: Iterable[str], named: Mapping[str, str | None], problems: Problems) -> None:
+    """Report folders named by the user that contain no image; otherwise masks could be taken for images."""
     pictures = (PurePosixPath(plain(name)) for name in names)
-    parents = {parent for each in pictures if each.suffix.lower() in SUFFIXES | CAMERA for parent in each.parents}
-    there = {str(parent).lower(): str(parent) for parent in parents if parent.name}
-    for role, place in told.items():
+    parents = {parent for path in pictures if path.suffix.lower() in SUFFIXES | CAMERA for parent in path.parents}
+    known = {str(parent).lower(): str(parent) for parent in parents if parent.name}
+    for role, place in named.items():
         if place and PurePosixPath(*_parts(place)) not in parents:
-            near = difflib.get_close_matches("/".join(_parts(place)).lower(), there, n=1, cutoff=0.5)
+            near = difflib.get_close_matches("/".join(_parts(place)).lower(), known, n=1, cutoff=0.5)
             some = (
-                f"nearest: {there[near[0]]}" if near else f"folders: {', '.join(sorted(there.values())[:8]) or 'none'}"
+                f"nearest: {known[near[0]]}" if near else f"folders: {', '.join(sorted(known.values())[:8]) or 'none'}"
             )
             option = role if role == "unlabeled" else f"{role}s"
-            problems.add("option", f"{option}={place}", f"no picture in a folder of this name; {some}")
+            problems.add("option", f"{option}={place}", f"no image in a folder of this name; {some}")
 
 
-def list_files(names: Iterable[str], told: Mapping[str, str | None]) -> Listing:
-    """Sort names into images and masks. `told`: role -> the folder that the user says it is in, or None to look for one.
+def list_files(names: Iterable[str], named: Mapping[str, str | None]) -> Listing:
+    """Sort files into images and masks. `named`: role -> the folder named by the user, or None to detect it.
 
-    Without any folder of images every picture that is not in another role's folder is one, and a mask may lie beside its
-    image: x.jpg and x_mask.png, or x.jpg and x.png.
+    If there is no folder of images, every file that is not in the folder of another role is an image, and a mask may be in
+    the folder of its image: x.jpg and x_mask.png, or x.jpg and x.png.
     """
     ignored: Counter[str] = Counter()
     files = []
@@ -90,7 +90,7 @@ def list_files(names: Iterable[str], told: Mapping[str, str | None]) -> Listing:
         if suffix in CAMERA:
             ignored[f"{suffix} files, which Pillow does not read (convert them to JPEG or PNG)"] += 1
         elif suffix in SUFFIXES:
-            files.append(_file(name, parts, told))
+            files.append(_file(name, parts, named))
     if any(file.role == "image" for file in files):
         outside = [file for file in files if not file.role]
         ignored["pictures outside the folders of images and masks"] += len(outside)
@@ -104,15 +104,15 @@ def list_files(names: Iterable[str], told: Mapping[str, str | None]) -> Listing:
 
 
 def pair(listing: Listing, problems: Problems) -> tuple[dict[str, File], int]:
-    """The mask of each image, by the image's name, and how many were found by their name across folders.
+    """The masks by name of their image, and how many of them were matched by file name only, across folders.
 
-    Ever less is asked of a pair's names: equal but for the suffix; without case and "_mask", "_label", "_gt"; the same in
-    another split's folder; the same in any folder. A match counts where it is the only one. Masks left over are problems.
+    Names are compared ever less strictly: equal up to the suffix; ignoring case and "_mask", "_label", "_gt"; the same in
+    the folder of another split; the same in any folder. Only unique matches count. Masks without an image are problems.
     """
     images = {file.name: file for file in listing.images if file.role == "image"}
     masks = {file.name: file for file in listing.masks}
     found: dict[str, File] = {}
-    afar = 0
+    distant = 0
     for likeness in (_exactly, _nearly, _in_any_split, _in_any_folder):
         of_images, of_masks = _by(likeness, images.values()), _by(likeness, masks.values())
         for key, candidates in of_masks.items():
@@ -120,15 +120,15 @@ def pair(listing: Listing, problems: Problems) -> tuple[dict[str, File], int]:
                 image = of_images[key][0]
                 found[image.name] = masks.pop(candidates[0].name)
                 del images[image.name]
-                afar += likeness is _in_any_folder
+                distant += likeness is _in_any_folder
     if masks:
-        _tell(listing, masks, found, problems)
-    return found, afar
+        _report_unmatched(listing, masks, found, problems)
+    return found, distant
 
 
-def _file(name: str, parts: tuple[str, ...], told: Mapping[str, str | None]) -> File:
+def _file(name: str, parts: tuple[str, ...], named: Mapping[str, str | None]) -> File:
     folders = [plain(part) for part in parts[:-1]]
-    role, before, after = _role(folders, told)
+    role, before, after = _role(folders, named)
     split = None
     if after and (split := _split(after[0])):
         after = after[1:]
@@ -137,24 +137,24 @@ def _file(name: str, parts: tuple[str, ...], told: Mapping[str, str | None]) -> 
     return File(name, role, split, (*before, *after), plain(PurePosixPath(name).stem))
 
 
-def _role(folders: list[str], told: Mapping[str, str | None]) -> tuple[str, list[str], list[str]]:
-    """The role that a file's folders give it ("" for none), and the folders above and below those that say so.
+def _role(folders: list[str], named: Mapping[str, str | None]) -> tuple[str, list[str], list[str]]:
+    """The role given by the folders of a file ("" for none), and the folders above and below those that define it.
 
-    A folder of masks below the images' holds masks: "images/tiles/masks/x.png" lies like "images/tiles/x.png".
+    A folder of masks inside a folder of images holds masks: "images/tiles/masks/x.png" belongs to "images/tiles/x.png".
     """
-    said = list(_said(folders, told))
-    if not said:
+    defined = list(_defined(folders, named))
+    if not defined:
         return "", [], folders
-    role, first, last = said[0]
-    inner = next((each for each in said[1:] if each[0] == "mask"), None) if role != "mask" else None
+    role, first, last = defined[0]
+    inner = next((span for span in defined[1:] if span[0] == "mask"), None) if role != "mask" else None
     if inner:
         return "mask", [*folders[:first], *folders[last : inner[1]]], folders[inner[2] :]
     return role, folders[:first], folders[last:]
 
 
-def _said(folders: list[str], told: Mapping[str, str | None]) -> Iterator[tuple[str, int, int]]:
-    """(role, first, last) of the folders that say one: the deepest of those that were told, then words, from the top."""
-    roots = {role: _parts(place) for role, place in told.items() if place}
+def _defined(folders: list[str], named: Mapping[str, str | None]) -> Iterator[tuple[str, int, int]]:
+    """(role, first, last) of folders that define a role: the deepest of the named ones, then usual names from the top."""
+    roots = {role: _parts(place) for role, place in named.items() if place}
     roots = {role: root for role, root in roots.items() if root and folders[: len(root)] == root}
     start = 0
     if roots:
@@ -163,7 +163,7 @@ def _said(folders: list[str], told: Mapping[str, str | None]) -> Iterator[tuple[
         yield role, 0, start
     for position, folder in enumerate(folders[start:], start=start):
         for role, words in FOLDERS.items():
-            if not told.get(role) and folder.lower().replace(" ", "_").replace("-", "_") in words.split():
+            if not named.get(role) and folder.lower().replace(" ", "_").replace("-", "_") in words.split():
                 yield role, position, position + 1
 
 
@@ -176,17 +176,17 @@ def _split(folder: str) -> str | None:
 
 
 def _side_by_side(files: list[File]) -> list[File]:
-    """Recognise masks that lie beside their images: "x_mask" where there is an "x", or the PNG of two files named x."""
+    """Recognise masks in the folder of their images: "x_mask" if there is an "x", or the PNG of two files named x."""
     stems = {(file.split, file.folders, file.stem.lower()) for file in files if file.role == "image"}
-    twins = _by(_exactly, [file for file in files if file.role == "image"])
+    same_name = _by(_exactly, [file for file in files if file.role == "image"])
     found = []
     for file in files:
         stripped = _MASK.sub("", file.stem.lower())
-        named = stripped != file.stem.lower() and (file.split, file.folders, stripped) in stems
-        others = [other for other in twins.get(_exactly(file), []) if other != file]
+        suffixed = stripped != file.stem.lower() and (file.split, file.folders, stripped) in stems
+        others = [other for other in same_name.get(_exactly(file), []) if other != file]
         is_png = file.name.lower().endswith(".png")
-        twin = is_png and len(others) == 1 and not others[0].name.lower().endswith(".png")
-        found.append(replace(file, role="mask") if file.role == "image" and (named or twin) else file)
+        paired = is_png and len(others) == 1 and not others[0].name.lower().endswith(".png")
+        found.append(replace(file, role="mask") if file.role == "image" and (suffixed or paired) else file)
     return found
 
 
@@ -208,7 +208,7 @@ def _in_any_folder(file: File) -> str:
 
 @cache
 def bare(stem: str) -> str:
-    """A stem without case and without the words that tell an image from its mask."""
+    """A stem in lower case, without the words that distinguish an image from its mask."""
     stem = stem.lower()
     for pattern in (_AFTER, _BEFORE):
         stem = pattern.sub("", stem) or stem
@@ -222,8 +222,8 @@ def _by(likeness: Callable[[File], object], files: Iterable[File]) -> dict[objec
     return groups
 
 
-def _tell(listing: Listing, masks: dict[str, File], found: dict[str, File], problems: Problems) -> None:
-    """Say of each mask why it has no image."""
+def _report_unmatched(listing: Listing, masks: dict[str, File], found: dict[str, File], problems: Problems) -> None:
+    """Report why masks have no image."""
     by_name = _by(_in_any_folder, listing.images)
     taken = {mask.name: image for image, mask in found.items()}
     of_masks = _by(_in_any_folder, listing.masks)
@@ -233,17 +233,23 @@ def _tell(listing: Listing, masks: dict[str, File], found: dict[str, File], prob
         candidates = [image.name for image in by_name.get(key, [])]
         if candidates and all(image.role == "unlabeled" for image in by_name[key]):
             problems.add(
-                "mask without image", mask.name, f"{candidates[0]} is among the unlabeled; move it to the images"
+                "mask without image",
+                mask.name,
+                f"{candidates[0]} is in the folder of unlabeled images; move it to the images",
             )
         elif len(candidates) > 1:
-            problems.add("several images for a mask", mask.name, f"{', '.join(candidates[:3])}: name one as the mask")
+            problems.add(
+                "several images for a mask",
+                mask.name,
+                f"{', '.join(candidates[:3])}; give the mask the name of one of them",
+            )
         elif candidates:
             rivals = [other.name for other in of_masks[key] if other != mask]
             rival = next((name for name in rivals if name in taken), rivals[0] if rivals else "another")
             problems.add(
                 "several masks for an image",
                 mask.name,
-                f"{candidates[0]} has {rival} too; keep one (--option masks=FOLDER)",
+                f"{candidates[0]} also has {rival}; keep one, or choose a folder with --option masks=FOLDER",
             )
         else:
             near = difflib.get_close_matches(str(key), map(str, names), n=1) if number < 50 else []

@@ -1,8 +1,8 @@
-"""One mask file, whatever made it: what values it holds, and its ids [h, w].
+"""One mask file from any program: the values it contains, and its ids [h, w].
 
-People's masks come as grey images of ids, as palettes whose numbers are ids (VOC), as palettes of an image editor that
-mean nothing but their colours, as RGB in the colours of classes, as black and white. What a file alone does not tell is
-decided over all of them, and written down as `Rules`.
+Masks are grey images of ids, palette images whose indices are ids (VOC), palette images in which only the colours have a
+meaning (image editors), RGB in the colours of classes, or black and white. What a single file does not determine is decided
+from all files, and stored as `Rules`.
 """
 
 import io
@@ -17,22 +17,22 @@ from semiseg.data import DataError, Tree
 from semiseg.datasets.folder.pictures import ORIENTATION, opened, stream, turn
 
 Colour = tuple[int, int, int]
-MOST = 4096  # values in a mask: a photograph holds millions, and no set has more than 254 classes
-_KEPT = 256  # of the values of a mask that holds more
+MOST = 4096  # values in a mask: photographs have many more, and at most 254 classes are supported
+_KEPT = 256  # number of values kept of a mask with more than `MOST`
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one mask holds.
+    """The contents of one mask.
 
     size     (width, height), as stored
     crc32    of the file's bytes
     form     "ids", "palette", "colours", or "grey" for RGB whose three bands are equal everywhere
-    ids      id (or place in the palette, or grey value) -> pixels; empty for colours
-    colours  colour -> pixels, for all forms but ids
-    palette  place in the palette -> colour, of those that occur
-    values   how many ids or colours there are; above `MOST`, `ids` and `colours` hold some of them
+    ids      id (or index in the palette, or grey value) -> pixels; empty for colours
+    colours  colour -> pixels, for all forms except ids
+    palette  index in the palette -> colour, for those that occur
+    values   number of ids or colours; above `MOST`, `ids` and `colours` hold only some of them
     """
 
     name: str
@@ -44,14 +44,14 @@ class Seen:
     colours: dict[Colour, int] = field(default_factory=dict)
     palette: dict[int, Colour] = field(default_factory=dict)
     values: int = 0
-    stored: bool = False  # a PNG whose bytes can be stored as they are, if its values are ids
+    stored: bool = False  # a PNG whose bytes can be stored unchanged, if its values are ids
 
 
 @dataclass(frozen=True)
 class Rules:
     """How to read all masks of a folder.
 
-    by_colour  forms whose colours count, not their ids
+    by_colour  forms that are read by colour, not by id
     ids        colour -> id
     """
 
@@ -60,14 +60,14 @@ class Rules:
 
 
 def look(tree: Tree, name: str) -> Seen:
-    """Count the values of a mask; DataError without a place where it holds none, or none that are certain."""
+    """Count the values of a mask; DataError, without a file name, if it contains no ids or colours, or inexact ones."""
     with stream(tree, name) as file:
         data = file.read()
     head = data[:64]
     with opened(io.BytesIO(data), bool(data)) as picture:
         _refuse_lossy(picture, head)
         if picture.format == "TIFF":
-            picture.load()  # turns it as its tag says, and drops the tag
+            picture.load()  # rotates it by its orientation tag, and drops the tag
         orientation = picture.getexif().get(ORIENTATION, 1)
         form, values, palette = _values(picture, head)
         stored = picture.format == "PNG" and form == "ids" and picture.mode not in ("1", "LA") and head[24] >= 8
@@ -76,7 +76,7 @@ def look(tree: Tree, name: str) -> Seen:
     if form == "colours":
         packed, counts = np.unique(_pack(values), return_counts=True)
         kept = slice(_KEPT if len(packed) > MOST else None)
-        colours = {_unpack(int(each)): int(count) for each, count in zip(packed[kept], counts[kept], strict=True)}
+        colours = {_unpack(int(code)): int(count) for code, count in zip(packed[kept], counts[kept], strict=True)}
         if len(packed) <= MOST and all(red == green == blue for red, green, blue in colours):
             greys = {colour[0]: count for colour, count in colours.items()}
             return Seen(name, size, orientation, crc32, "grey", greys, colours, values=len(greys))
@@ -92,7 +92,7 @@ def look(tree: Tree, name: str) -> Seen:
 
 
 def read_ids(read: Callable[[], bytes], rules: Rules, orientation: int = 1) -> np.ndarray:
-    """Ids [h, w], uint8 or uint16, turned as EXIF's `orientation` says. DataError for a colour that has no id."""
+    """Ids [h, w], uint8 or uint16, rotated by the EXIF `orientation`. DataError for a colour without an id."""
     data = read()
     with opened(io.BytesIO(data), bool(data)) as picture:
         form, values, palette = _values(picture, data[:64])
@@ -108,7 +108,7 @@ def read_ids(read: Callable[[], bytes], rules: Rules, orientation: int = 1) -> n
 
 
 def first_pixel(tree: Tree, seen: Seen, value: int | Colour) -> tuple[int, int]:
-    """(x, y) of the first pixel of an id or a colour that was seen in a mask."""
+    """(x, y) of the first pixel of an id or colour in a mask."""
     with stream(tree, seen.name) as file:
         head = file.read(64)
         file.seek(0)
@@ -125,7 +125,7 @@ def _refuse_lossy(picture: Any, head: bytes) -> None:
     lossy = picture.format in _LOSSY or (picture.format == "WEBP" and b"VP8L" not in head)
     if lossy or picture.info.get("compression") == "jpeg":
         raise DataError(
-            f"a mask as {picture.format}, whose compression changes ids and colours; export it again as PNG"
+            f"the mask is a {picture.format}, whose compression changes ids and colours; export it again as PNG"
         )
 
 
@@ -141,7 +141,7 @@ def _values(picture: Any, head: bytes) -> tuple[str, np.ndarray, list[Colour]]:
     if mode in ("1", "L", "LA"):
         values = np.asarray(picture.convert("L"))
         depth = head[24] if picture.format == "PNG" else 8
-        if depth in (2, 4):  # Pillow spreads them over 0..255
+        if depth in (2, 4):  # Pillow scales them to 0..255
             values = values // np.uint8(255 // (2**depth - 1))
         return "ids", values, []
     if mode.startswith("I"):
@@ -151,18 +151,18 @@ def _values(picture: Any, head: bytes) -> tuple[str, np.ndarray, list[Colour]]:
         return "ids", values.astype(np.uint16), []
     if mode in ("RGB", "RGBA", "RGBX"):
         return "colours", np.asarray(picture.convert("RGB")), []
-    raise DataError(f"pixels of type {mode}, which hold no ids; export it as a PNG of ids or of colours")
+    raise DataError(f"pixels of type {mode}, which are not ids; export it as a PNG of ids or of colours")
 
 
 def _ids_of(colours: np.ndarray, rules: Rules) -> np.ndarray:
-    """Look every pixel's colour up, [h, w, 3] -> [h, w]."""
+    """Map the colour of every pixel to its id, [h, w, 3] -> [h, w]."""
     known = np.array(sorted((_packed(colour), number) for colour, number in rules.ids), np.int64).reshape(-1, 2)
     packed = _pack(colours)
     place = np.minimum(np.searchsorted(known[:, 0], packed), len(known) - 1)
-    strange = known[place, 0] != packed
-    if strange.any():
-        y, x = np.argwhere(strange)[0]
-        raise DataError(f"colour {tuple(colours[y, x].tolist())} at x={x}, y={y} is of no class")
+    unlisted = known[place, 0] != packed
+    if unlisted.any():
+        y, x = np.argwhere(unlisted)[0]
+        raise DataError(f"colour {tuple(colours[y, x].tolist())} at x={x}, y={y} is not the colour of a class")
     return known[place, 1].astype(np.uint8 if known[:, 1].max() < 256 else np.uint16)
 
 

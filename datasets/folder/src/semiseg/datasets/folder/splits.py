@@ -1,4 +1,4 @@
-"""Which image belongs to which split, under which key, with which tags."""
+"""Splits, keys and tags of the images."""
 
 import csv
 import hashlib
@@ -15,12 +15,12 @@ from semiseg.datasets.folder.problems import Problems, plain
 
 LIST_FOLDERS = ("", "splits/", "lists/", "ImageSets/Segmentation/")
 UNLISTED = "unlisted"
-_LONGEST = 72  # of a part of a key: plain tar readers take 100 with the suffixes
+_LONGEST = 72  # of a part of a key: plain tar readers allow 100 characters with the suffixes
 
 
 @dataclass(frozen=True)
 class Assigned:
-    """image name -> split, with how it was decided."""
+    """image name -> split, and how it was decided."""
 
     splits: dict[str, str]
     how: str
@@ -36,22 +36,26 @@ def assign(
     group: re.Pattern[str] | None,
     problems: Problems,
 ) -> Assigned:
-    """Split images: those with masks by lists, by sub-folders or by share; those without are "unlabeled".
+    """Split images: those with masks by lists, by subfolders or by share; those without are "unlabeled".
 
-    Images without a mask that belong to val or test (by list, folder or group) become "unlabeled_val" and so on, so that
-    nothing of them reaches training unless someone asks for it.
+    Images without a mask that belong to val or test (by list, folder or group) go to "unlabeled_val" and so on, so that
+    they are used for training only on request.
     """
     groups = {image.name: _group(image, group) for image in images}
     splits, how = _by_lists(tree, images, masked, problems), "by list files"
     if not splits:
         splits, how = (
-            {each.name: each.split for each in images if each.split and each.role == "image"},
-            "by sub-folders",
+            {image.name: image.split for image in images if image.split and image.role == "image"},
+            "by subfolders",
         )
     if splits:
         used = {splits[name] for name in splits if name in masked}
         if val and "val" in used:
-            problems.add("option", f"val={val}", f"is for folders without a val split, and this one has one ({how})")
+            problems.add(
+                "option",
+                f"val={val}",
+                f"applies to folders without a val split, but this one has one ({how}); leave it out",
+            )
         splits |= dict.fromkeys(masked - splits.keys(), UNLISTED if "train" in used else "train")
     else:
         splits, how = dict.fromkeys(masked, "train"), ""
@@ -61,7 +65,7 @@ def assign(
         held, empty = _share({groups[name] for name in train}, share, seed)
         chosen = [name for name in train if groups[name] in held]
         splits |= dict.fromkeys(chosen, "val")
-        unsure = _unsure(empty, chosen, "a folder val/ for" if how == "by sub-folders" else "a list val.txt of")
+        unsure = _unsure(empty, chosen, "a folder val/ for" if how == "by subfolders" else "a list val.txt of")
         how = f"{share:.0%} of the masks{' by group' if group else ''} for val{f', the others {how}' if how else ''}{unsure}"
     _check_groups(splits, groups, masked, group, problems)
     of_group = {groups[name]: splits[name] for name in masked}
@@ -73,10 +77,10 @@ def assign(
 
 
 def keys_of(images: Iterable[File]) -> tuple[dict[str, str], int]:
-    """A key for every image, unique in the folder, and how many share their plain key with another.
+    """A unique key for every image, and how many images share their plain key with another.
 
-    Accents are taken off, what a key can't hold becomes "_". Those that meet get a hash of their own name, all of them, so
-    that no key depends on which file comes first.
+    Accents are removed, and characters that are not allowed in a key become "_". All images with the same plain key get a
+    hash of their name, so that no key depends on the order of files.
     """
     wanted: dict[str, list[str]] = defaultdict(list)
     for image in images:
@@ -89,7 +93,7 @@ def keys_of(images: Iterable[File]) -> tuple[dict[str, str], int]:
 
 
 def read_tags(tree: Tree, images: list[File], problems: Problems) -> dict[str, tuple[str, ...]]:
-    """tags.csv: a file and its tags a line, after a header or not, between commas or semicolons."""
+    """tags.csv: one line per file with its tags, separated by commas or semicolons; a header is optional."""
     name = next((name for name in tree.names() if name.lower() == "tags.csv"), None)
     if name is None:
         return {}
@@ -104,20 +108,20 @@ def read_tags(tree: Tree, images: list[File], problems: Problems) -> dict[str, t
         tags = tuple(dict.fromkeys(filter(None, cells[1:])))
         bad = [tag for tag in tags if "," in tag]
         if bad:
-            problems.add("tag", f"{name}:{number}", f"{bad[0]!r} holds a comma; write the tags in cells of their own")
+            problems.add("tag", f"{name}:{number}", f"{bad[0]!r} contains a comma; write the tags in separate cells")
         elif image is not None:
             found[image] = tuple(dict.fromkeys((*found.get(image, ()), *tags)))
     return found
 
 
 def _by_lists(tree: Tree, images: list[File], masked: set[str], problems: Problems) -> dict[str, str]:
-    """image name -> split, from train.txt and the like; empty where there is no list."""
+    """image name -> split, from lists such as train.txt; empty without lists."""
     wanted = {f"{folder}{word}.txt".lower(): split for folder in LIST_FOLDERS for split, words in SPLITS.items()
               for word in words.split()}  # fmt: skip
     lists = {name: wanted[name.lower()] for name in tree.names() if name.lower() in wanted}
     finder = _Finder(images if lists else [])
     found: dict[str, str] = {}
-    said: dict[str, str] = {}
+    places: dict[str, str] = {}
     for name, split in lists.items():
         for number, line in enumerate(_text(tree, name, problems).splitlines(), start=1):
             place = f"{name}:{number}"
@@ -125,13 +129,13 @@ def _by_lists(tree: Tree, images: list[File], masked: set[str], problems: Proble
             if image is None:
                 continue
             if found.get(image, split) != split:
-                problems.add("in two splits", place, f"{image} is in {said[image]} too; keep one")
-            found[image], said[image] = split, place
+                problems.add("in two splits", place, f"{image} is also in {places[image]}; keep one")
+            found[image], places[image] = split, place
     return found
 
 
 class _Finder:
-    """Finds an image by whatever people write of it: a path, a name, with or without suffix, in any case."""
+    """Finds an image by a path or a name, with or without suffix, in any case."""
 
     def __init__(self, images: list[File]) -> None:
         self.places: dict[str, set[str]] = defaultdict(set)
@@ -144,27 +148,27 @@ class _Finder:
                 self.places[str(PurePosixPath(tail).with_suffix(""))].add(image.name)
 
     def find(self, text: str, place: str, problems: Problems) -> str | None:
-        """The one image that is meant; what keeps it from being found goes to `problems`.
+        """The image that the text refers to; if none or several match, a problem is added.
 
-        Lists hold paths of other machines, so less and less of them counts, as long as an image's own folders are there.
+        Lists may hold paths of other machines, so leading folders are dropped one by one, but not those of the image.
         """
         elsewhere = set[str]()
         for candidate in (text, *re.split(r"[\t,]|\s+(?=\S*/)", text)[:1], *text.split()[:1]):
             parts = PurePosixPath(plain(candidate).replace("\\", "/").lower()).parts
             for start in range(len(parts)):
                 tail = "/".join(parts[start:])
-                there = self.places.get(tail) or self.places.get(_without_suffix(tail)) or set()
-                found = {name for name in there if not start or self.folders[name] <= set(parts)}
-                elsewhere |= there - found
+                named = self.places.get(tail) or self.places.get(_without_suffix(tail)) or set()
+                found = {name for name in named if not start or self.folders[name] <= set(parts)}
+                elsewhere |= named - found
                 if len(found) == 1:
                     return next(iter(found))
                 if found:
                     problems.add(
-                        "name of several images", place, f"{text}: {', '.join(sorted(found)[:3])}; write the path"
+                        "name of several images", place, f"{text}: {', '.join(sorted(found)[:3])}; write the full path"
                     )
                     return None
-        hint = f"; of this name: {', '.join(sorted(elsewhere)[:3])}" if elsewhere else ""
-        problems.add("name of no image", place, f"{text}: take the line out, or correct it{hint}")
+        hint = f"; images of this name: {', '.join(sorted(elsewhere)[:3])}" if elsewhere else ""
+        problems.add("name of no image", place, f"{text}: remove the line, or correct it{hint}")
         return None
 
 
@@ -182,7 +186,7 @@ def _text(tree: Tree, name: str, problems: Problems) -> str:
 
 
 def _group(image: File, pattern: re.Pattern[str] | None) -> str:
-    """What must stay together with this image: the part of its name that matches, or the image alone."""
+    """The group that must stay in one split: the part of the name that matches, or the image alone."""
     name = plain(str(PurePosixPath(image.name).with_suffix("")))
     match = pattern.search(name) if pattern else None
     if match is None:
@@ -191,9 +195,9 @@ def _group(image: File, pattern: re.Pattern[str] | None) -> str:
 
 
 def _share(groups: set[str], share: float, seed: int) -> tuple[set[str], str | None]:
-    """The groups that are held out, each decided by its own name, so that new ones move no old one.
+    """The groups that are held out. Each is decided by its name, so that new groups do not move existing ones.
 
-    Where that leaves a side empty, it is named, and the nearest group goes there, until one comes that belongs there.
+    If that leaves train or val empty, the nearest group goes there, and that split is returned, too.
     """
     drawn = sorted((key64("folder", "val", seed, group) / 2**63, group) for group in groups)
     below = sum(number < share for number, _ in drawn)
@@ -206,27 +210,27 @@ def _unsure(empty: str | None, chosen: list[str], remedy: str) -> str:
         return ""
     some = f"{', '.join(map(plain, chosen[:3]))}{', ...' * (len(chosen) > 3)}"
     return (
-        f"; of so few masks the draw left none for {empty}, so the nearest went there, which more masks may change: "
-        f"{remedy} what is in val now ({some}) keeps it"
+        f"; with so few masks the draw left none for {empty}, so the nearest one was moved there; more masks may change "
+        f"this: to keep it, add {remedy} what is in val now ({some})"
     )
 
 
 def _check_groups(
     splits: Mapping[str, str], groups: Mapping[str, str], masked: set[str], pattern: object, problems: Problems
 ) -> None:
-    """Lists and sub-folders may tear a group apart; a share can't."""
+    """Report groups that lists or subfolders divide; a share never does."""
     if pattern is None:
         return
     seen: dict[str, tuple[str, str]] = {}
     for name in sorted(masked):
         split, other = seen.setdefault(groups[name], (splits[name], name))
         if split != splits[name]:
-            what = f"is for {splits[name]}, {other} of the same group for {split}"
+            what = f"is in {splits[name]}, but {other} of the same group is in {split}; put them into one split"
             problems.add("group in two splits", name, what)
 
 
 def _key(text: str) -> str:
-    """A key that reads like its name: accents off, runs of what a key can't hold as one "_", no part too long."""
+    """A key similar to a name: without accents, other characters as one "_", no part too long."""
     ascii_ = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()
     parts = []
     for part, original in zip(ascii_.split("/"), text.split("/"), strict=True):

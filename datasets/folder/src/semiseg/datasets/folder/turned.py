@@ -1,4 +1,4 @@
-"""Which masks are to be turned with images that a camera stored on their side."""
+"""Which masks must be rotated together with images that EXIF rotates."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ def masks_to_turn(
     problems: Problems,
     notes: list[str],
 ) -> dict[str, int]:
-    """image name -> EXIF orientation by which its mask is to be turned: masks are drawn over what a program shows.
+    """image name -> EXIF orientation by which its mask must be rotated.
 
-    Most programs show images upright, some as they are stored; sizes tell which, where width and height differ.
+    Most annotation programs show images upright, some as stored; if width and height differ, sizes show which.
     """
     turns, unsure = {}, []
     for name, file in found.items():
@@ -37,7 +37,7 @@ def masks_to_turn(
         size = mask.size[::-1] if swapped else mask.size
         if size != picture.upright:
             shown = "x".join(map(str, picture.upright))
-            what = f"{'x'.join(map(str, size))} pixels, its image {name} {shown}; draw or export it at the image's size"
+            what = f"{'x'.join(map(str, size))} pixels, but its image {name} has {shown}; export it at the size of the image"
             problems.add("size of a mask", file.name, what)
     as_stored = Counter(turns[name] == 1 for name in turns if pictures[name].orientation != 1)
     for name in unsure:
@@ -45,7 +45,7 @@ def masks_to_turn(
     if unsure:
         how = "as their images are stored" if as_stored[False] > as_stored[True] else "upright"
         notes.append(
-            f"{len(unsure)} image{'s' * (len(unsure) != 1)} turned by EXIF (first {unsure[0]}) with masks that could lie "
-            f"either way: taken as drawn {how}; look at them"
+            f"{len(unsure)} image{'s' * (len(unsure) != 1)} rotated by EXIF (first {unsure[0]}) with masks that fit "
+            f"either way: treated as drawn {how}; check them"
         )
     return turns
