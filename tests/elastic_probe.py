@@ -1,4 +1,4 @@
-"""Run under torchrun by test_elastic.py: training as it is, and a record of every sample that each step took.
+"""Run under torchrun by test_elastic.py: trains as usual, and records every sample of every step.
 
 elastic_probe.py RECORD RECIPE [KEY=VALUE]...
 """
@@ -18,8 +18,8 @@ RECORD = Path(sys.argv[1])
 
 
 def recorded(data: StepData, start: int, stop: int, **options: Any) -> Iterator[Batch]:
-    """`steps_from`, with a line in RECORD for each batch when the loop asks for it: a kill loses none."""
-    names = {each.name: each.shards.keys() for streams in data.domains.values() for each in streams.values()}
+    """`steps_from`, with a line in RECORD for each batch, written when the loop asks for it: a kill loses none."""
+    names = {stream.name: stream.shards.keys() for streams in data.domains.values() for stream in streams.values()}
     with (RECORD / f"{os.getpid()}.jsonl").open("a") as record:
         for step, batch in enumerate(steps_from(data, start, stop, **options), start):
             taken = {}

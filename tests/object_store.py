@@ -1,4 +1,4 @@
-"""An object store to test against: moto's S3 server in a process of its own, and a proxy before it that fails on purpose."""
+"""An object store for tests: moto's S3 server in a separate process, and a proxy before it that fails on purpose."""
 
 import http.client
 import os
@@ -22,7 +22,7 @@ FAULTS = ("error", "slow down", "reset", "cut", "short", "delay")
 
 @contextmanager
 def s3_server() -> Iterator[int]:
-    """Start moto's server on loopback; its port."""
+    """Start moto's server on loopback; yields its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,7 +45,7 @@ def s3_server() -> Iterator[int]:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
-    """Point this process and its children to an endpoint on loopback, with credentials that moto takes for good."""
+    """Point this process and its children to an endpoint on loopback, with credentials that moto accepts."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
         monkeypatch.delenv(name)
     settings = {
@@ -70,10 +70,10 @@ def make_bucket(port: int, name: str) -> None:
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes requests on to a server, and fails at a share of them, by a schedule that its seed decides.
+    """Passes requests on to a server, and fails a fraction of them, on a schedule determined by its seed.
 
-    Never more than `streak` failures one after another, so that patience is always enough. `delay_s` is what "delay" waits;
-    `seen` counts requests by method and by fault.
+    Never fails more than `streak` times in a row, so that retries always succeed. `delay_s`: how long "delay" waits; `seen`
+    counts requests by method and by fault.
     """
 
     daemon_threads = True
@@ -93,19 +93,19 @@ class Proxy(ThreadingHTTPServer):
         return self.server_address[1]
 
     def fault(self) -> str | None:
-        """What to do to the next request."""
+        """The fault of the next request, if any."""
         with self._turn:
             fails = bool(self.faults) and self._in_a_row < self.streak and self._random.random() < self.share
             self._in_a_row = self._in_a_row + 1 if fails else 0
             return self._random.choice(self.faults) if fails else None
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are what this is about."""
+        """Silent: clients that hang up are expected."""
 
     @classmethod
     @contextmanager
     def before(cls, port: int, faults: Sequence[str] = FAULTS, **settings: float) -> "Iterator[Proxy]":
-        """A proxy at work."""
+        """A running proxy."""
         with cls(port, faults, **settings) as proxy:  # type: ignore[arg-type]
             threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
             yield proxy
@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(self.server.delay_s)
         status, headers, data, length = self._ask(body)
         if fault in ("cut", "short") and self.command == "GET" and status in (200, 206) and len(data) > 1:
-            if fault == "short":  # an answer in itself consistent, as of a proxy that gave up half way
+            if fault == "short":  # a consistent answer, as from a proxy that gave up half way
                 data = data[: len(data) // 2]
                 hidden = {"content-range", "etag", "x-amz-checksum-crc32"}
                 headers = [(name, value) for name, value in headers if name.lower() not in hidden]
@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes, int | None]:
-        """The server's answer: status, headers, body, and the length that it tells of (of a HEAD: without a body)."""
+        """The server's answer: status, headers, body, and the stated length (for HEAD, which has no body)."""
         connection = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in self.hop_by_hop}
         connection.request(

@@ -1,4 +1,4 @@
-"""Start real processes: a plain one, or several under torchrun with gloo on the CPU."""
+"""Start real processes: a single one, or several under torchrun with gloo on the CPU."""
 
 import os
 import subprocess
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def environment() -> dict[str, str]:
-    """The environment of a child: one thread (so that sums have one order), CPU, no network."""
+    """The environment of a child: one thread (so that sums have a fixed order), CPU, no network."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
 
 
 def run(*command: str | Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; fail with its output when it exits with another code than `expect`."""
+    """Run a command to its end; fails with its output if the exit code is not `expect`."""
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, env=environment(), timeout=300, check=False
     )

@@ -24,7 +24,7 @@ def main(recipe_file: str, out: Path, steps: list[int], overrides: list[str]) ->
     accelerator = build_accelerator(model, precision=recipe.precision, deterministic=recipe.deterministic)
     rank, world = accelerator.process_index, accelerator.num_processes
     sources = build_sources(recipe, fill=(0, 0, 0))
-    # in float64: in float32 an activation at a ReLU's kink can fall on either side, by the order of a sum
+    # in float64: in float32 the order of a sum can move an activation across a ReLU's kink
     learner = accelerator.prepare(build_learner(recipe, model, sources.taxonomies).double())
     data = StepData(sources.streams, alternate=recipe.data.domains_per_step == "one", rank=rank, world=world)
     learner.train()
@@ -45,10 +45,10 @@ def main(recipe_file: str, out: Path, steps: list[int], overrides: list[str]) ->
                 accelerator.backward(losses.total)
             for name, value in losses.terms.items():
                 values[name] = values.get(name, torch.zeros(())) + value.detach()
-        bare = accelerator.unwrap_model(learner)
+        module = accelerator.unwrap_model(learner)
         found[f"{step}.losses"] = reduced(values, world)
-        found[f"{step}.gradients"] = {n: p.grad.clone() for n, p in bare.named_parameters() if p.grad is not None}
-        found[f"{step}.buffers"] = {n: b.clone() for n, b in bare.named_buffers()}
+        found[f"{step}.gradients"] = {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
+        found[f"{step}.buffers"] = {n: b.clone() for n, b in module.named_buffers()}
         learner.zero_grad(set_to_none=True)
     (out / f"seen.{world}.{rank}.json").write_text(json.dumps(seen))
     if rank == 0:

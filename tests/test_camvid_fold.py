@@ -1,4 +1,4 @@
-"""The split of CamVid's training images on which the protocol's settings were chosen."""
+"""The split of CamVid's training images that the protocol's settings were chosen on."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from semiseg.data import ShardSet, Taxonomy, open_dataset, shard
 TOOL = Path(__file__).parents[1] / "tools" / "camvid_fold.py"
 
 
-def test_the_fold_is_of_training_images_alone_disjoint_nested_and_holds_every_class(camvid_root: Path, tmp_path: Path):
+def test_the_fold_has_only_training_images_is_disjoint_nested_and_has_every_class(camvid_root: Path, tmp_path: Path):
     shard(open_dataset("camvid", camvid_root), "train", tmp_path)
     place = tmp_path / "camvid" / "train"
     subprocess.run([sys.executable, str(TOOL), str(place), str(tmp_path / "fold")], check=True)

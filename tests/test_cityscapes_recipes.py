@@ -1,4 +1,4 @@
-"""The Cityscapes recipes of structured consistency, on shards of its layout; and masks for its test server."""
+"""The Cityscapes recipes of structured consistency, on shards with the official layout; masks for the test server."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from semiseg.train.step.batches import StepData
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FRAMES = {"train": 6, "val": 2, "test": 2, "train_extra": 3}
-SMALL = (  # what a test's time asks for; all else is the recipe's
+SMALL = (  # makes tests fast; everything else is as in the recipe
     "data.workers=0",
     "data.domains.cityscapes.augment.crop=[64, 72]",
     "data.domains.cityscapes.labeled.batch_size=2",
@@ -34,7 +34,7 @@ SMALL = (  # what a test's time asks for; all else is the recipe's
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every split that the recipes name, from a tree in the publisher's encoding; pixels are noise."""
+    """Every split in the recipes, from a tree in the publisher's encoding; pixels are noise."""
     folder, draw = tmp_path_factory.mktemp("cityscapes"), np.random.default_rng(0)
     for split, count in FRAMES.items():
         kind = "gtCoarse" if split == "train_extra" else "gtFine"
@@ -55,10 +55,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["cityscapes_structured", "cityscapes_structured_r50"])
-def test_it_checks_and_trains_on_shards_of_its_layout(name: str, shards: Path, tmp_path: Path) -> None:
+def test_the_recipe_passes_checks_and_trains_on_shards_of_the_official_layout(
+    name: str, shards: Path, tmp_path: Path
+) -> None:
     subset = ["data.domains.cityscapes.labeled.subset.count=4"] if name.endswith("r50") else []
     given = [f"data.shards={shards}", f"runs={tmp_path}", *subset]
-    preflight(load(RECIPES / f"{name}.toml", given))  # as it is shipped, but for where shards are
+    preflight(load(RECIPES / f"{name}.toml", given))  # as it is, except for the places of shards and runs
     run = train(load(RECIPES / f"{name}.toml", [*given, *SMALL]), quiet=True)
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     terms = {f"cityscapes/{term}" for term in ("supervised", "pixel_consistency", "structure_consistency")}
@@ -66,8 +68,8 @@ def test_it_checks_and_trains_on_shards_of_its_layout(name: str, shards: Path, t
     assert run.results["last"]["domains"]["cityscapes"]["images"] == FRAMES["val"]
 
 
-def test_train_and_val_are_one_source_where_both_are_named(shards: Path) -> None:
-    """For the test server: every image of both once an epoch, with its mask."""
+def test_train_and_val_are_one_source_if_both_are_named(shards: Path) -> None:
+    """For the test server: every image of both splits once per epoch, with its mask."""
     both = 'data.domains.cityscapes.labeled={ dataset = "cityscapes", split = ["train", "val"], batch_size = 2 }'
     rest = 'data.domains.cityscapes.unlabeled={ dataset = "cityscapes", split = "train_extra", batch_size = 2 }'
     recipe = load(RECIPES / "cityscapes_structured_r50.toml", [f"data.shards={shards}", "data.workers=0", both, rest])
@@ -88,13 +90,13 @@ def test_train_and_val_are_one_source_where_both_are_named(shards: Path) -> None
         assert masks is not None and bool((masks != 255).any())
 
 
-def test_predictions_are_what_the_test_server_takes(shards: Path, tmp_path: Path) -> None:
-    """labelIds at full size; one file for each image, named `<city>_<sequence>_<frame>*.png` somewhere below a folder."""
+def test_predictions_have_the_format_of_the_test_server(shards: Path, tmp_path: Path) -> None:
+    """labelIds at full size; one file for each image, named `<city>_<sequence>_<frame>*.png`, in any subfolder."""
     recipe = load(RECIPES / "cityscapes_structured.toml", [f"data.shards={shards}", f"runs={tmp_path}", *SMALL])
     run = train(recipe, quiet=True).folder
     out, test = tmp_path / "labelIds", ShardSet(str(shards / "cityscapes" / "test"))
     arguments = ["predict", run, test.url, "--format", "raw", "--scale", 0.5, "--scale", 1, "--flip", "--out", out]
-    done = CliRunner().invoke(build_app(), [str(each) for each in arguments])
+    done = CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
     written = sorted(out.rglob("*.png"))
     assert len(written) == FRAMES["test"]

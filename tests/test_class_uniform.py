@@ -1,4 +1,4 @@
-"""Class-uniform crops on real CamVid, and what a run says of them, on one process and on two."""
+"""Class-uniform crops on real CamVid, and what a run reports of them, on one process and on two."""
 
 import json
 from collections import Counter
@@ -25,7 +25,8 @@ def test_classes_of_camvid_come_equally_often_and_every_anchor_is_in_its_crop(ca
     taxonomy = camvid.taxonomies[0]
     anchors = camvid.anchors(taxonomy)
     label_of = {
-        (*row[0::2], row[3]): row[1] for row in zip(*(each.tolist() for each in vars(anchors).values()), strict=True)
+        (*row[0::2], row[3]): row[1]
+        for row in zip(*(column.tolist() for column in vars(anchors).values()), strict=True)
     }
     plan = ClassUniformPlan(Plan(camvid, 0), anchors, share=0.5)
     draws = [draw for draw in plan.draws(0, 4000) if draw.anchor]
@@ -35,7 +36,7 @@ def test_classes_of_camvid_come_equally_often_and_every_anchor_is_in_its_crop(ca
     assert max(counts.values()) - min(counts.values()) <= 1
 
     augmentation = Augmentation(scale=(0.5, 2.0), crop=(180, 240), flip=0.5)
-    for draw in draws:  # a mark instead of the pixels: it must survive, whatever the scale, crop and flip
+    for draw in draws:  # a mark in place of the pixels must survive any scale, crop and flip
         assert draw.anchor
         mark = torch.zeros(360, 480, dtype=torch.uint8)
         row, column = draw.anchor

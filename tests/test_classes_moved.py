@@ -1,4 +1,4 @@
-"""Classes that were put in another order behind the same shards: no score, no continuation, no start takes them silently."""
+"""Classes reordered behind the same shards: scores, resumed runs and new starts refuse them."""
 
 import json
 from pathlib import Path
@@ -41,8 +41,8 @@ keep = 5
 
 def classes(*names: str) -> str:
     ids = {"sky": 0, "roof": 1, "dach": 1, "tree": 2}
-    told = [f'{{ name = "{name}", id = {ids[name]} }}' for name in names]
-    return f"classes = [{', '.join(told)}]\n"
+    entries = [f'{{ name = "{name}", id = {ids[name]} }}' for name in names]
+    return f"classes = [{', '.join(entries)}]\n"
 
 
 @pytest.fixture
@@ -69,22 +69,25 @@ def reorder(here: Path, *names: str) -> None:
 def test_moved_classes_are_refused_and_renamed_ones_are_not(own: Path):
     cut = own / "runs" / "own"
     score = json.loads((cut / "results.json").read_text())["last"]["domains"]["own"]["miou"]
-    reorder(own, "sky", "dach", "tree")  # a new name in the old place
+    reorder(own, "sky", "dach", "tree")  # a new name in the same position
     renamed = json.loads(python("-m", "semiseg.cli", "eval", cut, "--json").stdout)["own"]
     assert renamed["miou"] == score
     for name in ("results.json", "step-00000002/state.json"):
-        (cut / name).unlink()  # as if it had been cut off after its first step
+        (cut / name).unlink()  # as if the run had been interrupted after its first step
     python("-m", "semiseg.train", own / "own.toml")
     reorder(own, "tree", "sky", "roof")
-    said = python("-m", "semiseg.cli", "eval", cut, expect=1).stderr
-    assert "the model's classes are sky, dach, tree, those of the data tree, sky, roof" in said.replace("\n", " ")
+    message = python("-m", "semiseg.cli", "eval", cut, expect=1).stderr
+    assert "the model's classes are sky, dach, tree, those of the data tree, sky, roof" in message.replace("\n", " ")
     (cut / "step-00000002" / "state.json").unlink()
-    said = python("-m", "semiseg.train", own / "own.toml", expect=1).stderr
-    assert "was trained on other data, so later losses would differ: data of own (classes): " in said and "--allow-changes" in said
-    said = python(
+    message = python("-m", "semiseg.train", own / "own.toml", expect=1).stderr
+    assert (
+        "was trained on other data, so later losses would differ: data of own (classes): " in message
+        and "--allow-changes" in message
+    )
+    message = python(
         "-m", "semiseg.train", own / "own.toml", "name=new", f"model.start={cut}/step-00000001", expect=1
     ).stderr
-    assert "the model's classes are sky, roof, tree" in said and "give the domain another name" in said
+    assert "the model's classes are sky, roof, tree" in message and "give the domain another name" in message
 
 
 def test_which_names_are_in_conflict():

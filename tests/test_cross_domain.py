@@ -1,6 +1,6 @@
-"""recipes/cs_sun.toml on shards that the adapters made from trees of the official layout.
+"""recipes/cs_sun.toml on shards made from trees with the official layout.
 
-Pixels are real where they are at hand (CamVid's street scenes, NYU's rooms), in Cityscapes' and SUN RGB-D's encodings.
+Pixels are real (CamVid's street scenes, NYU's rooms), in the encodings of Cityscapes and SUN RGB-D.
 """
 
 import json
@@ -16,7 +16,7 @@ from tests.processes import python
 ROOT = Path(__file__).parents[1]
 # CamVid's classes in Cityscapes' ids: sky building pole road sidewalk vegetation sign fence car person bicycle, void.
 CITYSCAPES_IDS = np.array([23, 11, 17, 7, 8, 21, 20, 13, 26, 24, 33, 0], np.uint8)
-SMALL = (  # what a test's size and time ask for; all else is the recipe's
+SMALL = (  # makes tests small and fast; everything else is as in the recipe
     "data.domains.cityscapes.labeled.subset.count=4",
     "data.domains.sunrgbd.labeled.subset.count=3",
     *(f"data.domains.{domain}.labeled.batch_size=2" for domain in ("cityscapes", "sunrgbd")),
@@ -61,7 +61,7 @@ def shards(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pairs(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Images and masks of the NYU sample, sorted alike."""
+    """Images and masks of the NYU sample, in the same order."""
     parts = sorted(path for path in folder.iterdir() if path.is_dir())
     masks = next(part for part in parts if any(word in part.name.lower() for word in ("mask", "label", "annot")))
     images = next(part for part in parts if part != masks)
@@ -73,7 +73,7 @@ def rows(run: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key not in ("seconds", "waited")} for line in lines]
 
 
-def test_cs_sun_trains_evaluates_both_domains_and_continues(shards: Path, tmp_path: Path):
+def test_cs_sun_trains_evaluates_both_domains_and_resumes(shards: Path, tmp_path: Path):
     taxonomy = "data.domains.sunrgbd.taxonomy=sunrgbd-13-export"  # the sample has 13-class labels, not 37
     common = (ROOT / "recipes" / "cs_sun.toml", f"data.shards={shards}", f"runs={tmp_path}", taxonomy, *SMALL)
     preview = python("-m", "semiseg.cli", "train", *common, "--dry-run").stdout
@@ -86,8 +86,8 @@ def test_cs_sun_trains_evaluates_both_domains_and_continues(shards: Path, tmp_pa
     assert len(scores["cityscapes"]["iou"]) == 19 and len(scores["sunrgbd"]["iou"]) == 13
     straight = rows(run)
     turns = [{name.split("/")[0] for name in row if name.endswith("/supervised")} for row in straight if "lr" in row]
-    assert turns == [{"cityscapes"}, {"sunrgbd"}] * 3  # the paper's alternation
-    for step in sorted(run.glob("step-*"))[1:]:  # as a kill after the first kept checkpoint leaves it
+    assert turns == [{"cityscapes"}, {"sunrgbd"}] * 3  # domains alternate, as in the paper
+    for step in sorted(run.glob("step-*"))[1:]:  # as after a kill that follows the first checkpoint
         shutil.rmtree(step)
     (run / "results.json").unlink()
     again = python("-m", "semiseg.train", *common, "steps=6", "checkpoint.every=2")
@@ -96,7 +96,7 @@ def test_cs_sun_trains_evaluates_both_domains_and_continues(shards: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["cs_sun", "cs_camvid"])
-def test_twins_differ_in_the_method_alone(name: str):
+def test_baselines_differ_only_in_the_method(name: str):
     diff = python("-m", "semiseg.cli", "recipe", "diff", f"{name}", f"{name}_supervised").stdout
     keys = {line.split(":")[0] for line in diff.splitlines()}
     allowed = ("name", "expect.", "objectives.1.", "data.domains.")

@@ -1,4 +1,4 @@
-"""Runs that are killed on one number of processes and continued on another; what else may change, and what is refused."""
+"""Runs killed on one number of processes and resumed on another."""
 
 import json
 import random
@@ -18,16 +18,16 @@ PROBE = Path(__file__).with_name("elastic_probe.py")
 STEPS, BATCH = 12, 5
 
 
-def test_killed_on_two_processes_it_continues_on_one_two_and_four(recipe_file: Callable[..., Path], tmp_path: Path):
-    """The same samples in the same order; on two again losses to the bit, on one and four up to the order of sums."""
+def test_a_run_killed_on_two_processes_resumes_on_one_two_and_four(recipe_file: Callable[..., Path], tmp_path: Path):
+    """The same samples in the same order; losses are bit-identical on two, equal up to the order of sums on one and four."""
     chain = Chain(recipe_file(), tmp_path)
-    chain.straight()
+    chain.uninterrupted()
     kept = chain.kill(random.Random(0))
     assert 0 < kept < STEPS
     for world in (1, 2, 4):
-        found = chain.continued(world)
+        found = chain.resumed(world)
         assert found.steps == chain.expected
-        assert found.same_until >= kept, "up to the checkpoint all is the same to the bit"
+        assert found.same_until >= kept, "up to the checkpoint everything is bit-identical"
         assert found.launches == [2, world]
         if world == 2:
             assert found.difference == 0.0
@@ -37,8 +37,8 @@ def test_killed_on_two_processes_it_continues_on_one_two_and_four(recipe_file: C
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """steps: the keys of each step's global batch, by stream; difference: the largest relative one of any loss of any step;
-    same_until: steps whose losses are equal to the bit; launches: processes of every start that is on record."""
+    """steps: the keys of each step's global batch, by stream; difference: the largest relative difference of any loss;
+    same_until: number of first steps with bit-identical losses; launches: processes of every recorded start."""
 
     steps: list[dict[str, list[str]]]
     difference: float
@@ -47,7 +47,7 @@ class Found:
 
 
 class Chain:
-    """One recipe trained in several ways, in folders of one parent."""
+    """One recipe trained in several ways, in folders with a common parent."""
 
     def __init__(self, recipe: Path, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
@@ -55,13 +55,13 @@ class Chain:
         self.options = ["model.norm=frozen", f"steps={STEPS}", "checkpoint.every=2", "evaluate.every=100", *batches]
         self.expected = self._planned()
 
-    def straight(self) -> None:
-        """Two processes, undisturbed."""
+    def uninterrupted(self) -> None:
+        """Two processes, not killed."""
         torchrun(2, *self._command("straight"))
         assert self._taken("straight") == self.expected
 
     def kill(self, chance: random.Random) -> int:
-        """Two processes, killed with -9 together with their launcher at a random step; the step of the checkpoint left."""
+        """Two processes, killed (-9) with their launcher at a random step; returns the step of the last checkpoint."""
         metrics = self.folder / "runs" / "killed" / "metrics.jsonl"
         wanted = chance.randint(3, STEPS - 3)
         launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -70,15 +70,15 @@ class Chain:
         while process.poll() is None and (not metrics.exists() or len(metrics.read_text().splitlines()) < wanted):
             time.sleep(0.002)
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for each in family:
-            each.kill()
+        for member in family:
+            member.kill()
         process.wait()
         psutil.wait_procs(family)
         return max(int(path.name.removeprefix("step-")) for path in metrics.parent.glob("step-*"))
 
-    def continued(self, world: int) -> Found:
-        """The killed run, as it lies there, continued on some processes to its end."""
-        name = f"continued-{world}"
+    def resumed(self, world: int) -> Found:
+        """A copy of the killed run, resumed on `world` processes to its end."""
+        name = f"resumed-{world}"
         for part in ("runs", "records"):
             shutil.copytree(self.folder / part / "killed", self.folder / part / name)
         if world == 1:
@@ -106,7 +106,7 @@ class Chain:
         return PROBE, record, self.recipe, f"name={name}", *self.options
 
     def _planned(self) -> list[dict[str, list[str]]]:
-        """The global batches, from the plans alone."""
+        """The global batches, from only the plans."""
         from semiseg.train.assemble.sources import build_sources
         from semiseg.train.recipe.load import load
 
@@ -122,7 +122,7 @@ class Chain:
         ]
 
     def _taken(self, name: str) -> list[dict[str, list[str]]]:
-        """The keys that the run's steps took, rank after rank; of a step that was made again, both times were alike."""
+        """The keys of the run's steps, rank after rank; if a step was repeated, it must have taken the same keys."""
         record = (self.folder / "records" / name).glob("*.jsonl")
         lines = [json.loads(line) for path in record for line in path.read_text().splitlines() if line.endswith("}")]
         steps: dict[int, dict[str, list[str]]] = {}
@@ -131,7 +131,7 @@ class Chain:
                 (x for x in lines if (x["start"], x["step"]) == (start, step)), key=lambda line: line["rank"]
             )
             if len(ranks) < ranks[0]["world"]:
-                continue  # the kill came before the other rank asked
+                continue  # killed before the other rank asked
             streams = list(ranks[0]["taken"])
             drawn = {stream: [pair for rank in ranks for pair in rank["taken"][stream]] for stream in streams}
             assert all(
@@ -143,6 +143,6 @@ class Chain:
 
 
 def losses(metrics: Path) -> dict[int, dict[str, float]]:
-    """Losses and what is logged beside them, of each step."""
+    """Losses and the values logged with them, by step."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     return {row["step"]: {name: value for name, value in row.items() if "/" in name} for row in rows if "lr" in row}

@@ -1,4 +1,4 @@
-"""Training killed with -9 and started again: the losses that follow are equal to the bit."""
+"""Training killed with -9 and started again: the following losses are bit-identical."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.processes import environment, python, torchrun
 
 
 def rows(run: Path) -> list[dict]:
-    """metrics.jsonl without what a clock said."""
+    """metrics.jsonl without times."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in ("seconds", "waited")} for line in lines]
 
@@ -28,7 +28,9 @@ def train(recipe: Path, name: str, *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_killed_and_continued_equals_undisturbed(recipe_file: Callable[..., Path], tmp_path: Path, workers: int):
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
+    recipe_file: Callable[..., Path], tmp_path: Path, workers: int
+):
     recipe = recipe_file(domains=2)
     options = [f"data.workers={workers}", "evaluate.every=10"]
     if workers:
@@ -73,9 +75,7 @@ def test_a_finished_run_says_so(recipe_file: Callable[..., Path], tmp_path: Path
     assert (tmp_path / "runs" / "tiny" / "results.json").read_bytes() == before
 
 
-def test_a_finished_run_is_scored_again_where_it_is_to_be_looked_at_in_another_way(
-    recipe_file: Callable[..., Path], tmp_path: Path
-):
+def test_a_finished_run_is_scored_again_if_its_views_change(recipe_file: Callable[..., Path], tmp_path: Path):
     recipe, run = recipe_file(), tmp_path / "runs" / "tiny"
     python("-m", "semiseg.train", recipe, "steps=4", "evaluate.every=1")
     first = json.loads((run / "results.json").read_text())
@@ -102,8 +102,8 @@ def test_another_recipe_in_the_same_folder_is_refused(recipe_file: Callable[...,
     assert "Traceback" not in refused.stderr
 
 
-def test_three_processes_continue_to_the_bit(recipe_file: Callable[..., Path], tmp_path: Path):
-    """Gradients of three are added up in one order, also in the first step after a restart; uneven shares."""
+def test_three_processes_resume_to_the_bit(recipe_file: Callable[..., Path], tmp_path: Path):
+    """Gradients of three processes are summed in a fixed order, even in the first step after a restart; uneven shares."""
     recipe = recipe_file()
     four = [f"data.domains.street.{role}.batch_size=4" for role in ("labeled", "unlabeled")]
     options = ("model.norm=frozen", "steps=5", "checkpoint.every=1", "checkpoint.keep=9", *four)
@@ -118,8 +118,8 @@ def test_three_processes_continue_to_the_bit(recipe_file: Callable[..., Path], t
     assert (run / "step-00000005" / "model.safetensors").read_bytes() == weights
 
 
-def test_what_a_kill_left_is_swept_away(recipe_file: Callable[..., Path], tmp_path: Path):
-    """A best model of steps after the checkpoint, and folders that were being written."""
+def test_what_a_kill_left_is_removed(recipe_file: Callable[..., Path], tmp_path: Path):
+    """A best model from after the checkpoint, and folders that were being written."""
     recipe = recipe_file()
     options = ("steps=4", "evaluate.every=1", "checkpoint.every=2")
     python("-m", "semiseg.train", recipe, *options)
@@ -136,7 +136,7 @@ def test_what_a_kill_left_is_swept_away(recipe_file: Callable[..., Path], tmp_pa
     assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
-def test_weights_that_are_no_numbers_never_replace_a_checkpoint(recipe_file: Callable[..., Path], tmp_path: Path):
+def test_nan_weights_never_replace_a_checkpoint(recipe_file: Callable[..., Path], tmp_path: Path):
     recipe = recipe_file()
     wild = ("optimizer.lr=1e9", "log.every=6", "checkpoint.every=2", "checkpoint.keep=1", "evaluate.every=6", "steps=6")
     stopped = python("-m", "semiseg.train", recipe, *wild, expect=1)

@@ -1,4 +1,4 @@
-"""Training from an object store that fails: the same losses as from local shards, to the bit, and through a kill."""
+"""Training from an object store that fails: losses are bit-identical to those from local shards, even after a kill."""
 
 import json
 import os
@@ -24,7 +24,7 @@ OPTIONS = ("steps=12", "data.workers=1", "evaluate.every=6", "checkpoint.every=2
 
 
 def rows(run: Path) -> list[dict]:
-    """metrics.jsonl without what a clock said."""
+    """metrics.jsonl without times."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in ("seconds", "waited")} for line in lines]
 
@@ -32,12 +32,12 @@ def rows(run: Path) -> list[dict]:
 def test_two_processes_with_workers_train_from_a_store_that_fails(
     recipe_file: Callable[..., Path], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Two epochs of 18 scenes and more, shards fetched by forked workers into one cache; killed once and continued."""
+    """More than two epochs of 18 scenes, shards fetched by forked workers into one cache; killed once and resumed."""
     recipe = recipe_file()
     torchrun(2, "-m", "semiseg.train", recipe, "name=local", *OPTIONS)
     straight = rows(tmp_path / "runs" / "local")
     monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SEMISEG_CACHE_SIZE", "150KB")  # less than the shards are: some go while others come
+    monkeypatch.setenv("SEMISEG_CACHE_SIZE", "150KB")  # smaller than the shards, so that some are evicted
     with s3_server() as server:
         make_bucket(server, "bucket")
         use(monkeypatch, server)
@@ -52,7 +52,7 @@ def test_two_processes_with_workers_train_from_a_store_that_fails(
     assert len(re.findall(r"s3://bucket/shards/street/\S+: attempt \d+ of 10: .*; again in", log)) >= 5
     kept = {path.name: path.stat().st_size for path in (tmp_path / "cache").iterdir() if path.is_file()}
     tars = {entry.sha256 for entry in ShardSet(scenes / "street" / "train").manifest.shards}
-    assert tars & set(kept), "whole shards were fetched"
+    assert tars & set(kept), "complete shards were fetched"
     assert sum(kept.values()) <= 150_000
 
 
@@ -62,7 +62,7 @@ def upload(folder: Path, url: str) -> None:
 
 
 def kill_after(count: int, arguments: tuple[str | Path, ...], metrics: Path) -> str:
-    """Start two processes and kill them (-9) when `count` lines are logged; what they had said by then."""
+    """Start two processes and kill them (-9) when `count` lines are logged; returns their stderr."""
     command = [
         sys.executable,
         "-m",

@@ -69,8 +69,8 @@ def test_synchronised_norm_on_two_processes_equals_one(recipe_file: Callable[...
         compare(one, plain, 3)
 
 
-def test_a_domain_that_is_not_its_turn_is_not_moved(tiny: "Callable[..., Recipe]"):
-    """Momentum and weight decay act on gradients of zero, not on those that are None: its decoders stay to the bit."""
+def test_a_domain_whose_turn_it_is_not_stays_unchanged(tiny: "Callable[..., Recipe]"):
+    """Momentum and weight decay act on zero gradients but not on None: decoders of the other domain stay bit-identical."""
     from semiseg.train.assemble.learner import build_learner
     from semiseg.train.assemble.model import build_model
     from semiseg.train.assemble.optimizer import build_optimizer
@@ -99,7 +99,7 @@ def test_a_domain_that_is_not_its_turn_is_not_moved(tiny: "Callable[..., Recipe]
         assert any(names[("street", "room")[step % 2]] in name for name in moved)
 
 
-def test_micro_steps_equal_a_whole_step(recipe_file: Callable[..., Path], tmp_path: Path):
+def test_micro_steps_equal_one_step(recipe_file: Callable[..., Path], tmp_path: Path):
     recipe = recipe_file()
     whole = probe(recipe, tmp_path, 1, [4], "model.norm=frozen")
     cut = probe(recipe, tmp_path, 1, [4], "model.norm=frozen", "accumulate=3")
@@ -107,7 +107,7 @@ def test_micro_steps_equal_a_whole_step(recipe_file: Callable[..., Path], tmp_pa
 
 
 def test_micro_steps_on_two_processes_equal_one(recipe_file: Callable[..., Path], tmp_path: Path):
-    """All but the last micro-step without a synchronisation, and shares of 3 and 2 images of which one has 2 and 1."""
+    """Only the last micro-step synchronises; shares are 3 and 2 images, cut into micro-steps of 2 and 1, and 1 and 1."""
     recipe = recipe_file()
     five = [f"data.domains.street.{role}.batch_size=5" for role in ("labeled", "unlabeled")]
     one = probe(recipe, tmp_path, 1, [4], "model.norm=frozen", *five)
@@ -117,14 +117,14 @@ def test_micro_steps_on_two_processes_equal_one(recipe_file: Callable[..., Path]
 
 
 def test_an_epoch_over_two_processes_holds_every_sample_once(recipe_file: Callable[..., Path], tmp_path: Path):
-    """Six labeled images at three a step: steps 2 and 3 are the second epoch; each of its samples is met once."""
+    """Six labeled images, three in a step: steps 2 and 3 are the second epoch, with each sample once."""
     recipe = recipe_file()
     probe(recipe, tmp_path, 2, [2, 3], "model.norm=frozen")
     assert positions(tmp_path, 2)["street/labeled"] == list(range(6, 12))
 
 
 def compare(one: dict, other: dict, step: int) -> None:
-    """Equal but for the order of sums, and the shares' weights, which are float32."""
+    """Equal except for the order of sums, and for the weights of shares, which are float32."""
     assert one[f"{step}.losses"] == pytest.approx(other[f"{step}.losses"], rel=1e-6)
     expected, found = one[f"{step}.gradients"], other[f"{step}.gradients"]
     assert expected.keys() == found.keys()

@@ -1,4 +1,4 @@
-"""Several processes against one, for what a recipe may choose beyond its defaults."""
+"""Several processes against one, for options of a recipe that are off by default."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +23,10 @@ def test_a_mean_over_the_batch_counts_the_pixels_of_all_processes(recipe_file: C
     assert "street/pairwise" in one["3.losses"]
 
 
-def test_weak_images_beside_unlabeled_ones_over_two_processes_in_micro_steps(
+def test_weak_and_unlabeled_images_on_two_processes_with_micro_steps_equal_one(
     recipe_file: Callable[..., Path], weak_scenes: Path, tmp_path: Path
 ):
-    """Five weak and four unlabeled images: each part has its share of the consistency, whatever a process holds."""
+    """Five weak and four unlabeled images: both parts keep their weight in the consistency term on any process."""
     street = "data.domains.street"
     options = (
         f"data.shards={weak_scenes}",

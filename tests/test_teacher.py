@@ -38,7 +38,7 @@ def train(recipe: Path, name: str, *overrides: str) -> list[str]:
 
 
 def test_two_processes_equal_one(recipe_file: Callable[..., Path], tmp_path: Path):
-    """Five pairs on two processes: losses and gradients in float64; the teacher is still the student."""
+    """Five pairs on two processes: losses and gradients in float64; the teacher still equals the student."""
     recipe = recipe_file()
     one = probe(recipe, tmp_path, 1, [3], "model.norm=frozen", *OPTIONS)
     two = probe(recipe, tmp_path, 2, [3], "model.norm=frozen", *OPTIONS)
@@ -48,7 +48,7 @@ def test_two_processes_equal_one(recipe_file: Callable[..., Path], tmp_path: Pat
 
 
 def test_formula_over_one_and_two_processes(recipe_file: Callable[..., Path], tmp_path: Path):
-    """Once after each optimizer step of two micro-steps: from the students that are saved at every step."""
+    """One update after each optimizer step of two micro-steps, computed from the students saved at every step."""
     recipe = recipe_file()
     frozen = ("model.norm=frozen", "steps=4", "accumulate=2")
     python(*train(recipe, "one", *frozen))
@@ -67,7 +67,7 @@ def test_formula_over_one_and_two_processes(recipe_file: Callable[..., Path], tm
     assert any(not value.equal(weights(run, 4, "student")[name]) for name, value in weights(run, 4, "teacher").items())
 
 
-def test_a_killed_run_continues_to_the_bit(recipe_file: Callable[..., Path], tmp_path: Path):
+def test_a_killed_run_resumes_to_the_bit(recipe_file: Callable[..., Path], tmp_path: Path):
     recipe = recipe_file()
     options = ("evaluate.weights=teacher", "evaluate.every=2", "steps=10")
     python(*train(recipe, "straight", *options))
@@ -89,8 +89,8 @@ def test_a_killed_run_continues_to_the_bit(recipe_file: Callable[..., Path], tmp
         assert all(value.equal(expected[name]) for name, value in weights(killed, 10, role).items()), role
 
 
-def test_two_processes_continue_to_the_bit(recipe_file: Callable[..., Path], tmp_path: Path):
-    """Statistics of each process's own batches: the teacher's are the first process's, as the student's are."""
+def test_two_processes_resume_to_the_bit(recipe_file: Callable[..., Path], tmp_path: Path):
+    """Batch statistics differ by process; the teacher has those of the first process, as the student does."""
     recipe = recipe_file()
     torchrun(2, *train(recipe, "run", "steps=3"))
     run = tmp_path / "runs" / "run"

@@ -1,4 +1,4 @@
-"""From tags to a trained model by the commands at the head of `recipes/street_weak.toml`, each killed once and typed again."""
+"""From tags to a trained model with the commands in `recipes/street_weak.toml`, each killed once and rerun."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from semiseg.train.weak.classifier import FILE, Fitting, fit, read
 from tests.processes import environment
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "street_weak.toml"
-# What makes them small enough for a test; a later option wins over an earlier one.
+# Makes them small enough for a test; a later option takes precedence over an earlier one.
 SMALL = {
     "fit": "--encoder test_resnet --stride 16 --steps 8 --batch-size 4 --crop 48 --workers 0 --save-every 3",
     "labels": "--shard-size 10KB --report 4",
@@ -28,7 +28,7 @@ PROGRAMS = {"semiseg": "semiseg.cli", "accelerate": "accelerate.commands.acceler
 
 
 def documented() -> dict[str, list[str]]:
-    """The commands after the sharding, by the word that tells them apart."""
+    """The commands after sharding: fit, labels and launch."""
     typed = [
         line[2:].split() for line in RECIPE.read_text().splitlines() if line.startswith(("# semiseg", "# accelerate"))
     ]
@@ -48,14 +48,14 @@ def test_from_tags_to_a_model_killed_in_each_stage(tmp_path: Path):
         "labels": lambda: (tmp_path / "shards" / "street" / "train@cam" / "000000.index.parquet").exists(),
         "launch": lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3,
     }
-    told = {}
+    output = {}
     for stage, command in documented().items():
         kill(command, tmp_path, once=begun[stage])
         done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{stage}\n{done.stdout}\n{done.stderr}"
-        told[stage] = done.stdout + done.stderr
-    assert f"resuming runs/street-tags/{FILE} from step" in told["fit"]
-    assert "resuming runs/street-weak from step" in told["launch"]
+        output[stage] = done.stdout + done.stderr
+    assert f"resuming runs/street-tags/{FILE} from step" in output["fit"]
+    assert "resuming runs/street-weak from step" in output["launch"]
 
     street = ShardSet(tmp_path / "shards" / "street" / "train")
     overlay = OverlaySet(f"{street.url}@cam")
@@ -70,23 +70,23 @@ def test_from_tags_to_a_model_killed_in_each_stage(tmp_path: Path):
     assert json.loads((metrics.parent / "results.json").read_text())["last"]["step"] == 6
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the commands had: sums in one order
+    torch.set_num_threads(1)  # as in the commands: sums in a fixed order
     settings = {"masks": True, "least": 0.15, "encoder": "test_resnet", "weights": "none", "lr": 0.05}
     fitting = Fitting(**settings, stride=16, steps=8, batch_size=4, crop=48)
-    undisturbed = fit(street, street.taxonomies[0], tmp_path / "again", fitting, workers=0, quiet=True)
+    uninterrupted = fit(street, street.taxonomies[0], tmp_path / "again", fitting, workers=0, quiet=True)
     torch.set_num_threads(threads)
     killed = read(tmp_path / "runs" / "street-tags" / FILE)
-    for name, value in read(undisturbed)["model"].items():
+    for name, value in read(uninterrupted)["model"].items():
         assert torch.equal(value, killed["model"][name]), name
 
 
 def kill(command: list[str], folder: Path, *, once: Callable[[], bool]) -> None:
-    """Start a command and end it, with all its processes, by SIGKILL as soon as `once` holds; before it is done."""
+    """Start a command and kill it (-9), with all its processes, as soon as `once` holds and before it has finished."""
     process = subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )  # fmt: skip
     while process.poll() is None and not once():
         time.sleep(0.002)
-    assert process.poll() is None, f"{command} was done before it could be killed: {process.returncode}"
+    assert process.poll() is None, f"{command} finished before it could be killed: {process.returncode}"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
