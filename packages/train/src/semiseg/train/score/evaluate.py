@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from semiseg.data import DataError, Pool, SemisegError, ShardSet, Taxonomy
 from semiseg.models import Segmenter
-from semiseg.train.score.views import ONE_LOOK, Views, predict_ids
+from semiseg.train.score.views import SINGLE_VIEW, Views, predict_ids
 from semiseg.train.step.batches import usable
 
 
@@ -70,7 +70,7 @@ def evaluate(
     domain: str | None = None,
     subset: np.ndarray | None = None,
     resize: Sequence[int] | None = None,
-    views: Views = ONE_LOOK,
+    views: Views = SINGLE_VIEW,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from semiseg.data import DataError, ShardSet, Taxonomy, overlay
 from semiseg.models import Segmenter
-from semiseg.train.score.views import ONE_LOOK, Views, predict_ids
+from semiseg.train.score.views import SINGLE_VIEW, Views, predict_ids
 
 Format = Literal["ids", "colour", "raw"]
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
@@ -91,7 +91,7 @@ def write_masks(
     *,
     domain: str | None = None,
     resize: Sequence[int] | None = None,
-    views: Views = ONE_LOOK,
+    views: Views = SINGLE_VIEW,
     form: Format = "ids",
     overlays: bool = False,
     progress: Callable[[int, int], None] | None = None,

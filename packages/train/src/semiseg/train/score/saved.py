@@ -83,9 +83,9 @@ def views_of(
     overlap: float | None = None,
 ) -> "Views":
     """Views from the command line; options not given come from the run's recipe, or else from the model's metadata."""
-    from semiseg.train.score.views import ONE_LOOK, Views
+    from semiseg.train.score.views import SINGLE_VIEW, Views
 
-    planned = ONE_LOOK
+    planned = SINGLE_VIEW
     if recipe is not None:
         planned = build_views(recipe.evaluate)
     elif saved := metadata.get("views"):  # JSON, which has lists

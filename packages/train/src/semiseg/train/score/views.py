@@ -30,24 +30,24 @@ class Views:
     overlap: float = 1 / 3
 
 
-ONE_LOOK = Views()
+SINGLE_VIEW = Views()
 
 
 def predict_ids(
-    model: Segmenter, image: Tensor, *, domain: str | None, size: tuple[int, int], views: Views = ONE_LOOK
+    model: Segmenter, image: Tensor, *, domain: str | None, size: tuple[int, int], views: Views = SINGLE_VIEW
 ) -> Tensor:
     """Class ids uint8 of `size` (height, width) for one image uint8 [3, h, w].
 
     A single view resizes logits, then takes the largest; several views average probabilities.
     """
-    if views != ONE_LOOK:
+    if views != SINGLE_VIEW:
         return probabilities(model, image, domain=domain, size=size, views=views).argmax(0).to(torch.uint8)
     logits = model(image[None], domain).float()
     return _resized(logits, size)[0].argmax(0).to(torch.uint8)
 
 
 def probabilities(
-    model: Segmenter, image: Tensor, *, domain: str | None, size: tuple[int, int], views: Views = ONE_LOOK
+    model: Segmenter, image: Tensor, *, domain: str | None, size: tuple[int, int], views: Views = SINGLE_VIEW
 ) -> Tensor:
     """The mean over all views, float32 [C, *size], of one image uint8 [3, h, w].
 
