@@ -20,10 +20,11 @@ from semiseg.data import cores
 from semiseg.train.recipe.load import load
 from semiseg.train.recipe.problems import RecipeError
 from semiseg.train.recipe.shipped import find_sweep
+from semiseg.train.sweep.figures import LIGHT
 from semiseg.train.sweep.grid import expand, read_sweep
 from semiseg.train.sweep.intervals import t975
 from semiseg.train.sweep.launch import _reason
-from semiseg.train.sweep.plot import _COLOURS, plot
+from semiseg.train.sweep.plot import plot
 from semiseg.train.sweep.progress import Pace
 from semiseg.train.sweep.table import Row
 from tests.processes import environment, python
@@ -34,7 +35,7 @@ def test_the_paper_study_is_every_combination_once():
     assert len(runs) == 7 * 4 * 3 * 3 == len({run.recipe.name for run in runs})
     run = next(run for run in runs if run.recipe.name == "vat-K6-labels50-seed2")
     perturbations = run.recipe.objectives[1].perturbations  # type: ignore[union-attr]
-    assert [(each.kind, each.count) for each in perturbations] == [("vat", 6)]
+    assert [(perturbation.kind, perturbation.count) for perturbation in perturbations] == [("vat", 6)]
     assert run.recipe.data.domains["camvid"].labeled.subset.count == 50 and run.recipe.seed == 2  # type: ignore[union-attr]
     assert load(run.command[0], run.command[1:]) == run.recipe
     assert str(run.folder) == "runs/camvid-perturbations/vat-K6-labels50-seed2"
@@ -56,7 +57,8 @@ def test_the_protocol_compares_equals():
         assert len(at) == 7 and {domain.labeled.subset.count for domain in domains if domain.labeled.subset} == {count}
         assert len({(domain.labeled, domain.val, domain.augment) for domain in domains}) == 1
         assert {domain.val.splits for domain in domains if domain.val} == {("val",)}
-    assert sum(any(each.kind == "cross_consistency" for each in run.recipe.objectives) for run in runs) == 3 * 9
+    kinds = [{objective.kind for objective in run.recipe.objectives} for run in runs]
+    assert sum("cross_consistency" in found for found in kinds) == 3 * 9
 
 
 def test_sets_may_name_other_recipes(tmp_path: Path):
@@ -69,7 +71,7 @@ def test_sets_may_name_other_recipes(tmp_path: Path):
     assert [(run.recipe.name, len(run.recipe.objectives), run.recipe.steps) for run in runs] == [
         ("CCT-seed0", 2, 100), ("CCT-seed1", 2, 100), ("supervised-seed0", 1, 100), ("supervised-seed1", 1, 100)
     ]  # fmt: skip
-    with pytest.raises(RecipeError, match="argument 'name=mine': each run of a sweep is named by its axes"):
+    with pytest.raises(RecipeError, match="argument 'name=mine': runs of a sweep are named after their axes"):
         expand(read_sweep(file), ["name=mine"])
     with pytest.raises(RecipeError, match="CCT-seed0 and CCT-seed1 are the same training"):
         expand(read_sweep(file), ["seed=3"])
@@ -85,24 +87,45 @@ def test_every_mistake_in_a_sweep_has_its_line(tmp_path: Path):
     )
     with pytest.raises(RecipeError) as caught:
         read_sweep(file)
-    told = "\n".join(caught.value.faults)
+    faults = "\n".join(caught.value.faults)
     for words in (":1: nam: unknown key", "name: missing", ":2: recipe: expected a string", ":3: repeats", ":6: axes.seed",
                   ":8: plot.x", "did you mean 'seed'"):  # fmt: skip
-        assert words in told, told
+        assert words in faults, faults
     file.write_text(
         'name = "a"\nrecipe = "quickstart"\nrepeats = ["seed"]\n[axes.recipe]\nkey = "seed"\nvalues = [1]\n[plot]\nx = ["K"]\n'
     )
     with pytest.raises(RecipeError) as caught:
         read_sweep(file)
-    told = "\n".join(caught.value.faults)
-    assert ':3: repeats: no axis ["seed"]' in told and ':8: plot.x: no axis ["K"]' in told, told
-    assert ":4: axes.recipe: tables have a column of that name" in told
+    faults = "\n".join(caught.value.faults)
+    for path, found in ((":3: repeats", '["seed"]'), (":8: plot.x", '["K"]')):
+        assert f"{path}: expected a string, found {found}" in faults, faults
+    assert ":4: axes.recipe: tables have a column of that name" in faults
     file.write_text(
         'name = "a"\nrecipe = "quickstart"\n[axes.method.sets]\n# plain = []\n[axes.seed]\nkey = "seed"\nvalues = [1, 2, 1]\n'
     )
-    with pytest.raises(
-        RecipeError, match=r":3: axes\.method\.sets: is empty(.|\n)*:7: axes\.seed\.values: has 1 twice"
+    with pytest.raises(RecipeError, match=r":3: axes\.method\.sets: empty(.|\n)*:7: axes\.seed\.values: has 1 twice"):
+        read_sweep(file)
+    file.write_text(
+        'name = "a b"\nrecipe = "quickstart"\n[axes.seed]\nkey = "seed"\n[axes.method.sets]\nlong = ["steps"]\n'
+        '[axes.lr]\nkey = "optimizer.lr"\nvalues = [1]\nsets = { a = [] }\n'
+    )
+    with pytest.raises(RecipeError) as caught:
+        read_sweep(file)
+    faults = "\n".join(caught.value.faults)
+    for words in (
+        ":1: name: 'a b' cannot name a folder",
+        ":3: axes.seed: expected 'key' and 'values', or 'sets' alone; found 'key'",
+        ":6: axes.method.sets.long: expected a list of changes",
+        ":7: axes.lr: expected 'key' and 'values', or 'sets' alone; found 'key', 'sets', 'values'",
     ):
+        assert words in faults, faults
+    file.write_text(
+        'name = "a"\nrecipe = "quickstart"\n[axes.seed]\nkey = "seed"\nvalues = [1]\n[plot]\nlines = "seed"\n'
+    )
+    with pytest.raises(RecipeError, match=r"plot\.x: missing"):
+        read_sweep(file)
+    file.write_text('name = "a"\nrecipe = "quickstart"\n[axes.seed]\nkey = "seed"\nvalues = [1\n')
+    with pytest.raises(RecipeError, match=r"wrong\.toml:\d: not TOML"):
         read_sweep(file)
     file.write_text('name = "a"\nrecipe = "quickstart"\n[axes.seed]\nkey = "seed"\nvalues = [1]\n[plot]\nx = "seed"\n')
     with pytest.raises(RecipeError, match=r":7: plot\.x: means are taken over 'seed'"):
@@ -144,7 +167,7 @@ def test_the_papers_figure_has_a_panel_for_each_label_count(tmp_path: Path):
         seen = {
             tuple(pixel) for pixel in pixels[:, panel * width * 2 // 8 : (panel + 1) * width * 2 // 8].reshape(-1, 3)
         }
-        assert {tuple(bytes.fromhex(colour[1:])) for colour in _COLOURS} <= seen
+        assert {tuple(bytes.fromhex(LIGHT[f"s{number}"][1:])) for number in range(7)} <= seen
     assert not plot(
         sweep, [Row(at=row.at, domain="camvid", scores=(), planned=3) for row in rows], tmp_path / "none.png"
     )
@@ -157,7 +180,7 @@ TINY = (
 
 
 def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path: Path):
-    """Two runs at a time: killed with them, killed without them (the next sweep waits), told to end; then one at a time."""
+    """Two runs at a time: killed with them, killed without them (the next sweep waits), terminated; then one at a time."""
     file, folder = tmp_path / "small.toml", tmp_path / "small"
     sets = "\n".join(f"{k} = [\"objectives.1.perturbations=[{{kind='dropout', count={k}}}]\"]" for k in (1, 2))
     seeds = '[axes.seed]\nkey = "seed"\nvalues = [0, 1]'
@@ -173,25 +196,28 @@ def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path:
     for end, at_work in (("kill all", runs[:2]), ("kill", runs[:2]), ("terminate", runs[2:])):
         threads_are_free = {name: value for name, value in environment().items() if name != "OMP_NUM_THREADS"}
         threads_are_free["CUDA_VISIBLE_DEVICES"] = "3, 5"  # of a machine that has them
-        said = tmp_path / f"{end}.txt"
-        with said.open("w") as stderr:
+        output = tmp_path / f"{end}.txt"
+        with output.open("w") as stderr:
             process = subprocess.Popen(
                 [sys.executable, *command, "--jobs", "2"], env=threads_are_free, stderr=stderr, start_new_session=True
             )
         deadline = time.monotonic() + 120
-        while not (open_among(at_work, "step-*") and said.read_text().count("begins") == 2):
+        while not (
+            open_among(at_work, "step-*")
+            and output.read_text().count("started") == 2
+            and {variable(child, "CUDA_VISIBLE_DEVICES") for child in children(process.pid)} == {"3", "5"}
+        ):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
-        assert {variable(child, "CUDA_VISIBLE_DEVICES") for child in children(process.pid)} == {"3", "5"}
         if end == "kill all":
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.send_signal(signal.SIGKILL if end == "kill" else signal.SIGTERM)
-        code, told = process.wait(), said.read_text()
-        assert "done in" not in told  # both were at work
+        code, text = process.wait(), output.read_text()
+        assert "done in" not in text  # both were at work
         if end == "terminate":
-            assert code == 130 and "stopped; the same command continues" in told
-            assert "waiting: another sweep" in told and "2 of 4 runs are complete already" in told
+            assert code == 130 and "stopped; rerun the command to resume" in text
+            assert "waiting: another sweep" in text and "2 of 4 runs are already complete" in text
             with (folder / ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no run was left behind
         if end != "kill":
@@ -200,8 +226,8 @@ def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path:
     (runs[0] / "results.json").write_text("{}")  # a run that cannot be read as complete is looked after, no other is
     starts[runs[0]] += 1
     before = {run: (run / "results.json").stat().st_mtime_ns for run in runs[:2]}
-    told = python(*command)
-    assert "1 of 4 runs are complete already" in told.stderr and "plot.png" in told.stderr
+    done = python(*command)
+    assert "1 of 4 runs are already complete" in done.stderr and f"{folder}/plot.png" in done.stderr
     assert [run for run in before if (run / "results.json").stat().st_mtime_ns != before[run]] == [runs[0]]
     table = json.loads((folder / "table.json").read_text())
     assert [row["n"] for row in table["rows"]] == [2, 2] and all(run["complete"] for run in table["runs"])
@@ -235,21 +261,27 @@ def children(parent: int) -> list[int]:
 
 
 def variable(process: int, name: str) -> str:
-    told = Path(f"/proc/{process}/environ").read_text().split("\0")
-    return next(each.removeprefix(f"{name}=") for each in told if each.startswith(f"{name}="))
+    """Of a process; "" if it has ended."""
+    with suppress(OSError):
+        variables = Path(f"/proc/{process}/environ").read_text().split("\0")
+        return next((text.removeprefix(f"{name}=") for text in variables if text.startswith(f"{name}=")), "")
+    return ""
 
 
-def test_a_run_that_fails_does_not_end_the_sweep(scenes: Path, tmp_path: Path):
+def test_a_run_that_fails_does_not_end_the_sweep(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nor does matplotlib that is not installed."""
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "matplotlib.py").write_text("raise ImportError('not installed')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"), prepend=os.pathsep)
     file = tmp_path / "lr.toml"
     file.write_text(
         'name = "lr"\nrecipe = "quickstart"\n[axes.lr]\nkey = "optimizer.lr"\nvalues = [1e30, 0.01]\n[plot]\nx = "lr"\n'
     )
     changes = (f"data.shards={scenes}", f"runs={tmp_path}", *TINY, "steps=3")
-    told = python("-m", "semiseg.cli", "sweep", file, *changes, "--jobs", "3", expect=1)
-    assert (
-        "1 of 2 runs failed" in told.stderr and "Lower optimizer.lr" in told.stderr and "Traceback" not in told.stderr
-    )
-    assert "1/2 lr1e_30: FAILED" in told.stderr and "2/2 lr0.01: done" in told.stderr
+    stderr = python("-m", "semiseg.cli", "sweep", file, *changes, "--jobs", "3", expect=1).stderr
+    assert "1 of 2 runs failed" in stderr and "Lower optimizer.lr" in stderr and "Traceback" not in stderr
+    assert "1/2 lr1e_30: FAILED" in stderr and "2/2 lr0.01: done" in stderr
+    assert "no plot.png (not installed); pip install 'semiseg-train[plots]'" in stderr
     assert [row["n"] for row in json.loads((tmp_path / "lr" / "table.json").read_text())["rows"]] == [0, 1]
 
 
@@ -257,15 +289,13 @@ def test_a_failed_run_gives_the_reason_of_its_own_start(tmp_path: Path):
     run = expand(read_sweep(find_sweep("street_small")), [f"runs={tmp_path}"])[0]
     run.folder.mkdir(parents=True)
     (run.folder / "output.log").write_text("error: no space left on device\nstep 1\n")
-    assert _reason(run, 1, 0).startswith("exit code 1: no space left on device (all of it: ")
-    assert _reason(run, 1, 31).startswith("exit code 1: step 1 (all of it: ")
-    assert _reason(run, -9, 0).startswith(
-        "killed by SIGKILL, which is also what the system sends where memory runs out ("
-    )
+    assert _reason(run, 1, 0).startswith("exit code 1: no space left on device (full output: ")
+    assert _reason(run, 1, 31).startswith("exit code 1: step 1 (full output: ")
+    assert _reason(run, -9, 0).startswith("killed by SIGKILL, which the system also sends when memory runs out (")
 
 
 def test_a_run_is_expected_to_take_as_long_as_those_of_its_method():
-    """Else the slow methods at the end of each seed would make the time left swing by half."""
+    """Otherwise, the slow methods at the end of each seed would make the time left vary by half."""
     runs = expand(read_sweep(find_sweep("camvid_protocol")))
     pace = Pace(runs)
     assert pace.of("labels20-seed0-cct") is None

@@ -1,4 +1,4 @@
-"""How far a sweep is: a live line or plain ones, and the time left."""
+"""Progress of a sweep: a live line on a terminal, plain lines in a pipe, and the time left."""
 
 import json
 import statistics
@@ -9,38 +9,39 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from semiseg.data import clock
 from semiseg.train.recipe.resolved import leaves
 from semiseg.train.sweep.grid import Planned, results_of
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """A run at work: its number in the sweep, when this process began it, and after which step."""
+class _Started:
+    """A run in progress: its number in the sweep, when this process started it, and at which step."""
 
     run: Planned
     number: int
-    at: float
-    after: int
+    time: float
+    step: int
 
 
 class SweepProgress:
-    """A live line on a terminal; in a pipe a line when a run begins and when it ends."""
+    """A live line on a terminal; in a pipe, a line when a run starts and when it ends."""
 
-    def __init__(self, say: Console, runs: Sequence[Planned], jobs: int) -> None:
-        self.say, self.total, self.jobs = say, len(runs), jobs
-        complete = {run.recipe.name: found for run in runs if (found := results_of(run))}
-        self.left = {run.recipe.name: run.recipe.steps for run in runs if run.recipe.name not in complete}
-        self.ended = self.begun = len(complete)
+    def __init__(self, console: Console, runs: Sequence[Planned], jobs: int) -> None:
+        self.console, self.total, self.jobs = console, len(runs), jobs
+        complete = {run.recipe.name: results for run in runs if (results := results_of(run))}
+        self.steps = {run.recipe.name: run.recipe.steps for run in runs if run.recipe.name not in complete}
+        self.ended = self.started = len(complete)
         self.pace = Pace(runs)
-        for name, found in complete.items():
-            self.pace.add(name, found["hours"] * 3600 / found["steps"])
-        self.going: dict[str, _Begun] = {}
+        for name, results in complete.items():
+            self.pace.add(name, results["hours"] * 3600 / results["steps"])
+        self.running: dict[str, _Started] = {}
         self.live: Progress | None = None
 
     def __enter__(self) -> "SweepProgress":
-        if self.say.is_terminal and self.left:
+        if self.console.is_terminal and self.steps:
             columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-            self.live = Progress(*columns, console=self.say, transient=True)
+            self.live = Progress(*columns, console=self.console, transient=True)
             self.live.start()
             self.task = self.live.add_task("", total=self.total)
         return self
@@ -49,61 +50,62 @@ class SweepProgress:
         if self.live:
             self.live.stop()
 
-    def begin(self, run: Planned) -> None:
-        self.begun += 1
-        self.going[run.recipe.name] = _Begun(run, self.begun, time.monotonic(), _steps_done(run))
+    def start(self, run: Planned) -> None:
+        self.started += 1
+        self.running[run.recipe.name] = _Started(run, self.started, time.monotonic(), _last_step(run))
         if not self.live:
-            done = {name: _steps_done(each.run) for name, each in self.going.items()}
-            eta = self._eta(done)
-            self.say.print(f"{self.begun}/{self.total} {run.recipe.name}: begins{eta and f', {eta}'}")
+            left = self._left(self._last_steps())
+            self.console.print(f"{self.started}/{self.total} {run.recipe.name}: started{left and f', {left}'}")
 
-    def look(self) -> None:
+    def update(self) -> None:
         if self.live:
-            done = {name: _steps_done(each.run) for name, each in self.going.items()}
-            steps = [f"{name}: step {done[name]}/{each.run.recipe.steps}" for name, each in self.going.items()]
-            # what is too long for the terminal is cut at its end
-            self.live.update(
-                self.task, completed=self.ended, description=", ".join([self._eta(done), *steps]).lstrip(", ")
-            )
+            done = self._last_steps()
+            steps = [f"{name}: step {done[name]}/{started.run.recipe.steps}" for name, started in self.running.items()]
+            # a description that is too long for the terminal is cut at its end
+            description = ", ".join([self._left(done), *steps]).lstrip(", ")
+            self.live.update(self.task, completed=self.ended, description=description)
 
     def end(self, run: Planned, reason: str) -> None:
-        begun = self.going.pop(run.recipe.name)
-        seconds, done = time.monotonic() - begun.at, _steps_done(run) - begun.after
-        which = f"{begun.number}/{self.total} {run.recipe.name}"
+        """`reason`: why it failed, or ""."""
+        started = self.running.pop(run.recipe.name)
+        seconds, steps = time.monotonic() - started.time, _last_step(run) - started.step
+        label = f"{started.number}/{self.total} {run.recipe.name}"
         if reason:
-            self.say.print(f"{which}: FAILED, {reason}", style="red")
+            self.console.print(f"{label}: FAILED, {reason}", style="red")
         else:
-            if done > 0:
-                self.pace.add(run.recipe.name, seconds / done)
-            score = results_of(run) or {}
-            miou = score.get("last", {}).get("miou")
-            told = "" if miou is None else f", {miou:.2f} mIoU"
-            self.say.print(f"{which}: done in {_clock(seconds)}{told}")
-        del self.left[run.recipe.name]
+            if steps > 0:
+                self.pace.add(run.recipe.name, seconds / steps)
+            miou = (results_of(run) or {}).get("last", {}).get("miou")
+            score = "" if miou is None else f", {miou:.2f} mIoU"
+            self.console.print(f"{label}: done in {clock(seconds)}{score}")
+        del self.steps[run.recipe.name]
         self.ended += 1
 
-    def _eta(self, done: dict[str, int]) -> str:
-        """Time left for all runs; `done`: the last step of each that goes. Empty as long as nothing is known."""
+    def _last_steps(self) -> dict[str, int]:
+        return {name: _last_step(started.run) for name, started in self.running.items()}
+
+    def _left(self, done: dict[str, int]) -> str:
+        """Time left for all runs, given the last steps of those in progress; "" if nothing is known yet."""
         now = time.monotonic()
-        new = {name: done[name] - each.after for name, each in self.going.items()}
-        going = [(now - each.at) / new[name] for name, each in self.going.items() if new[name] > 0]
-        left = {name: steps - done.get(name, 0) for name, steps in self.left.items()}
-        seconds = [(self.pace.of(name) or (statistics.median(going) if going else 0)) * left[name] for name in left]
+        new = {name: done[name] - started.step for name, started in self.running.items()}
+        paces = [(now - started.time) / new[name] for name, started in self.running.items() if new[name] > 0]
+        pace = statistics.median(paces) if paces else 0
+        seconds = [(self.pace.of(name) or pace) * (steps - done.get(name, 0)) for name, steps in self.steps.items()]
         if not any(seconds):
             return ""
-        # shared out evenly, and no run is cut in two
-        return f"{_clock(max([sum(seconds) / self.jobs, *seconds]))} left"
+        # runs are spread evenly over the jobs, and a run is not divided
+        return f"{clock(max([sum(seconds) / self.jobs, *seconds]))} left"
 
 
 class Pace:
-    """Seconds a step, expected of each run as of the complete ones that are most like it: a grid's methods differ much."""
+    """Expected seconds per step of each run: those of the complete runs most like it, as methods of a grid differ a lot."""
 
     def __init__(self, runs: Sequence[Planned]) -> None:
         self.recipes = {run.recipe.name: leaves(run.recipe) for run in runs}
-        self.nearest: dict[str, tuple[int, list[float]]] = {}  # how many keys differ, and what runs so near have taken
+        self.nearest: dict[str, tuple[int, list[float]]] = {}  # run -> differing keys, seconds per step of runs so near
 
     def add(self, complete: str, seconds: float) -> None:
-        """A run that is complete, and its seconds a step."""
+        """A complete run and its seconds per step."""
         known = self.recipes[complete]
         for name, keys in self.recipes.items():
             differ = sum(known.get(key) != keys.get(key) for key in (known.keys() | keys.keys()) - {"name", "seed"})
@@ -116,16 +118,10 @@ class Pace:
         return statistics.median(self.nearest[name][1]) if name in self.nearest else None
 
 
-def _steps_done(run: Planned) -> int:
-    """The last step that the run's metrics tell of."""
+def _last_step(run: Planned) -> int:
+    """The last step in the run's metrics."""
     try:
         last = (run.folder / "metrics.jsonl").read_bytes().rstrip(b"\n").rsplit(b"\n", 1)[-1]
         return int(json.loads(last)["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
