@@ -273,7 +273,7 @@ def test_the_page_says_what_is_missing_and_what_includes_zero(page: str, study: 
 
 
 def test_class_differences_are_those_of_pairs(page: str, study: Study):
-    """CutMix at 50 labels has seeds 0 and 2, its twin 0 and 1: one pair."""
+    """CutMix at 50 labels has seeds 0 and 2, its baseline 0 and 1: one pair."""
     scores = made_up()
     table = page[page.index("IoU in percent, 50 labels") :]
     row = re.sub(
@@ -413,11 +413,11 @@ def test_runs_that_are_not_comparable_are_reported(study: Study):
 
 
 def test_predictions_of_weights_that_have_changed_are_left_out(study: Study):
-    told = study.index.predictions
-    assert told and "as cct sees it" in draw_page(study)
-    stale = {**told, "scores": {**told["scores"], told["runs"]["cct"]: 1.0}}
+    collected = study.index.predictions
+    assert collected and "as predicted by cct" in draw_page(study)
+    stale = {**collected, "scores": {**collected["scores"], collected["runs"]["cct"]: 1.0}}
     text = draw_page(replace(study, index=replace(study.index, predictions=stale)))
-    assert "as cct sees it" not in text and "as supervised sees it" in text and "changed since: " in text
+    assert "as predicted by cct" not in text and "as predicted by supervised" in text and "changed since: " in text
 
 
 def test_colours_can_be_read_in_light_and_dark():
@@ -442,7 +442,7 @@ def test_colour_blind_readers_can_tell_the_series_apart():
     for palette in (LIGHT, DARK):
         for matrix in (np.eye(3), *map(np.array, blind)):
             seen = [np.clip(matrix @ linear(palette[f"s{number}"]), 0, 1) for number in range(7)]
-            x, y, z = np.cbrt(np.array([to_xyz @ each / (0.9505, 1, 1.089) for each in seen])).T
+            x, y, z = np.cbrt(np.array([to_xyz @ colour / (0.9505, 1, 1.089) for colour in seen])).T
             lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
             assert min(np.linalg.norm(a - b) for a, b in combinations(lab, 2)) > 10
 
@@ -579,16 +579,16 @@ def test_a_real_browser_shows_it_without_scrolling_sideways(page: str, tmp_path:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("NO CHROMIUM: install it to look at the page as a reader does")
-    told = {}
+    found = {}
     for width in (390, 1200):
         frame = tmp_path / f"{width}.html"
         frame.write_text(
             f'<body style="margin:0"><iframe style="border:0;width:{width}px;height:900px" srcdoc="{escape(page)}"></iframe>'
             "<script>document.querySelector('iframe').onload = event => { const page = event.target.contentDocument;"
-            "const shown = [...page.querySelectorAll('svg')].filter(each => each.getBoundingClientRect().width > 0);"
-            "const broken = [...page.images].filter(each => !each.naturalWidth);"
+            "const shown = [...page.querySelectorAll('svg')].filter(svg => svg.getBoundingClientRect().width > 0);"
+            "const broken = [...page.images].filter(image => !image.naturalWidth);"
             "document.title = [page.documentElement.scrollWidth, page.documentElement.clientWidth, shown.length, broken.length,"
-            "page.defaultView.performance.getEntriesByType('resource').filter(each => !each.name.startsWith('data:')).length]"
+            "page.defaultView.performance.getEntriesByType('resource').filter(entry => !entry.name.startsWith('data:')).length]"
             "}</script>"
         )
         command = [
@@ -608,7 +608,7 @@ def test_a_real_browser_shows_it_without_scrolling_sideways(page: str, tmp_path:
         done = subprocess.run([*command, frame.as_uri()], capture_output=True, text=True, timeout=120, check=False)
         title = re.search(r"<title>([\d,]+)</title>", done.stdout)
         assert title, done.stderr[-2000:]
-        told[width] = [int(part) for part in title[1].split(",")]
-        scrolled, there, drawings, broken, loaded = told[width]
+        found[width] = [int(part) for part in title[1].split(",")]
+        scrolled, there, drawings, broken, loaded = found[width]
         assert scrolled <= there <= width and broken == 0 and loaded == 0
         assert drawings > 20

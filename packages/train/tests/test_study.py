@@ -1,4 +1,4 @@
-"""The study of clusters: distances against double loops, borders and figures against plain definitions, the command whole."""
+"""The study of clusters: distances against double loops, borders and measures against plain definitions, the command."""
 
 import json
 from itertools import product
@@ -13,12 +13,12 @@ from scipy.stats import mannwhitneyu
 
 from semiseg.data import DataError
 from semiseg.models import Encoder
-from semiseg.train.clusters import contrast, hidden_distance, look, near_borders, neighbour_distance, separation
+from semiseg.train.clusters import contrast, hidden_distance, measure, near_borders, neighbour_distance, separation
 from tests.processes import python
 
 
 def brute_force(x: np.ndarray, patch: int) -> np.ndarray:
-    """Cut out both patches, take the norm of their difference, for every pair of neighbours."""
+    """For every pair of neighbours, cut out both patches and take the norm of their difference."""
     _, height, width = x.shape
     before = patch // 2
     padded = np.pad(x, ((0, 0), (before, patch - 1 - before), (before, patch - 1 - before)), mode="edge")
@@ -43,10 +43,10 @@ def test_patch_distances_equal_a_double_loop():
 
 
 def test_hidden_distances_are_those_of_upsampled_activations():
-    """More channels than are taken at a time."""
+    """More channels than are upsampled at a time."""
     features = torch.randn(70, 3, 4, dtype=torch.float64)
-    whole = F.interpolate(features[None], (11, 13), mode="bilinear", align_corners=False)[0]
-    np.testing.assert_allclose(hidden_distance(features, (11, 13)), brute_force(whole.numpy(), 1), rtol=1e-9)
+    upsampled = F.interpolate(features[None], (11, 13), mode="bilinear", align_corners=False)[0]
+    np.testing.assert_allclose(hidden_distance(features, (11, 13)), brute_force(upsampled.numpy(), 1), rtol=1e-9)
 
 
 def test_borders_equal_a_search_around_each_pixel():
@@ -71,7 +71,7 @@ def test_borders_equal_a_search_around_each_pixel():
             assert bool(inside[row, column]) == (clear and not change)
 
 
-def test_figures_of_a_map_that_is_known():
+def test_measures_of_a_known_map():
     ids = np.zeros((8, 40), np.uint8)
     ids[:, 20:] = 1
     distance = torch.ones(8, 40)
@@ -89,22 +89,22 @@ def test_figures_of_a_map_that_is_known():
 def test_an_image_without_neighbours_is_one_clear_error():
     encoder = Encoder("test_resnet", 8).eval()
     with pytest.raises(DataError, match="line is 1x30: a pixel needs neighbours"):
-        list(look(encoder, [("line", Image.new("RGB", (1, 30)), None)]))
-    (thin,) = look(encoder, [("thin", Image.new("RGB", (2, 3)), None)])
+        list(measure(encoder, [("line", Image.new("RGB", (1, 30)), None)]))
+    (thin,) = measure(encoder, [("thin", Image.new("RGB", (2, 3)), None)])
     assert thin.input.shape == thin.hidden.shape == (3, 2) and not thin.input.any()
 
 
 def test_the_command_on_shards_and_on_images(scenes: Path, tmp_path: Path):
     study = ("-m", "semiseg.cli", "study", "clusters")
     encoder = ("--encoder", "test_resnet:none")
-    told = python(*study, scenes / "street" / "val", *encoder, "--out", tmp_path / "a", "--count", "3", "--border", "3")
-    assert "input " in told.stdout and "hidden" in told.stdout
+    done = python(*study, scenes / "street" / "val", *encoder, "--out", tmp_path / "a", "--count", "3", "--border", "3")
+    assert "input " in done.stdout and "hidden" in done.stdout
     found = json.loads((tmp_path / "a" / "clusters.json").read_text())
     assert found["images"] == 3 == len(found["each"]) and found["hidden"]["separation"]["n"] == 3
     assert size_of(tmp_path / "a" / "clusters.png")[0] > 400
     Image.new("RGB", (40, 30), (9, 90, 200)).save(tmp_path / "plain.png")
-    told = python(*study, tmp_path / "plain.png", *encoder, "--out", tmp_path / "b")
-    assert "no labels" in told.stderr and "input" not in json.loads((tmp_path / "b" / "clusters.json").read_text())
+    done = python(*study, tmp_path / "plain.png", *encoder, "--out", tmp_path / "b")
+    assert "no labels" in done.stderr and "input" not in json.loads((tmp_path / "b" / "clusters.json").read_text())
     refused = python(*study, tmp_path / "plain.png", "--out", tmp_path / "b", expect=1)
     assert "--encoder" in refused.stderr and "Traceback" not in refused.stderr
     refused = python(*study, tmp_path / "plain.png", "--encoder", "resnet5:none", "--out", tmp_path / "b", expect=1)

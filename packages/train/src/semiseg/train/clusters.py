@@ -1,7 +1,7 @@
-"""Where the cluster assumption holds: how far neighbours lie apart, in an image and in an encoder's activations.
+"""Where the cluster assumption holds: distances between neighbours in an image and in an encoder's activations.
 
-CCT (CVPR 2020), section 3.1 and Fig. 2: low-density regions should run along class borders. In the input they do not; in
-the hidden activations they do. `contrast` puts a number on the picture.
+CCT (CVPR 2020), section 3.1 and Fig. 2: low-density regions should follow class borders. In the input they do not, in the
+hidden activations they do. `contrast` and `separation` measure how closely.
 """
 
 import statistics
@@ -20,13 +20,13 @@ from semiseg.models import Encoder
 from semiseg.train.score.predict import find_images, read
 
 PATCH = 20  # pixels, as in the paper
-SHOWN = 6  # images on the picture
+SHOWN = 6  # images in the figure
 _CHANNELS = 64  # upsampled at a time: all 2,048 of a ResNet at 360x480 would take 1.4 GB
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One image, class ids [h, w] if it has labels, and the two maps of distances, float32 [h, w]."""
+class DistanceMaps:
+    """One image, class ids [h, w] if it has labels, and its two maps of distances, float32 [h, w]."""
 
     name: str
     image: Image.Image
@@ -36,17 +36,17 @@ class Picture:
 
 
 def neighbour_distance(x: Tensor, *, patch: int = 1) -> Tensor:
-    """[C, h, w] -> float64 [h, w]: mean Euclidean distance of each location to those of its 8 neighbours that there are.
+    """[C, h, w] -> float64 [h, w]: mean Euclidean distance of each location to its 8 neighbours (fewer at the edges).
 
-    A location is described by the `patch` x `patch` pixels around it (an even one reaches patch / 2 up and left, one less
-    down and right), beyond the edge by the edge's own. The squared distance of two patches, one the other's shift, is
-    a box sum of (x - shifted x)^2: exact, and as cheap for 20 x 20 pixels as for one.
+    A location is described by the `patch` x `patch` pixels around it (an even patch reaches patch / 2 up and left, one less
+    down and right); edges are replicated. The squared distance between a patch and its shift is a box sum of
+    (x - shifted x)^2: exact, and as cheap for 20 x 20 pixels as for one.
     """
     return _mean_of_roots(_squared([x], patch), *x.shape[1:])
 
 
 def hidden_distance(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """`neighbour_distance` of activations [C, h, w] brought to `size` bilinearly, some channels at a time."""
+    """`neighbour_distance` of activations [C, h, w] upsampled to `size` bilinearly, some channels at a time."""
     parts = (
         F.interpolate(part[None], size, mode="bilinear", align_corners=False)[0] for part in features.split(_CHANNELS)
     )
@@ -56,7 +56,7 @@ def hidden_distance(features: Tensor, size: tuple[int, int]) -> Tensor:
 def near_borders(ids: Tensor, within: int, *, ignore: int = 255) -> tuple[Tensor, Tensor]:
     """Class ids [h, w] -> bool (border, inside): up to `within` pixels from a change of class, and farther.
 
-    A pixel on either side of a change is 1 away; diagonals count as one. What is ignored, or that near it, is neither.
+    A pixel on either side of a change is 1 away; diagonals count as one. Ignored pixels, and those that near, are neither.
     """
     known = ids != ignore
     change = torch.zeros_like(known)
@@ -71,9 +71,9 @@ def near_borders(ids: Tensor, within: int, *, ignore: int = 255) -> tuple[Tensor
 
 
 def separation(distance: Tensor, ids: np.ndarray, within: int) -> float | None:
-    """Chance that a pixel on a border has a larger distance than one inside (ties count half); None as for `contrast`.
+    """Probability that a pixel on a border has a larger distance than one inside (ties count half); None as for `contrast`.
 
-    0.5 is chance, 1 perfect; unlike the ratio it does not depend on the scale of distances, nor on their zero.
+    0.5 is chance, 1 is perfect; unlike the ratio, it depends neither on the scale of the distances nor on their zero point.
     """
     border, inside = near_borders(torch.from_numpy(ids.astype(np.int64)), within)
     if not border.any() or not inside.any():
@@ -84,7 +84,7 @@ def separation(distance: Tensor, ids: np.ndarray, within: int) -> float | None:
 
 
 def contrast(distance: Tensor, ids: np.ndarray, within: int) -> float | None:
-    """Mean distance on class borders over that inside of classes; None where an image has no border, or only borders."""
+    """Mean distance on class borders divided by that inside classes; None for an image without borders or without insides."""
     border, inside = near_borders(torch.from_numpy(ids.astype(np.int64)), within)
     if not border.any() or not inside.any():
         return None
@@ -92,84 +92,87 @@ def contrast(distance: Tensor, ids: np.ndarray, within: int) -> float | None:
 
 
 @torch.inference_mode()
-def look(encoder: Encoder, samples: Iterable[tuple[str, Image.Image, np.ndarray | None]]) -> Iterator[Picture]:
-    """The two maps of every (name, image, class ids or None). Raises DataError for an image of one row or column."""
+def measure(encoder: Encoder, samples: Iterable[tuple[str, Image.Image, np.ndarray | None]]) -> Iterator[DistanceMaps]:
+    """The distances of every (name, image, class ids or None). Raises DataError for an image of one row or column."""
     for name, image, ids in samples:
         if min(image.size) < 2:
-            raise DataError(f"{name} is {image.width}x{image.height}: a pixel needs neighbours; leave this image out")
+            raise DataError(f"{name} is {image.width}x{image.height}: a pixel needs neighbours; remove this image")
         pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
         size = (image.height, image.width)
         hidden = hidden_distance(encoder(pixels[None]).deep[0], size)
         shallow = neighbour_distance(pixels.double() / 255, patch=PATCH)
-        yield Picture(name=name, image=image, ids=ids, input=shallow.float(), hidden=hidden.float())
+        yield DistanceMaps(name=name, image=image, ids=ids, input=shallow.float(), hidden=hidden.float())
 
 
 def open_samples(
     places: Sequence[str], count: int, taxonomy: str | None = None
 ) -> tuple[list[tuple[str, Image.Image, np.ndarray | None]], Taxonomy | None]:
-    """`count` samples, evenly spread, of a shard set or of image files and folders; with labels, where shards have them."""
+    """`count` evenly spaced samples of a shard set, with its labels if it has any, or of image files and folders."""
     if len(places) == 1 and ("://" in places[0] or (Path(places[0]) / "manifest.json").is_file()):
         shards = ShardSet(places[0])
         if not len(shards):
-            raise DataError(f"{places[0]} holds no sample")
+            raise DataError(f"{places[0]} has no samples; give a split that has some")
         classes = None
         if shards.manifest.labeled:
             classes = shards.taxonomy(taxonomy or _taxonomy_of(shards))
-        found = [shards[index] for index in _spread(len(shards), count)]
+        samples = [shards[index] for index in _spread(len(shards), count)]
         return [
-            (each.key, each.image, None if classes is None or each.label is None else classes.map(each.label))
-            for each in found
+            (sample.key, sample.image, None if classes is None or sample.label is None else classes.map(sample.label))
+            for sample in samples
         ], classes
     files = find_images([Path(place) for place in places])
     chosen = [files[index] for index in _spread(len(files), count)]
-    return [(str(each.name), read(each), None) for each in chosen], None
+    return [(str(file.name), read(file), None) for file in chosen], None
 
 
-def report(pictures: Sequence[Picture], within: int) -> dict:
-    """How both maps tell borders from the inside: mean and spread over the images that have both, and each image's own."""
-    told: dict = {"images": len(pictures), "patch": PATCH, "border": within, "each": {}}
-    figures = {"border_over_inside": contrast, "separation": separation}
-    for each in pictures:
-        if each.ids is not None and contrast(each.input, each.ids, within) is not None:
-            told["each"][each.name] = {
-                kind: {name: figure(getattr(each, kind), each.ids, within) for name, figure in figures.items()}
+def summarise(images: Sequence[DistanceMaps], within: int) -> dict:
+    """How well both maps separate borders from insides: mean and spread over the images that have both, and every image."""
+    summary: dict = {"images": len(images), "patch": PATCH, "border": within, "each": {}}
+    metrics = {"border_over_inside": contrast, "separation": separation}
+    for maps in images:
+        if maps.ids is not None and contrast(maps.input, maps.ids, within) is not None:
+            summary["each"][maps.name] = {
+                kind: {name: metric(getattr(maps, kind), maps.ids, within) for name, metric in metrics.items()}
                 for kind in ("input", "hidden")
             }
-    for kind in ("input", "hidden") if told["each"] else ():
-        told[kind] = {}
-        for name in figures:
-            values = [own[kind][name] for own in told["each"].values()]
+    for kind in ("input", "hidden") if summary["each"] else ():
+        summary[kind] = {}
+        for name in metrics:
+            values = [found[kind][name] for found in summary["each"].values()]
             sd = statistics.stdev(values) if len(values) > 1 else None
-            told[kind][name] = {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
-    return told
+            summary[kind][name] = {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
+    return summary
 
 
-def draw(pictures: Sequence[Picture], taxonomy: Taxonomy | None, encoder: str) -> Image.Image:
-    """The picture: image, the two maps (dark near, bright far; each to its own scale), class borders where labeled."""
-    labeled = taxonomy is not None and any(each.ids is not None for each in pictures)
+def draw(images: Sequence[DistanceMaps], taxonomy: Taxonomy | None, encoder: str) -> Image.Image:
+    """The figure: image, the two maps (dark near, bright far, each on its own scale), classes if there are labels."""
+    labeled = taxonomy is not None and any(maps.ids is not None for maps in images)
     rows = []
-    for each in (pictures[index] for index in _spread(len(pictures), SHOWN)):
-        cells = [each.image, _painted(each.input), _painted(each.hidden)]
+    for maps in (images[index] for index in _spread(len(images), SHOWN)):
+        cells = [maps.image, _painted(maps.input), _painted(maps.hidden)]
         if labeled and taxonomy is not None:
-            cells.append(None if each.ids is None else overlay(each.image, each.ids, taxonomy, opacity=0.7))
+            cells.append(None if maps.ids is None else overlay(maps.image, maps.ids, taxonomy, opacity=0.7))
         rows.append(cells)
     titles = ["image", f"input: {PATCH}x{PATCH} patches", f"hidden: {encoder}", *["classes"] * labeled]
     return contact_sheet(rows, titles=titles)
 
 
 def _taxonomy_of(shards: ShardSet) -> str:
-    """The first taxonomy that fits: of those written with the shards, else of those installed."""
+    """The first taxonomy for these labels: of those written with the shards, else of those installed."""
     known = [*shards.taxonomies, *Taxonomy.all().values()]
-    fit = [each.name for each in known if each.raw_space == shards.manifest.raw_space]
-    if not fit:
-        raise DataError(f"{shards.url}: no installed taxonomy reads its labels ('{shards.manifest.raw_space}')")
-    return fit[0]
+    names = [taxonomy.name for taxonomy in known if taxonomy.raw_space == shards.manifest.raw_space]
+    if not names:
+        raise DataError(
+            f"{shards.url}: no installed taxonomy reads its labels ('{shards.manifest.raw_space}'); install the package of "
+            "this data set"
+        )
+    return names[0]
 
 
 def _squared(parts: Iterable[Tensor], patch: int) -> dict[tuple[int, int], Tensor]:
-    """(dy, dx) -> squared distance of each patch to the one shifted by it, [h, w] where both are; half of all shifts.
+    """(dy, dx) -> squared distance of each patch to its shift, [h, w] where both exist; for half of all shifts.
 
-    `parts`: channels [c, h, w], whose squares add up.
+    `parts`: channels [c, h, w], whose squares are summed.
     """
     sums: dict[tuple[int, int], Tensor] = {}
     before, after = patch // 2, patch - 1 - patch // 2
@@ -185,7 +188,7 @@ def _squared(parts: Iterable[Tensor], patch: int) -> dict[tuple[int, int], Tenso
 
 
 def _box(x: Tensor, side: int) -> Tensor:
-    """[h, w] -> sums over side x side windows that lie inside."""
+    """[h, w] -> sums over all side x side windows."""
     if side == 1:
         return x
     rows = F.avg_pool2d(x[None, None], (side, 1), stride=1)
@@ -197,7 +200,7 @@ def _mean_of_roots(squared: dict[tuple[int, int], Tensor], height: int, width: i
     count = torch.zeros_like(total)
     for (dy, dx), square in squared.items():
         root = square.clamp_min(0).sqrt().cpu()
-        for top, left in ((0, max(0, -dx)), (dy, max(0, dx))):  # a distance belongs to both of its ends
+        for top, left in ((0, max(0, -dx)), (dy, max(0, dx))):  # a distance counts at both of its ends
             window = slice(top, top + height - dy), slice(left, left + width - abs(dx))
             total[window] += root
             count[window] += 1
@@ -214,12 +217,12 @@ def _spread(length: int, count: int) -> list[int]:
     return sorted({int(index) for index in np.linspace(0, length - 1, min(count, length)).round()})
 
 
-# Dark blue to yellow through points of matplotlib's viridis, so that a picture needs no matplotlib.
+# Points of matplotlib's viridis, from dark blue to yellow, so that the figure does not need matplotlib.
 _RAMP = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], np.float64)
 
 
 def _painted(distance: Tensor) -> np.ndarray:
-    """[h, w] -> uint8 [h, w, 3]; the brightest hundredth is cut off, or single pixels would darken all others."""
+    """[h, w] -> uint8 [h, w, 3]; the brightest hundredth is clipped, otherwise single pixels would darken all others."""
     values = distance.numpy()
     low, high = np.quantile(values, (0.01, 0.99))
     at = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * (len(_RAMP) - 1)

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file without scripts, fonts or addresses that anything would be loaded from."""
+"""The page of a report: one HTML file without scripts or fonts, which loads nothing from elsewhere."""
 
 import math
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _DARK = DARK | {"link": "#7cbcf5", "more": "#1d5f94", "less": "#8f4d12"}
 
 
 def page(study: Study, *, shards: str | None = None) -> str:
-    """The whole page; `shards` as in `report`."""
+    """The HTML of the page; `shards` as in `report`."""
     many = len(study.domains) > 1
     parts = [_head(study)]
     for domain in study.domains:
@@ -28,13 +28,13 @@ def page(study: Study, *, shards: str | None = None) -> str:
     for domain in study.domains:
         parts.append(_training(study, domain, f" on {escape(domain)}" if many else ""))
     parts += [pictures(study, shards), _runs(study)]
-    colours, dark = (";".join(f"--{name}:{value}" for name, value in each.items()) for each in (_LIGHT, _DARK))
+    light, dark = (";".join(f"--{name}:{colour}" for name, colour in palette.items()) for palette in (_LIGHT, _DARK))
     css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(study.index.study)}: mIoU against {escape(study.index.across or 'methods')}</title>\n"
-        f"<style>\n:root{{{colours}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n{css}</style>\n"
+        f"<style>\n:root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n{css}</style>\n"
         f"</head>\n<body>\n<main>\n{''.join(parts)}</main>\n</body>\n</html>\n"
     )
 
@@ -58,9 +58,9 @@ def _curve(study: Study, domain: str, of: str) -> str:
     )
     return (
         f"<h2>Validation mIoU{of}, by {escape(study.index.across or 'method')}</h2>\n<figure>{wide}{narrow}<figcaption>"
-        "Large marks are means after the last update, small marks to their left the single runs, bars 95 % intervals of the "
-        "mean by Student's t; a bar without a cap goes on beyond the figure. Methods stand side by side so that none "
-        "hides another. The numbers are in the table below.</figcaption></figure>\n"
+        "Large marks: means after the last update. Small marks on their left: single runs. Bars: 95 % intervals of the mean by "
+        "Student's t; a bar without a cap continues beyond the figure. Methods are side by side so that none hides another. "
+        "The numbers are in the table below.</figcaption></figure>\n"
     )
 
 
@@ -68,11 +68,10 @@ def _scores(study: Study, domain: str, of: str) -> str:
     cells = study.cells(domain)
     taught = any(cell.teacher for cell in cells)
     spans = [abs(cell.gain.mean) + (cell.gain.half or 0) for cell in cells if cell.gain]
-    limit = math.ceil(
-        max([1.0, *sorted(spans)[: len(spans) * 9 // 10 + 1][-1:]])
-    )  # one far wider interval than all others is cut
+    # an interval that is far wider than all others is cut
+    limit = math.ceil(max([1.0, *sorted(spans)[: len(spans) * 9 // 10 + 1][-1:]]))
     scale = f"−{limit} 0 +{limit}"
-    compared = ["to its twin", "±", scale, "95 % interval"] if study.compares else []
+    compared = ["vs. baseline", "±", scale, "95 % interval"] if study.compares else []
     columns = ["method", "mIoU %", "±", *compared, "n", "best %", *["teacher %"] * taught]
     body = ""
     for x in study.xs:
@@ -80,18 +79,18 @@ def _scores(study: Study, domain: str, of: str) -> str:
         named = escape(study.place(x))
         group = f"<tr><th scope='rowgroup' colspan='{len(columns)}'>{named}</th></tr>" if named else ""
         body += f"<tbody>{group}{rows}</tbody>"
-    notes_ = "".join(f"<p class='note'>{escape(each)}</p>" for each in notes(study, domain, taught))
+    paragraphs = "".join(f"<p class='note'>{escape(note)}</p>" for note in notes(study, domain, taught))
     return (
-        f"<h2>Scores{of}{', and what a method adds to its supervised twin' if compared else ''}</h2>\n"
+        f"<h2>Scores{of}{', and differences from the supervised baselines' if compared else ''}</h2>\n"
         + _table(f"Scores{of}", "Validation mIoU after the last update", columns, body, scale=scale)
-        + notes_
+        + paragraphs
     )
 
 
 def _score_row(cell: Cell, limit: float | None, taught: bool) -> str:
-    """`limit`: of the drawn differences; None where nothing is compared."""
-    told = f"{cell.last.n if cell.last else 0}"
-    n = told if told == str(cell.planned) else f"{told} of {cell.planned}"
+    """`limit`: ends of the scale of differences; None if nothing is compared."""
+    count = cell.last.n if cell.last else 0
+    n = f"{count}" if count == cell.planned else f"{count} of {cell.planned}"
     teacher = f"<td>{_mean(cell.teacher)}</td>" if taught else ""
     return (
         f"<tr><th scope='row'>{escape(cell.method)}</th>"
@@ -104,7 +103,7 @@ def _compared(cell: Cell, limit: float) -> str:
     sure = " class='sure'" if cell.gain and cell.gain.verdict in ("above 0", "below 0") else ""
     verdict = cell.gain.verdict if cell.gain else "no pair of runs" if cell.baseline else "a baseline"
     other = cell.baseline if cell.gain and cell.baseline != "supervised" else None
-    against = f" <small>to {escape(other)}</small>" if other else ""
+    against = f" <small>vs. {escape(other)}</small>" if other else ""
     if cell.gain and cell.last and 1 < cell.gain.n < cell.last.n:
         against += f" <small>({cell.gain.n} pairs)</small>"
     gain = f"{cell.gain.mean:+z.2f}".replace("-", "−") if cell.gain else "–"
@@ -121,8 +120,8 @@ def _classes(study: Study, domain: str, of: str) -> str:
             name for run in study.runs for name in run.results["last"]["domains"].get(domain, {}).get("iou", {})
         )
     )
-    told = study.index.classes.get(domain, {})
-    colours = dict(zip(told.get("names", []), told.get("colours", []), strict=False))
+    classes = study.index.classes.get(domain, {})
+    colours = dict(zip(classes.get("names", []), classes.get("colours", []), strict=False))
     tables = ""
     for number, x in enumerate(study.xs):
         cells = [cell for cell in study.cells(domain) if cell.x == x and cell.last]
@@ -139,8 +138,8 @@ def _classes(study: Study, domain: str, of: str) -> str:
         tables += f"<details{' open' if number == 0 else ''}><summary>{escape(named)}</summary>{table}</details>"
     by = f" over runs of equal {escape(study.index.repeats)}" if study.index.repeats else ""
     return (
-        f"<h2>IoU of every class{of}</h2>\n<p class='note'>After the last update, means over runs; below each the mean "
-        f"difference to the method's twin{by}, and shading: blue for more, orange for less, full at 10 points.</p>\n"
+        f"<h2>IoU of every class{of}</h2>\n<p class='note'>Means over runs after the last update. Below each: the mean "
+        f"difference from the method's baseline{by}. Shading: blue for more, orange for less, full at 10 points.</p>\n"
         + tables
     )
 
@@ -156,24 +155,24 @@ def _class_cell(value: Estimate | None, gain: Estimate | None) -> str:
 
 
 def _class_means(study: Study, cell: Cell, domain: str, name: str) -> tuple[Estimate | None, Estimate | None]:
-    """A class's IoU over a method's runs, and its difference to the twin's over pairs of runs."""
+    """IoU of a class over the runs of a method, and its difference from the baseline's over pairs of runs."""
     own = [iou for run in cell.runs if (iou := run.iou(domain, name)) is not None]
     pairs = ((run.iou(domain, name), other.iou(domain, name)) for run, other in study.pairs(cell.x, cell.method))
     return estimate(own), estimate([a - b for a, b in pairs if a is not None and b is not None])
 
 
 def _claims(study: Study) -> str:
-    found = claims(each.get("kind", "") for run in study.runs for each in run.recipe.get("objectives", []))
+    found = claims(objective.get("kind", "") for run in study.runs for objective in run.recipe.get("objectives", []))
     if not found:
         return ""
     rows = "".join(
-        f"<tr><td class='wrap'>{escape(each.what)}</td><td>{escape(each.figure)}</td>"
-        f"<td class='words'><a href='{each.url}'>{escape(each.paper)}</a></td></tr>"
-        for each in found
+        f"<tr><td class='wrap'>{escape(claim.what)}</td><td>{escape(claim.figure)}</td>"
+        f"<td class='words'><a href='{claim.url}'>{escape(claim.paper)}</a></td></tr>"
+        for claim in found
     )
     return (
-        "<h2>What the papers report</h2>\n<p>Other data, networks, budgets and evaluation than above: to be read beside these "
-        "scores, not against them. The papers give one figure each, without an interval.</p>\n"
+        "<h2>What the papers report</h2>\n<p>Other data, networks, budgets and evaluation than above, so not comparable with "
+        "these scores. The papers give single figures without intervals.</p>\n"
         + _table(
             "What the papers report",
             "mIoU in percent, as printed",
@@ -184,7 +183,8 @@ def _claims(study: Study) -> str:
 
 
 def _training(study: Study, domain: str, of: str) -> str:
-    drawn = [each for each in study.methods if any(run.method == each and run.curve(domain) for run in study.runs)]
+    trained = {run.method for run in study.runs if run.curve(domain)}
+    drawn = [method for method in study.methods if method in trained]
     if not drawn:
         return ""
     figures = ""
@@ -193,36 +193,36 @@ def _training(study: Study, domain: str, of: str) -> str:
         figures += (
             f"<figure><h3>{escape(method)}</h3>{svg(training(study, method, domain), alt, css_class='panel')}</figure>"
         )
-    across = f", with the {escape(study.index.across)} at their end" if study.index.across else ""
+    across = f", labeled with the {escape(study.index.across)} at their end" if study.index.across else ""
     return (
-        f"<h2>Validation while training{of}</h2>\n<p class='note'>mIoU in percent against updates: "
-        f"runs thin, their means thick{across}. "
-        f"Dotted: the mean of the method's twin at the same place.</p>\n<div class='grid'>{figures}</div>\n"
+        f"<h2>Validation during training{of}</h2>\n<p class='note'>mIoU in percent against updates. "
+        f"Thin: runs. Thick: their means{across}. "
+        f"Dotted: the mean of the method's baseline.</p>\n<div class='grid'>{figures}</div>\n"
     )
 
 
 def _runs(study: Study) -> str:
     rows = "".join(f"<tr>{''.join(cells)}</tr>" for cells in listing(study))
-    heads = ["run", "seed", "recipe", "last %", "best %", "hours", "commit"]
+    headings = ["run", "seed", "recipe", "last %", "best %", "hours", "commit"]
     gone = [f"{name} ({reason})" if reason else name for name, reason in study.missing.items()]
-    missing = f"<p>Planned and not here: {escape(', '.join(gone))}.</p>" if gone else ""
+    missing = f"<p>Planned but missing: {escape(', '.join(gone))}.</p>" if gone else ""
     return (
-        f"<h2>Every run</h2>\n{missing}<p>To train one of them again, with the same numbers on the same kind of "
+        f"<h2>Every run</h2>\n{missing}<p>To repeat a run, with the same numbers on the same kind of "
         f"machine:</p>\n<pre>{escape(again(study))}</pre>\n"
         f"<details><summary>{len(study.runs)} runs</summary>"
-        + _table("Every run", "Runs", heads, f"<tbody>{rows}</tbody>")
+        + _table("Every run", "Runs", headings, f"<tbody>{rows}</tbody>")
         + "</details>\n"
     )
 
 
-def _table(label: str, caption: str, heads: Iterable[str], body: str, *, css: str = "", scale: str = "") -> str:
-    """A table that scrolls by itself where the screen is narrow. scale: the head whose words are spread over its column."""
+def _table(label: str, caption: str, headings: Iterable[str], body: str, *, css: str = "", scale: str = "") -> str:
+    """A table that scrolls sideways on a narrow screen. scale: the heading whose words are spread over its column."""
     words = ("95 % interval", "paper", "recipe", "commit", "±")
     columns = ""
-    for head in heads:
-        kind = "words" if head in words else "scale" if scale and head == scale else ""
-        told = "".join(f"<span>{escape(word)}</span>" for word in head.split()) if kind == "scale" else escape(head)
-        columns += f"<th scope='col' class='{kind}'>{told}</th>"
+    for heading in headings:
+        kind = "words" if heading in words else "scale" if scale and heading == scale else ""
+        spread = "".join(f"<span>{escape(word)}</span>" for word in heading.split())
+        columns += f"<th scope='col' class='{kind}'>{spread if kind == 'scale' else escape(heading)}</th>"
     return (
         f"<div class='scroll' role='region' aria-label='{escape(label)}' tabindex='0'><table class='{css}'>"
         f"<caption>{escape(caption)}</caption><thead><tr>{columns}</tr></thead>{body}</table></div>\n"

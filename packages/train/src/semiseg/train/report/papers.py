@@ -1,4 +1,4 @@
-"""What the papers report for the methods of a study: other data, other networks, other budgets, so beside and not among."""
+"""What the papers report for the methods of a study: other data, networks and budgets, so in a separate table."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Claim:
-    """paper: its name; url: its address; what: where and how; figure: mIoU in percent or points, as the paper prints it."""
+    """what: data and setting; figure: mIoU in percent or points, as printed in the paper."""
 
     paper: str
     url: str
@@ -35,6 +35,6 @@ _CLAIMS = {
 
 
 def claims(objectives: Iterable[str]) -> list[Claim]:
-    """What is claimed for these kinds of objectives, as recipes name them."""
+    """The claims for these kinds of objectives, as named in recipes."""
     wanted = set(objectives)
-    return [claim for kind, each in _CLAIMS.items() if kind in wanted for claim in each]
+    return [claim for kind, found in _CLAIMS.items() if kind in wanted for claim in found]
