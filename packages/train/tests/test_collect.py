@@ -150,13 +150,13 @@ def test_images_and_truth_come_from_the_shards_alone(runs: Path, scenes: Path, t
     }
     assert list(shown) == [
         f"{key}, the image",
-        f"{key}, its true classes",
-        f"{key} as other sees it",
-        f"{key} as plain sees it",
+        f"{key}, its ground truth",
+        f"{key} as predicted by other",
+        f"{key} as predicted by plain",
     ]
     sample = ShardSet(scenes / "street" / "val")[2]
     taxonomy = ShardSet(scenes / "street" / "val").taxonomies[0]
-    with Image.open(BytesIO(shown[f"{key}, its true classes"])) as truth:
+    with Image.open(BytesIO(shown[f"{key}, its ground truth"])) as truth:
         assert sample.label is not None and np.array_equal(np.array(truth), taxonomy.map(sample.label))
     with Image.open(BytesIO(shown[f"{key}, the image"])) as photo:
         assert np.abs(np.array(photo, float) - np.array(sample.image.convert("RGB"), float)).mean() < 8
