@@ -1,4 +1,4 @@
-"""Data sets of the `datasets` library as people make them, from real CamVid files and from generated pictures."""
+"""Realistic data sets of the `datasets` library, from real CamVid files and generated images."""
 
 import io
 import os
@@ -23,7 +23,7 @@ import datasets
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the library's own for each test, and no network: the library may have been imported before this file."""
+    """A separate cache of the library for every test, and no network; the library may already be imported."""
     folder = tmp_path / "cache"
     for constant in ("huggingface_hub.constants.HF_HUB_OFFLINE", "datasets.config.HF_HUB_OFFLINE"):
         monkeypatch.setattr(constant, True)
@@ -58,7 +58,7 @@ def make(encoded: Callable[..., bytes]) -> Callable[..., Any]:
         random = np.random.default_rng(0)
         images = [encoded(random.integers(0, 256, (8, 12, 3), np.uint8), "JPEG") for _ in range(count)]
         drawn = [masks(i) if masks else np.full((8, 12), i % 3, np.uint8) for i in range(count)]
-        files = [encoded(each) if isinstance(each, np.ndarray) else each for each in drawn]
+        files = [encoded(mask) if isinstance(mask, np.ndarray) else mask for mask in drawn]
         table = {
             "image": [{"bytes": data, "path": None} for data in images],
             "label": [None if data is None else {"bytes": data, "path": None} for data in files],

@@ -1,4 +1,4 @@
-"""The adapter contract on real CamVid files in each form that the library knows."""
+"""The adapter contract on real CamVid files in every form that the library supports."""
 
 import gc
 import json
@@ -79,7 +79,7 @@ class TestHub(AdapterContract):
         gc.collect()  # here, not in another test
         return found
 
-    def test_the_real_files_come_untouched(
+    def test_the_real_files_are_unchanged(
         self, adapter: Hub, camvid_pairs: list[tuple[Path, Path]], write: Any
     ) -> None:
         assert adapter.name == "some-set"

@@ -60,7 +60,7 @@ def test_sets_without_labels_keep_the_column(make, tmp_path):
     assert not Hub(dataset=found).splits()["train"].labeled
 
 
-def test_shards_written_anew_are_not_taken_from_the_cache(make, tmp_path):
+def test_rewritten_shards_are_not_read_from_the_cache(make, tmp_path):
     import shutil
 
     first, second = (make(2, masks=lambda i, n=n: np.full((8, 12), n, np.uint8)) for n in (1, 2))
@@ -73,5 +73,5 @@ def test_shards_written_anew_are_not_taken_from_the_cache(make, tmp_path):
         shutil.rmtree(tmp_path / "hub")
     assert seen == [1, 2]
     shard(Hub(dataset=first), "train", tmp_path)
-    with pytest.raises(DataError, match="it was written anew; call to_hf again"):
+    with pytest.raises(DataError, match="it was rewritten; call to_hf again"):
         list(stream)

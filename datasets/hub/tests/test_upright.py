@@ -1,4 +1,4 @@
-"""Images that EXIF turns: the `datasets` library shows them upright, shards hold pixels as stored, pairs agree in both."""
+"""Images that EXIF rotates: upright in the `datasets` library, pixels as stored in shards; pairs fit in both."""
 
 import io
 from pathlib import Path
@@ -34,12 +34,12 @@ def red(image: Any) -> np.ndarray:
 
 def table(images: list[bytes], masks: list[bytes]) -> Dataset:
     files = {"image": images, "label": masks}
-    columns = {name: [{"bytes": each, "path": None} for each in column] for name, column in files.items()}
+    columns = {name: [{"bytes": data, "path": None} for data in column] for name, column in files.items()}
     return Dataset.from_dict(columns, features=Features({"image": ImageFeature(), "label": ImageFeature()}))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_what_fits_in_the_library_fits_in_shards(kind: str, encoded: Any, tmp_path: Path) -> None:
+def test_pairs_that_fit_in_the_library_fit_in_shards(kind: str, encoded: Any, tmp_path: Path) -> None:
     images = [picture(turn, kind) for turn in range(1, 9)]
     shown = list(table(images, images)["image"])
     found = table(images, [encoded(red(image)) for image in shown])
@@ -55,7 +55,7 @@ def test_what_fits_in_the_library_fits_in_shards(kind: str, encoded: Any, tmp_pa
 
 
 @pytest.mark.parametrize("palette", [False, True])
-def test_a_mask_that_exif_turns_is_turned_with_its_image(palette: bool, tmp_path: Path) -> None:
+def test_a_mask_that_exif_rotates_is_rotated_with_its_image(palette: bool, tmp_path: Path) -> None:
     mask = Image.fromarray((PIXELS[..., 0] > 128).astype(np.uint8))
     if palette:
         mask.putpalette([0, 0, 0, 128, 0, 0], "RGB")
@@ -72,14 +72,14 @@ def test_a_mask_that_exif_turns_is_turned_with_its_image(palette: bool, tmp_path
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_pairs_as_stored_agree_in_the_library(kind: str, streaming: bool, raw_set: Any) -> None:
     stored = raw_set([picture(turn, kind) for turn in range(1, 9)])
-    assert all("exif-orientation" in flags for flags in stored.flags()[1:]), "the case at hand"
+    assert all("exif-orientation" in flags for flags in stored.flags()[1:]), "the case under test"
     for row, sample in zip(to_hf(stored, streaming=streaming), stored, strict=True):
         assert np.array_equal(np.asarray(row["image"]), np.asarray(sample.image)), "no pixel differs"
         assert np.array_equal(np.asarray(row["label"]), sample.label)
 
 
 @pytest.mark.parametrize("order", [b"II", b"MM"])
-def test_of_a_jpeg_nothing_but_the_orientation_changes(order: bytes) -> None:
+def test_only_the_orientation_of_a_jpeg_changes(order: bytes) -> None:
     exif = Image.Exif()
     exif.endian = "<" if order == b"II" else ">"
     exif[0x010F], exif[ORIENTATION] = "maker", 8
@@ -89,8 +89,8 @@ def test_of_a_jpeg_nothing_but_the_orientation_changes(order: bytes) -> None:
     assert b"Exif\0\0" + order in data
     found = as_stored(data)
     assert sum(one != other for one, other in zip(data, found, strict=True)) == 1
-    told = Image.open(io.BytesIO(found)).getexif()
-    assert (told[ORIENTATION], told[0x010F]) == (1, "maker")
+    exif = Image.open(io.BytesIO(found)).getexif()
+    assert (exif[ORIENTATION], exif[0x010F]) == (1, "maker")
 
 
 def test_an_orientation_in_xmp_alone_counts() -> None:
@@ -102,7 +102,7 @@ def test_an_orientation_in_xmp_alone_counts() -> None:
     assert sum(one != other for one, other in zip(data, as_stored(data), strict=True)) == 1
 
 
-def test_what_is_broken_is_left_to_whoever_decodes_it() -> None:
+def test_damaged_files_are_returned_unchanged() -> None:
     whole = picture(6)
     for data in (b"", b"no picture", whole[:40], whole[: len(whole) // 2]):
         assert upright(data) == data

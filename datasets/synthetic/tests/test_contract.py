@@ -1,4 +1,4 @@
-"""What every adapter promises, for both generated data sets."""
+"""The adapter contract, for both generated data sets."""
 
 import pytest
 

@@ -118,28 +118,28 @@ def test_a_scene_does_not_depend_on_how_many_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (
             {"size": "192"},
-            "option size is '192'; expected WIDTHxHEIGHT in pixels, 32 to 2048 each, such as size=192x144",
+            "option size is '192'; expected WIDTHxHEIGHT in pixels, both from 32 to 2048, such as size=192x144",
         ),
         ({"size": (16, 64)}, r"option size is \(16, 64\); expected WIDTHxHEIGHT"),
         ({"size": 192}, "option size is 192; expected WIDTHxHEIGHT"),
-        ({"train_count": "many"}, "option train_count is 'many'; expected a whole number, 1 or more"),
-        ({"val_count": 0}, "option val_count is 0; expected a whole number, 1 or more"),
-        ({"seed": "-1"}, "option seed is '-1'; expected a whole number, 0 or more"),
-        ({"train_count": 2.5}, "option train_count is 2.5; expected a whole number"),
+        ({"train_count": "many"}, "option train_count is 'many'; expected an integer, 1 or more"),
+        ({"val_count": 0}, "option val_count is 0; expected an integer, 1 or more"),
+        ({"seed": "-1"}, "option seed is '-1'; expected an integer, 0 or more"),
+        ({"train_count": 2.5}, "option train_count is 2.5; expected an integer"),
         ({"sead": 1}, "unknown option 'sead'; did you mean 'seed'"),
     ],
 )
-def test_options_that_make_no_sense_are_explained(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_invalid_options_are_explained(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         open_dataset("street", **options)
 
 
-def test_a_folder_or_an_unknown_split_is_an_error(tmp_path) -> None:
-    with pytest.raises(DataError, match="'room' is generated and reads no folder"):
+def test_a_root_or_an_unknown_split_is_an_error(tmp_path) -> None:
+    with pytest.raises(DataError, match="'room' is generated and reads no files"):
         open_dataset("room", tmp_path)
     with pytest.raises(DataError, match="unknown split 'test'"):
         Room().samples("test")

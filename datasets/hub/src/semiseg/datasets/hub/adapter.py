@@ -15,27 +15,27 @@ from semiseg.datasets.hub.opening import Opened, open_splits
 from semiseg.datasets.hub.rows import Rows, read_image
 
 UNLABELED = "-unlabeled"
-"""Ends the name of the split of those rows of a split that have no mask, where others have one."""
+"""Suffix of the split that holds the rows without a mask, if other rows of the split have one."""
 
 
 class Hub:
     """A data set of the `datasets` library: a hub id, a folder of `save_to_disk`, parquet files, an imagefolder.
 
     root        the id or the path
-    image, mask columns; found by their type and by common names where not given. `mask="none"`: images alone
-    name        what the shards are called; default: the end of the id or path
-    config, revision, streaming   as `datasets.load_dataset` takes them
-    splits      only these, as a list or with commas; default: all
-    names       classes: a JSON file {"0": "wall", ...}, a text file with a name a line (ids from 0) or lines "R G B name"
-                for masks in colours, or a column whose type lists them. Default: the mask column's own type, then
-                `id2label.json` beside the data; without either, every mask is read once to find the ids
-    void        ids or names that are no classes; default: 255, and what is called void, unlabeled or ignore
+    image, mask columns; by default found by type and common names. `mask="none"`: images only
+    name        name of the data set; default: the end of the id or path
+    config, revision, streaming   as for `datasets.load_dataset`
+    splits      only these, as a list or separated by commas; default: all
+    names       classes: a JSON file {"0": "wall", ...}, a text file with one name per line (ids from 0) or lines
+                "R G B name" for coloured masks, or a column whose type lists them. Default: the type of the mask column,
+                then `id2label.json` beside the data; without either, every mask is read once to find the ids
+    void        ids or names that are not classes; default: 255, and classes called void, unlabeled or ignore
     foreground  names of classes that are objects; default: all but "background"
-    key, tags   columns to take keys and image-level labels from
+    key, tags   columns with keys and image-level labels
 
-    A data set with random access is read in any order by any number of processes. A streamed one is read from its start
+    A data set with random access is read in any order by any number of processes. A streamed one is read from its start,
     once to plan the shards and once more by each process that writes. Splits keep the publisher's names. Raises DataError
-    for what can't be opened, columns that can't be told, names that can't be read.
+    if the data can't be opened, columns are ambiguous, or names can't be read.
     """
 
     name: ClassVar[str] = "hub"
@@ -63,12 +63,12 @@ class Hub:
         tags: str | None = None,
         dataset: Any = None,
     ) -> None:
-        """`dataset`: a Dataset, DatasetDict or streamed one that is open already, instead of a root."""
+        """`dataset`: a Dataset, DatasetDict or streamed data set that is already open, instead of a root."""
         opened = open_splits(
             root, dataset, config=config, revision=revision, streaming=bool(streaming), only=_words(splits)
         )
         self.root = opened.folder
-        # Of every other data set these belong to the class; of this one they are known when it is open.
+        # In other data sets these are class attributes; here they are known once the data set is open.
         own = vars(self)
         own.update(name=_name(str(name) if name is not None else opened.name), home=opened.home or type(self).home)
         self.where = f"data set '{self.name}'"
@@ -79,19 +79,19 @@ class Hub:
         self._listings: dict[str, Listing] = {}
         found = None
         if not self._given.names and self._columns.mask is not None:
-            found = set[int]().union(*(self._listing(each).ids for each in self._rows))
+            found = set[int]().union(*(self._listing(split).ids for split in self._rows))
         self.raw_space, own["taxonomies"] = describe_classes(
             self.name, self._given, found, void=_several(void), foreground=_words(foreground)
         )
 
     @property
     def version(self) -> str:
-        """The columns that were read, and the revision where one was asked for."""
+        """The columns that are read, and the revision if one was given."""
         columns = "+".join(filter(None, (self._columns.image, self._columns.mask)))
         return columns + (f"@{self._revision}" if self._revision else "")
 
     def splits(self) -> dict[str, Split]:
-        """The publisher's splits; the rows without a mask of a split that has masks are a split of their own."""
+        """The publisher's splits; if only some rows of a split have masks, the others form a separate split."""
         found: dict[str, Split] = {}
         for name in self._rows:
             listing = self._listing(name)
@@ -114,13 +114,13 @@ class Hub:
         raise DataError(f"{self.where}: {unknown('split', split, known)}")
 
     def notes(self) -> list[str]:
-        """Which columns were taken, and where the classes' names come from."""
+        """The columns that are read, and whether the classes have names."""
         masks = f"masks from column '{self._columns.mask}'" if self._columns.mask is not None else "no masks"
-        told = [f"images from column '{self._columns.image}', {masks}"]
+        notes = [f"images from column '{self._columns.image}', {masks}"]
         if self.taxonomies and not self._given.names:
             ids = ", ".join(map(str, self.taxonomies[0].ids))
-            told.append(f"nothing names the classes; the masks hold ids {ids}: name them with --option names=FILE")
-        return told
+            notes.append(f"the classes have no names; masks contain the ids {ids}: name them with --option names=FILE")
+        return notes
 
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
         return []
@@ -153,7 +153,7 @@ class Hub:
         return self._listings[name]
 
     def _given_names(self, names: str | Path | None, opened: Opened) -> Classes:
-        """Class names that need no look at the masks."""
+        """Class names, if they are known without reading the masks."""
         features = next(iter(self._rows.values())).features
         if names is not None:
             listed = class_names(features[str(names)]) if str(names) in features else None
@@ -165,18 +165,18 @@ class Hub:
 
 
 def _parts(name: str, listing: Listing) -> list[tuple[bool, str]]:
-    """(labeled or not, what to call it) of the splits that one split of the publisher makes."""
-    there = sorted({row.labeled for row in listing.rows}, reverse=True)
-    return [(labeled, name if labeled or len(there) == 1 else name + UNLABELED) for labeled in there]
+    """(labeled or not, name) of the splits that a split of the publisher is divided into."""
+    kinds = sorted({row.labeled for row in listing.rows}, reverse=True)
+    return [(labeled, name if labeled or len(kinds) == 1 else name + UNLABELED) for labeled in kinds]
 
 
 def _name(text: str) -> str:
-    """A name for a folder and for the command line."""
+    """A name that is valid as a folder and on the command line."""
     return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_") or "hub"
 
 
 def _words(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    """What an option says as a list or as text with commas."""
+    """The values of an option given as a list or as text with commas."""
     if value is None:
         return None
     listed = value.split(",") if isinstance(value, str) else value
@@ -184,7 +184,7 @@ def _words(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def _several(value: int | str | Sequence[int | str] | None) -> tuple[int | str, ...] | None:
-    """Ids and names: numbers in a text are ids."""
+    """Ids and names; numbers in text are ids."""
     if value is None or isinstance(value, int):
         return None if value is None else (value,)
     listed = value.split(",") if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""What the ids of the masks mean: names from a type, a file or nowhere, and the taxonomy that follows."""
+"""What the ids of masks mean: names from a column type or a file, if any, and the resulting taxonomy."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +11,12 @@ from semiseg.datasets.hub.opening import Opened
 
 ID2LABEL = "id2label.json"
 _VOID = {"void", "unlabeled", "unlabelled", "ignore", "ignored", "ignore_index"}
-_IGNORED = 255  # what most masks write where there is no class
+_IGNORED = 255  # the usual id of pixels without a class
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Names by id, empty where nobody gives them, and for masks in colours what each colour stands for."""
+    """Names by id, empty if unknown, and the colours of ids for coloured masks."""
 
     names: Mapping[int, str]
     table: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Classes:
 
 
 def names_beside(opened: Opened) -> Path | None:
-    """`id2label.json` in the folder of the data, or in its repository; None where there is none."""
+    """`id2label.json` in the folder of the data, or in its repository; None if it does not exist."""
     if opened.folder is not None:
         path = opened.folder / ID2LABEL
         return path if path.is_file() else None
@@ -38,12 +38,12 @@ def names_beside(opened: Opened) -> Path | None:
 
     try:
         return Path(hf_hub_download(opened.repository, ID2LABEL, repo_type="dataset", revision=opened.revision))
-    except EntryNotFoundError:  # also where it is not in the cache of a machine without network
+    except EntryNotFoundError:  # also if it is not in the cache of a machine without network
         return None
 
 
 def read_names(where: str, path: Path, columns: Iterable[str]) -> Classes:
-    """Classes from a file (see `Hub`); `columns` are told in the error for a name that is neither file nor column."""
+    """Classes from a file (see `Hub`); the error for a name that is neither file nor column lists `columns`."""
     if not path.is_file():
         what = unknown("column", str(path), columns)
         raise DataError(f"{where}: names={path} is neither a file nor a column that lists classes ({what})")
@@ -51,13 +51,13 @@ def read_names(where: str, path: Path, columns: Iterable[str]) -> Classes:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() != ".json":
             return _from_lines(text.splitlines())
-        told = json.loads(text)
-        pairs = enumerate(told) if isinstance(told, list) else ((int(number), name) for number, name in told.items())
+        content = json.loads(text)
+        pairs = enumerate(content) if isinstance(content, list) else ((int(key), name) for key, name in content.items())
         return Classes({number: str(name) for number, name in pairs})
     except (ValueError, AttributeError, TypeError) as error:
         raise DataError(
-            f"{where}: {path} can't be read as names of classes ({error}); expected JSON of ids and names such as "
-            '{"0": "wall"}, or text with a name a line in the order of ids, or lines "R G B name"'
+            f"{where}: {path} can't be read as class names ({error}); expected JSON of ids and names such as "
+            '{"0": "wall"}, text with one name per line in the order of ids, or lines "R G B name"'
         ) from error
 
 
@@ -69,18 +69,18 @@ def describe_classes(
     void: Sequence[int | str] | None,
     foreground: Sequence[str] | None,
 ) -> tuple[RawSpace, tuple[Taxonomy, ...]]:
-    """The raw space, and its taxonomy; none where there are no classes, as for images alone.
+    """The raw space and its taxonomy; no taxonomy if there are no classes, for example without masks.
 
-    `found`: the ids in the masks, where nobody names them. Masks of 0 and 255 alone need `void` or names: 255 is ignored in
-    one half of the world's masks, and the object in the other.
+    `found`: the ids in the masks, if they have no names. Masks that contain only 0 and 255 require `void` or names, because
+    255 is the ignored id in some data sets and the object in others.
     """
     where = f"data set '{name}'"
     names = dict(given.names)
     if not names and found:
         if found == {0, _IGNORED} and void is None:
             raise DataError(
-                f"{where}: its masks hold 0 and 255 alone; is 255 a class, or ignored? --option void=255 says the latter, "
-                'a file {"0": "background", "255": "object"} as --option names=FILE the former'
+                f"{where}: its masks contain only 0 and 255, and 255 could be a class or ignored; to ignore it, use "
+                '--option void=255; if it is a class, use --option names=FILE with {"0": "background", "255": "object"}'
             )
         names = {number: f"class {number}" for number in sorted(found)}
         names |= {_IGNORED: "void"} if void is None else {}
@@ -105,33 +105,33 @@ def describe_classes(
 
 
 def _from_lines(lines: Sequence[str]) -> Classes:
-    """A name a line, or lines of a colour and a name."""
+    """One name per line, or lines of a colour and a name."""
     words = [line.split() for line in lines if line.strip()]
     if not words:
-        raise ValueError("it is empty")
+        raise ValueError("the file is empty")
     if all(len(line) > 3 and all(part.isdecimal() and int(part) < 256 for part in line[:3]) for line in words):
         table = {number: (int(r), int(g), int(b)) for number, (r, g, b, *_) in enumerate(words)}
         twice = [colour for colour in table.values() if list(table.values()).count(colour) > 1]
         if twice:
-            raise ValueError(f"colour {' '.join(map(str, twice[0]))} comes twice")
+            raise ValueError(f"colour {' '.join(map(str, twice[0]))} is listed twice")
         return Classes({number: " ".join(line[3:]) for number, line in enumerate(words)}, table)
     return Classes({number: " ".join(line) for number, line in enumerate(words)})
 
 
 def _void(where: str, names: Mapping[int, str], void: Sequence[int | str] | None) -> set[int]:
-    """Ids that are no classes; 255 is one of them unless it is named otherwise."""
+    """Ids that are not classes; this includes 255 unless it has another name."""
     if void is None:
         called = {number for number, name in names.items() if name.lower() in _VOID}
         return called | ({_IGNORED} if _IGNORED not in names else set())
     numbers = {name: number for number, name in names.items()}
-    for each in void:
-        if isinstance(each, str) and each not in numbers:
-            raise DataError(f"{where}: void: {unknown('class', each, numbers)}")
-    return {each if isinstance(each, int) else numbers[each] for each in void}
+    for entry in void:
+        if isinstance(entry, str) and entry not in numbers:
+            raise DataError(f"{where}: void: {unknown('class', entry, numbers)}")
+    return {entry if isinstance(entry, int) else numbers[entry] for entry in void}
 
 
 def _apart(names: list[str], ids: list[int]) -> list[str]:
-    """Names that differ: an id follows where two classes are called alike."""
+    """Unique names: the id is appended if two classes have the same name."""
     return [name if names.count(name) == 1 else f"{name} ({number})" for name, number in zip(names, ids, strict=True)]
 
 
@@ -145,7 +145,7 @@ def _foreground(where: str, names: list[str], asked: Sequence[str] | None) -> fr
 
 
 def _colour(number: int) -> tuple[int, int, int]:
-    """The PASCAL VOC palette: the bits of a number, dealt to red, green and blue in turn, highest first."""
+    """The PASCAL VOC palette: the bits of a number, distributed to red, green and blue in turn, highest first."""
     bands = [0, 0, 0]
     for bit in range(8):
         for band in range(3):

@@ -1,4 +1,4 @@
-"""Which columns hold the images, the masks, the keys and the tags: by type and by the names people use."""
+"""The columns of images, masks, keys and tags, found by type and by common names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from semiseg.data import DataError
 from semiseg.datasets.hub.rows import Rows
 
-NONE = "none"  # the mask column of a data set of images alone
+NONE = "none"  # value of the option mask for a data set without masks
 _IMAGES = ("image", "images", "img", "pixel_values", "picture", "photo", "rgb", "input", "jpg", "jpeg", "png")
 _MASKS = (
     "label", "mask", "labels", "masks", "segmentation_mask", "semantic_mask", "segmentation", "semantic_segmentation",
@@ -18,13 +18,13 @@ _KEYS = ("key", "__key__", "image_id", "id", "name", "file_name", "filename", "i
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of columns: of images, of masks (None: there are none), that may give keys, and of tags."""
+    """Names of columns: images, masks (None: no masks), candidates for keys, and tags."""
 
     image: str
     mask: str | None
     keys: tuple[str, ...]
     tags: str | None
-    key_asked: bool  # a key column was named, so it must do
+    key_given: bool  # the user named the key column, so it must be valid
 
 
 def find_columns(
@@ -36,15 +36,17 @@ def find_columns(
     key: str | None,
     tags: str | None,
 ) -> Columns:
-    """The columns as asked for, or else as found; DataError that lists all columns with their types.
+    """The columns given by the user, or found; the DataError lists all columns with their types.
 
-    Images are of type Image; masks of type Image or integers [h, w]. What is asked for may be binary, too.
+    Images have the type Image; masks the type Image or integers [h, w]. Columns given by the user may also be binary.
     """
     features = next(iter(splits.values())).features
     for name, rows in splits.items():
         if set(rows.features) != set(features):
             lists = f"{', '.join(sorted(features))} and, in '{name}', {', '.join(sorted(rows.features))}"
-            raise DataError(f"{where}: its splits have other columns ({lists}); choose with --option splits=NAME,NAME")
+            raise DataError(
+                f"{where}: its splits have different columns ({lists}); choose splits with --option splits=NAME,NAME"
+            )
     for option, column in (("image", image), ("mask", mask), ("key", key), ("tags", tags)):
         if column is not None and column not in features and not (option == "mask" and column == NONE):
             raise _error(where, f"{option}={column}: there is no such column", features)
@@ -61,26 +63,26 @@ def find_columns(
         ("mask", chosen_mask, lambda f: _is_mask(f) or _is_file(f)),
     ):
         if name in features and not fits(features[name]):
-            raise _error(where, f"{option}={name}: this column is of another type", features)
+            raise _error(where, f"{option}={name}: this column has an unsuitable type", features)
     texts = [name for name in _KEYS if name in features and _is_scalar(features[name])]
     return Columns(
         image=chosen_image,
         mask=None if chosen_mask == NONE and NONE not in features else chosen_mask,
         keys=(key,) if key is not None else tuple(texts),
         tags=tags,
-        key_asked=key is not None,
+        key_given=key is not None,
     )
 
 
 def class_names(feature: Any) -> list[str] | None:
-    """The names that a type lists: a ClassLabel, alone or in lists."""
+    """The names listed by a type: a ClassLabel, alone or in lists."""
     while feature is not None and not getattr(feature, "names", None):
         feature = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
     return list(feature.names) if feature is not None else None
 
 
 def _pictures(features: Mapping[str, Any], masks: list[str]) -> list[str]:
-    """Columns that may hold the images. Where two are left, one that is named like a mask is the mask."""
+    """Columns that may hold the images. If several may, those named like a mask are excluded."""
     found = [name for name, feature in features.items() if _is_image(feature)]
     likely = [name for name in found if _plain(name) not in _MASKS]
     return likely if len(found) > 1 and likely else found
@@ -94,24 +96,24 @@ def _choose(where: str, option: str, choices: list[str], usual: tuple[str, ...],
     if len(choices) == 1:
         return choices[0]
     what = f"{len(choices)} columns may hold the {option}s" if choices else f"no column holds {option}s"
-    hint = f"; a data set without masks is read with --option mask={NONE}" if option == "mask" else ""
+    hint = f"; if there are no masks, use --option mask={NONE}" if option == "mask" else ""
     raise _error(where, what, features, f"name one with --option {option}=COLUMN{hint}")
 
 
 def _error(where: str, what: str, features: Mapping[str, Any], remedy: str = "correct the option") -> DataError:
-    listing = "\n".join(f"  {name}: {_say(feature)}" for name, feature in features.items())
+    listing = "\n".join(f"  {name}: {_text(feature)}" for name, feature in features.items())
     return DataError(f"{where}: {what}; {remedy}. Its columns:\n{listing}")
 
 
-def _say(feature: Any) -> str:
-    """A type in few words: ClassLabels may list hundreds of names."""
+def _text(feature: Any) -> str:
+    """A short description of a type: ClassLabels may list hundreds of names."""
     names = class_names(feature)
     text = f"{type(feature).__name__} of {len(names)} classes" if names else str(feature)
     return text if len(text) < 100 else text[:97] + "..."
 
 
 def _plain(name: str) -> str:
-    """ "image.jpg" (of a WebDataset) and "Image" are called "image"."""
+    """ "image.jpg" (of a WebDataset) and "Image" both become "image"."""
     return name.split(".")[0].lower()
 
 
@@ -133,7 +135,7 @@ def _is_mask(feature: Any) -> bool:
 
 
 def _inside(feature: Any) -> Any:
-    """What a list is of; None for what is no list."""
+    """The type of the items of a list; None if the type is not a list."""
     if isinstance(feature, list):
         return feature[0] if len(feature) == 1 else None
     return getattr(feature, "feature", None)

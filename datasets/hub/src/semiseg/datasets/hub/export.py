@@ -26,10 +26,10 @@ def to_hf(
     """A written split as a `datasets.Dataset` with the columns image, label, key, tags, meta.
 
     `image` holds the publisher's file, `label` a PNG of raw ids (None in an unlabeled set), `tags` a list of text, `meta` JSON.
-    A file that EXIF would turn is told to be upright, since the library turns it and pairs agree as they are stored.
-    What the ids mean is in `dataset.info.description`, as JSON of ids and names. Samples are copied once into the library's
-    cache (`cache_dir`); with `streaming` nothing is copied, and the shards are spread over a DataLoader's workers.
-    `Dataset.push_to_hub` and `save_to_disk` are then yours.
+    The EXIF orientation of a file is set to upright, because the library would rotate it, while pairs fit as stored. The
+    meaning of ids is in `dataset.info.description`, as JSON of ids and names. Samples are copied once into the cache of the
+    library (`cache_dir`); with `streaming` nothing is copied, and the shards are distributed over the workers of a
+    DataLoader. `Dataset.push_to_hub` and `save_to_disk` work on the result.
     """
     import datasets
 
@@ -43,26 +43,26 @@ def to_hf(
             "meta": datasets.Value("string"),
         }
     )
-    # The cache goes by the arguments: the digest tells two sets that were written to one place apart.
-    words: dict[str, Any] = {
+    # The arguments identify the cache entry: the digest distinguishes sets written to the same place.
+    arguments: dict[str, Any] = {
         "features": features,
         "gen_kwargs": {"url": stored.url, "digest": stored.digest, "shards": list(range(len(stored.shard_sizes)))},
     }
     if streaming:
-        found = datasets.IterableDataset.from_generator(rows, **words)
+        found = datasets.IterableDataset.from_generator(rows, **arguments)
     else:
-        words |= {} if cache_dir is None else {"cache_dir": cache_dir}
-        found = datasets.Dataset.from_generator(rows, **words)
+        arguments |= {} if cache_dir is None else {"cache_dir": cache_dir}
+        found = datasets.Dataset.from_generator(rows, **arguments)
     assert not isinstance(found, dict)
     found.info.description = _classes(stored)
     return found
 
 
 def rows(url: str, digest: str, shards: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """The rows of some shards of a set, with images as files; a library that spreads work hands out the shards."""
+    """The rows of some shards of a set, with images as files; the library distributes the shards over workers."""
     stored = ShardSet(url)
     if stored.digest != digest:
-        raise DataError(f"{url}: its digest is {stored.digest}, not {digest}: it was written anew; call to_hf again")
+        raise DataError(f"{url}: its digest is {stored.digest}, not {digest}: it was rewritten; call to_hf again")
     for shard in shards:
         start = sum(stored.shard_sizes[:shard])
         for number in range(start, start + stored.shard_sizes[shard]):

@@ -1,4 +1,4 @@
-"""One pass over the rows of a split: keys, sizes, tags, which rows have masks and, where nobody names them, which ids."""
+"""One pass over the rows of a split: keys, sizes, tags, which rows have masks and, if they have no names, the ids."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from semiseg.datasets.hub.rows import Rows
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What planning needs of one row; `size` counts the bytes of image and mask, `stamp` tells masks without bytes apart."""
+    """What planning needs to know of a row; `size`: bytes of image and mask, `stamp`: identifies masks without bytes."""
 
     number: int
     key: str
@@ -29,14 +29,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """All rows of a split, and the ids of its masks if they were looked at."""
+    """All rows of a split, and the ids of its masks if they were read."""
 
     rows: tuple[Row, ...]
     ids: frozenset[int]
 
 
 def list_rows(where: str, rows: Rows, columns: Columns, *, colours: Colours | None, scan: bool) -> Listing:
-    """List a split; `scan` decodes its masks as well. DataError for a key column that does not tell the rows apart."""
+    """List a split; `scan` also decodes its masks. DataError for a key column with values that are not unique."""
     images = [columns.image] + ([columns.mask] if columns.mask is not None else [])
     others = [*columns.keys, *([columns.tags] if columns.tags else [])]
     facts: list[dict[str, Any]] = []
@@ -44,7 +44,7 @@ def list_rows(where: str, rows: Rows, columns: Columns, *, colours: Colours | No
     for number, fact in enumerate(rows.facts(images, list(dict.fromkeys(others)))):
         facts.append(fact)
         if fact[columns.image] is None:
-            raise DataError(f"{where}: row {number} has no image in column '{columns.image}'; filter such rows out")
+            raise DataError(f"{where}: row {number} has no image in column '{columns.image}'; filter out such rows")
         if scan and columns.mask is not None and fact[columns.mask] is not None:
             try:
                 ids |= ids_of(read_label(rows, number, columns.mask, colours))
@@ -64,21 +64,21 @@ def list_rows(where: str, rows: Rows, columns: Columns, *, colours: Colours | No
 
 
 def _keys(where: str, facts: list[dict[str, Any]], paths: list[str | None], columns: Columns) -> list[str]:
-    """Keys from a column that tells all rows apart, else from the images' paths, else the rows' numbers."""
+    """Keys from a column with unique values, otherwise from the paths of images, otherwise row numbers."""
     for column in columns.keys:
         values = [fact[column] for fact in facts]
         if (found := _distinct([None if value is None else str(value) for value in values])) is not None:
             return found
-        if columns.key_asked:
+        if columns.key_given:
             raise DataError(
-                f"{where}: column '{column}' does not tell its rows apart; name another with --option key=COLUMN"
+                f"{where}: the values of column '{column}' are not unique; name another one with --option key=COLUMN"
             )
     stems = None if any(path is None for path in paths) else _stems([path for path in paths if path is not None])
     return (_distinct(stems) if stems else None) or [f"{number:08}" for number in range(len(facts))]
 
 
 def _distinct(names: Sequence[str | None]) -> list[str] | None:
-    """Clean keys, if there is one for every row and no two are equal."""
+    """Clean keys, if every row has one and all differ; otherwise None."""
     if not names or any(not name for name in names):
         return None
     keys = [clean_key(str(name)).removeprefix("__") or "_" for name in names]
@@ -86,7 +86,7 @@ def _distinct(names: Sequence[str | None]) -> list[str] | None:
 
 
 def _stems(paths: list[str]) -> list[str]:
-    """Paths below the folder that they share, without their extensions."""
+    """Paths below the common folder, without extensions."""
     plain = [path.split("::")[0].replace("\\", "/") for path in paths]
     shared = os.path.commonpath([os.path.dirname(path) or "." for path in plain]) if len(plain) > 1 else ""  # noqa: PTH120
     inside = [path.removeprefix(shared).strip("/") if len(plain) > 1 else path.rsplit("/", 1)[-1] for path in plain]
@@ -94,7 +94,7 @@ def _stems(paths: list[str]) -> list[str]:
 
 
 def _tags(value: Any, names: list[str] | None) -> tuple[str, ...]:
-    """Image-level labels of a row: a value or a list of them; ids by their names. A comma separates tags in shards."""
+    """Image-level labels of a row: one value or a list; ids become names. Commas separate tags in shards."""
     values = list(value) if isinstance(value, list | tuple | np.ndarray) else [] if value is None else [value]
-    told = [names[each] if names and isinstance(each, int) and 0 <= each < len(names) else str(each) for each in values]
-    return tuple(dict.fromkeys(tag.replace(",", ";").strip() for tag in told if tag.strip()))
+    tags = [names[item] if names and isinstance(item, int) and 0 <= item < len(names) else str(item) for item in values]
+    return tuple(dict.fromkeys(tag.replace(",", ";").strip() for tag in tags if tag.strip()))

@@ -1,4 +1,4 @@
-"""Masks as the writer of shards takes them: a PNG of ids as it is, anything else as an array of ids."""
+"""Masks as the shard writer accepts them: a PNG of ids unchanged, anything else as an array of ids."""
 
 import io
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ _ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}  # of Pillow: one band of inte
 
 
 def read_label(rows: Rows, number: int, column: str, colours: Colours | None) -> bytes | np.ndarray:
-    """The mask of a row: a one-band PNG's bytes untouched, or integer ids [h, w].
+    """The mask of a row: the unchanged bytes of a one-band PNG, or integer ids [h, w].
 
-    With a table of colours, the mask is read as colours. A mask that EXIF turns comes upright, as its image does.
-    DataError for masks that hold no ids: several bands, lossy.
+    With a table of colours, the mask is read by colour. A mask that EXIF rotates becomes upright, like its image.
+    DataError for masks that do not contain ids: several bands, lossy compression.
     """
     value = rows.value(number, column)
     if not isinstance(value, bytes | Mapping):
@@ -35,31 +35,31 @@ def read_label(rows: Rows, number: int, column: str, colours: Colours | None) ->
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
             form, picture = picture.format, ImageOps.exif_transpose(picture)
-    except Exception as error:  # decoders fail in many ways
-        raise DataError(f"the mask is truncated or broken ({error}); replace it, or leave the row out") from error
+    except Exception as error:  # decoders raise many kinds of errors
+        raise DataError(f"the mask is truncated or damaged ({error}); replace it, or remove the row") from error
     if form in _LOSSY:
-        raise DataError(f"the mask is a {form}, whose pixels are not those that were drawn; give PNGs")
+        raise DataError(f"the mask is a {form}, whose compression changes ids; use PNG")
     if colours is not None:
         return _by_colour(np.asarray(picture.convert("RGB")), colours)
     if picture.mode not in _ID_MODES:
         raise DataError(
-            f"the mask has pixels of type {picture.mode}, not ids in one band; if its colours stand for classes, give their "
-            "table: --option names=FILE with lines 'R G B name'"
+            f"the mask has pixels of type {picture.mode}, not ids in one band; if its colours are classes, list them in a "
+            "file with lines 'R G B name' and use --option names=FILE"
         )
     ids = np.array(picture)
-    if kind == 0 and depth in (2, 4):  # Pillow spreads them over 0..255
+    if kind == 0 and depth in (2, 4):  # Pillow scales them to 0..255
         ids //= 255 // (2**depth - 1)
     return _array(ids)
 
 
 def ids_of(label: bytes | np.ndarray) -> set[int]:
-    """The ids that a mask holds."""
+    """The ids in a mask."""
     if isinstance(label, bytes):
         try:
             with Image.open(io.BytesIO(label)) as picture:
                 label = np.array(picture)
         except Exception as error:
-            raise DataError(f"the mask is truncated or broken ({error}); replace it, or leave the row out") from error
+            raise DataError(f"the mask is truncated or damaged ({error}); replace it, or remove the row") from error
     return set(np.unique(label).tolist())
 
 
@@ -77,12 +77,12 @@ def _by_colour(pixels: np.ndarray, colours: Colours) -> np.ndarray:
     packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     known = np.array(sorted((r << 16 | g << 8 | b, number) for (r, g, b), number in colours.items()), np.uint32)
     place = np.searchsorted(known[:, 0], packed).clip(max=len(known) - 1)
-    strange = known[place, 0] != packed
-    if strange.any():
-        y, x = np.argwhere(strange)[0].tolist()
+    unlisted = known[place, 0] != packed
+    if unlisted.any():
+        y, x = np.argwhere(unlisted)[0].tolist()
         red, green, blue = pixels[y, x].tolist()
         raise DataError(
-            f"colour {red} {green} {blue} in {int(strange.sum())} pixels, first at x={x}, y={y}, is not in the table of "
-            "colours; add its line"
+            f"colour {red} {green} {blue} in {int(unlisted.sum())} pixels, first at x={x}, y={y}, is not in the table of "
+            "colours; add a line for it"
         )
     return known[place, 1].astype(np.uint16 if known[:, 1].max() > 255 else np.uint8)

@@ -1,4 +1,4 @@
-"""Open what a path or a hub id names, whatever its form, as rows by split."""
+"""Open a path or a hub id, in any supported form, as rows by split."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ FORMS = (
     "a hub id (owner/name), a folder written by save_to_disk, a folder of parquet files, one parquet file, or an imagefolder "
     "(images with a metadata.csv whose columns file_name and mask_file_name name the pairs)"
 )
-_SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])")  # how the file of one split begins
+_SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])")  # how file names of a single split start
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -41,11 +41,11 @@ def open_splits(
     streaming: bool,
     only: Sequence[str] | None,
 ) -> Opened:
-    """Open a path, an id, or what is open already. DataError that says what was tried and what to do."""
+    """Open a path, an id, or a data set that is already open. The DataError says what was tried and what to do."""
     if dataset is not None:
         return Opened(name="hub", splits=_rows(dataset, only, "the data set"))
     if root is None:
-        raise DataError(f"data set 'hub' needs to be told what to open: {FORMS}")
+        raise DataError(f"data set 'hub': no path or id given; expected {FORMS}")
     path = root.expanduser()
     if path.exists():
         return _open_path(path.absolute(), config, streaming, only)
@@ -58,18 +58,18 @@ def _open_path(path: Path, config: str | None, streaming: bool, only: Sequence[s
     folder = path if path.is_dir() else path.parent
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         if streaming:
-            raise DataError(f"{path} was written by save_to_disk and is read in place anyway; leave streaming out")
+            raise DataError(f"{path} was written by save_to_disk and is always read in place; leave out streaming")
         found = _tried(str(path), lambda: datasets.load_from_disk(str(path)))
     elif path.is_file() and path.suffix != ".parquet":
-        raise DataError(f"{path} is a file, but no parquet file; expected {FORMS}")
+        raise DataError(f"{path} is a file, but not a parquet file; expected {FORMS}")
     else:
         split = _SPLIT.match(path.stem) if path.is_file() else None
         if path.is_dir() and not any(path.iterdir()):
             raise DataError(f"{path} is an empty folder; expected {FORMS}")
-        words: dict[str, Any] = {"path": str(path), "name": config}
+        arguments: dict[str, Any] = {"path": str(path), "name": config}
         if path.is_file():
-            words = {"path": "parquet", "data_files": {split[1] if split else "train": str(path)}}
-        found = _tried(str(path), lambda: datasets.load_dataset(**words, streaming=streaming))
+            arguments = {"path": "parquet", "data_files": {split[1] if split else "train": str(path)}}
+        found = _tried(str(path), lambda: datasets.load_dataset(**arguments, streaming=streaming))
     named = path.stem if path.is_file() and not _SPLIT.match(path.stem) else folder.name
     return Opened(name=named, splits=_rows(found, only, str(path)), folder=folder)
 
@@ -80,18 +80,18 @@ def _open_id(
     import datasets
 
     if not _ID.fullmatch(name):
-        raise DataError(f"{name}: there is no such file or folder, and it is no hub id; expected {FORMS}")
+        raise DataError(f"{name}: no such file or folder, and not a hub id; expected {FORMS}")
     found = _tried(name, lambda: datasets.load_dataset(name, config, revision=revision, streaming=streaming))
     splits = _rows(found, only, name)
     return Opened(name=name.rsplit("/", 1)[-1], splits=splits, repository=name, revision=revision)
 
 
 def _tried(what: str, opening: Any) -> Any:
-    """What `opening` gives; the library's many kinds of errors become one."""
+    """The result of `opening`; any error of the library becomes a DataError."""
     try:
         return opening()
     except Exception as error:
-        told = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         remedies = {
             "gated": "accept the terms on its page, then log in: hf auth login",
             "config name is missing": "choose one with --option config=NAME",
@@ -99,9 +99,9 @@ def _tried(what: str, opening: Any) -> Any:
             "offline": "it is not in the cache; unset HF_HUB_OFFLINE, or copy the data here and name the folder",
             "couldn't reach": "check the id and the network, or copy the data here and name the folder",
         }
-        text = f"{type(error).__name__} {told}".lower()
+        text = f"{type(error).__name__} {message}".lower()
         remedy = next((remedy for sign, remedy in remedies.items() if sign in text), f"expected {FORMS}")
-        raise DataError(f"{what} could not be opened ({type(error).__name__}: {told}); {remedy}") from error
+        raise DataError(f"{what} could not be opened ({type(error).__name__}: {message}); {remedy}") from error
 
 
 def _rows(found: Any, only: Sequence[str] | None, where: str) -> dict[str, Rows]:
@@ -114,12 +114,12 @@ def _rows(found: Any, only: Sequence[str] | None, where: str) -> dict[str, Rows]
             raise DataError(f"{where}: {unknown('split', name, found)}")
     kinds = {datasets.Dataset: Table, datasets.IterableDataset: Stream}
     rows: dict[str, Rows] = {}
-    for name, each in found.items():
-        kind = next((kind for library, kind in kinds.items() if isinstance(each, library)), None)
+    for name, split in found.items():
+        kind = next((kind for library, kind in kinds.items() if isinstance(split, library)), None)
         if kind is None:
-            raise DataError(f"{where}: split '{name}' is a {type(each).__name__}; expected a datasets.Dataset")
+            raise DataError(f"{where}: split '{name}' is a {type(split).__name__}; expected a datasets.Dataset")
         if only is None or name in only:
-            rows[name] = kind(each)
+            rows[name] = kind(split)
     if not rows:
         raise DataError(f"{where}: it has no splits")
     return rows

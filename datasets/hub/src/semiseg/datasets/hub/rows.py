@@ -1,6 +1,6 @@
-"""The rows of one split, with random access or streamed: values as they are stored, images undecoded.
+"""The rows of one split, with random access or streamed: values as stored, images not decoded.
 
-Both kinds travel to other processes. A value of an image column is {"bytes": ..., "path": ...}, either of which may be None.
+Both kinds can be pickled. A value of an image column is {"bytes": ..., "path": ...}, either of which may be None.
 """
 
 import uuid
@@ -14,11 +14,11 @@ import numpy as np
 from semiseg.data import DataError
 from semiseg.datasets.hub.upright import upright
 
-_BATCH = 1000  # rows looked at together: no bytes are touched, only their offsets
+_BATCH = 1000  # rows inspected together: only offsets are read, no bytes
 
 
 class Stored(NamedTuple):
-    """What planning sees of an image or mask: its bytes, where it came from; of a mask of numbers, what tells others apart."""
+    """What planning needs of an image or mask: its size and path; for a mask of numbers, a stamp that identifies it."""
 
     size: int
     path: str | None = None
@@ -32,16 +32,16 @@ class Rows(Protocol):
     def features(self) -> Mapping[str, Any]: ...
 
     def value(self, number: int, column: str) -> Any:
-        """What a row holds in a column."""
+        """The value of a row in a column."""
         ...
 
     def facts(self, images: Sequence[str], others: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Row after row: of each image column what is `Stored` or None, of the others the value."""
+        """For each row, in order: `Stored` or None for image columns, the value for others."""
         ...
 
 
 class Table:
-    """A `datasets.Dataset`: any row at once. Its file is mapped, so that a copy in another process costs nothing."""
+    """A `datasets.Dataset`, with random access. Its file is memory-mapped, so a copy in another process costs nothing."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset.with_format("arrow")
@@ -63,9 +63,9 @@ class Table:
 
 
 class Stream:
-    """A `datasets.IterableDataset`: rows in its order, each process with a cursor of its own that only goes forward.
+    """A `datasets.IterableDataset`: rows in its order. Each process has a separate cursor, which only moves forward.
 
-    Asking for an earlier row starts over, so readers go from the first to the last.
+    Reading an earlier row starts again from the first, so read rows in order.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -74,10 +74,10 @@ class Stream:
         if dataset.features is None:
             try:
                 dataset = dataset._resolve_features()  # from the first rows
-            except Exception as error:  # the library's own, of many kinds
+            except Exception as error:  # many kinds of errors of the library
                 raise DataError(
-                    f"the types of the stream's columns are not known ({error}); state them: dataset.cast(features), or "
-                    "features= where it is made or mapped"
+                    f"the types of the stream's columns are unknown ({error}); set them with dataset.cast(features), or "
+                    "with features= when it is created or mapped"
                 ) from error
         for name, feature in dataset.features.items():
             if isinstance(feature, Image):
@@ -92,7 +92,7 @@ class Stream:
     def value(self, number: int, column: str) -> Any:
         cursor = _cursors.get(self.token)
         if cursor is None or cursor.number > number:
-            _cursors.clear()  # one at a time: a stream may hold connections and much memory
+            _cursors.clear()  # keep only one: a stream may hold connections and much memory
             cursor = _cursors[self.token] = _Cursor(self.dataset)
         return cursor.row(number)[column]
 
@@ -102,7 +102,7 @@ class Stream:
 
 
 class _Cursor:
-    """A place in a stream, and the row there."""
+    """A position in a stream, and its row."""
 
     def __init__(self, dataset: Any) -> None:
         self.rows = iter(dataset)
@@ -115,7 +115,8 @@ class _Cursor:
                 self.current = next(self.rows)
             except StopIteration:
                 raise DataError(
-                    f"the stream ended after {self.number + 1} rows, before row {number}: its source has changed"
+                    f"the stream ended after {self.number + 1} rows, before row {number}: its source has changed; "
+                    "write the shards again"
                 ) from None
             self.number += 1
         return self.current
@@ -125,16 +126,16 @@ _cursors: dict[str, _Cursor] = {}
 
 
 def read_image(rows: Rows, number: int, column: str) -> bytes:
-    """The publisher's file, from a row; one that EXIF turns as the upright picture that the library shows."""
+    """The publisher's file of a row; an image that EXIF rotates is returned upright, as the library shows it."""
     return upright(file_bytes(rows.value(number, column)))
 
 
 def file_bytes(value: Any) -> bytes:
-    """The bytes that an undecoded image value holds or points to."""
+    """The bytes of an image that is not decoded, from the value or its path."""
     if isinstance(value, bytes):
         return value
     if not isinstance(value, Mapping) or (value.get("bytes") is None and value.get("path") is None):
-        raise DataError(f"there is no image in the row but {type(value).__name__}")
+        raise DataError(f"the row has no image, but {type(value).__name__}; filter out such rows")
     if value.get("bytes") is not None:
         return value["bytes"]
     if "://" not in value["path"]:
@@ -146,7 +147,7 @@ def file_bytes(value: Any) -> bytes:
 
 
 def _size(value: Any) -> Stored | None:
-    """What is stored of an undecoded image; None where there is none."""
+    """Size and path of an image that is not decoded; None without an image."""
     if value is None:
         return None
     if isinstance(value, bytes):
@@ -165,7 +166,7 @@ def _size(value: Any) -> Stored | None:
 
 
 def _sizes(column: Any) -> list[Stored | None]:
-    """`_size` of a column of a table, without touching the bytes of files."""
+    """`_size` for a column of a table, without reading the bytes of files."""
     import pyarrow as pa
 
     if not pa.types.is_struct(column.type):
@@ -186,16 +187,16 @@ def _lengths(column: Any) -> list[int | None]:
 
 
 def _numbers(value: Any) -> Stored:
-    """A mask of numbers: what it packs to is not known, and little, so that only its values tell of a correction."""
+    """A mask of numbers: its packed size is unknown and small, so only a stamp of its values reveals a correction."""
     try:
         array = np.ascontiguousarray(value)
         return Stored(0, stamp=f"{zlib.crc32(array.tobytes(), len(array)):08x}")
-    except (TypeError, ValueError):  # no mask; reading it says so
+    except (TypeError, ValueError):  # not a mask; reading it reports that
         return Stored(0)
 
 
 def _numbers_in_table(row: Any) -> Stored | None:
-    """`_numbers` of a row, by the table's own memory: lists of numbers take a hundred times as long."""
+    """`_numbers` for a row, read from the memory of the table: lists of numbers are a hundred times slower."""
     row = getattr(row, "value", None) if hasattr(row.type, "storage_type") else row
     values = getattr(row, "values", None)
     if values is None:

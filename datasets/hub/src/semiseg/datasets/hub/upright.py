@@ -1,6 +1,6 @@
-"""EXIF's orientation: the `datasets` library turns pictures by it when it decodes them, shards hold pixels as stored.
+"""EXIF orientation: the `datasets` library rotates images by it when decoding, but shards hold pixels as stored.
 
-So what comes in is turned once and for all, and what goes out says that it is upright.
+Therefore imported images are rotated once, and exported images are marked as upright.
 """
 
 import io
@@ -12,40 +12,40 @@ from PIL import Image, ImageOps
 
 ORIENTATION = 0x0112  # the EXIF tag
 _PNG = b"\x89PNG\r\n\x1a\n"
-_TOLD = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # where a PNG may tell how to turn it
+_MARKERS = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # where a PNG may hold an orientation
 _XMP = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 
 
 def orientation(data: bytes) -> int:
-    """2..8 for a picture that its file says to turn, as the library understands it; else 1, for broken files too."""
-    if data.startswith(_PNG) and not any(sign in data for sign in _TOLD):
-        return 1  # Pillow would decode it for EXIF that may come after its pixels
+    """2..8 for an image that the library would rotate; otherwise 1, also for damaged files."""
+    if data.startswith(_PNG) and not any(sign in data for sign in _MARKERS):
+        return 1  # Pillow would decode all pixels to find EXIF data after them
     try:
         with Image.open(io.BytesIO(data)) as picture:
             found = picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # decoders fail in many ways; whoever decodes the picture says how
+    except Exception:  # many kinds of errors; decoding the image later reports them
         return 1
     return found if found in range(2, 9) else 1
 
 
 def upright(data: bytes) -> bytes:
-    """An image's file, or, where EXIF turns it, another with its pixels upright: of a JPEG a JPEG, else a PNG.
+    """The file of an image; if EXIF rotates it, a new file with upright pixels: JPEG for a JPEG, otherwise PNG.
 
-    The kind stays since a set holds one kind. A JPEG that is turned loses as little as quality 95 without subsampling does.
+    The kind is kept because a set holds one kind. A rotated JPEG is written with quality 95, without subsampling.
     """
     if orientation(data) == 1:
         return data
     try:
         with Image.open(io.BytesIO(data)) as picture:
             if picture.format == "TIFF":
-                return data  # Pillow turns it whenever it decodes it
+                return data  # Pillow rotates it when decoding
             return _saved(ImageOps.exif_transpose(picture), picture.format)
     except Exception:  # as above
         return data
 
 
 def as_stored(data: bytes) -> bytes:
-    """A JPEG or PNG that is shown as its pixels are stored: the same bytes but for the orientation, where that is possible."""
+    """A JPEG or PNG that is shown as stored: the same bytes except for the orientation, if possible."""
     if orientation(data) == 1:
         return data
     for patched in (_exif_patched(data), _XMP.sub(rb"\g<1>1", data)) if not data.startswith(_PNG) else ():
@@ -56,7 +56,7 @@ def as_stored(data: bytes) -> bytes:
 
 
 def _exif_patched(data: bytes) -> bytes:
-    """A JPEG with the orientation of its EXIF set to 1, as far as it is found in its usual place."""
+    """A JPEG with its EXIF orientation set to 1, if it is found in the usual place."""
     patched = bytearray(data)
     start = data.find(b"Exif\0\0") + 6
     order = "<" if data[start : start + 2] == b"II" else ">"

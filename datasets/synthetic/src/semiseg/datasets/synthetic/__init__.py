@@ -1,4 +1,4 @@
-"""Generated scenes with exact labels: `street` and `room`, two label spaces with different looks, no download.
+"""Generated scenes with exact labels: `street` and `room`, two sets of classes with different appearance, no download.
 
 adapter = open_dataset("street", train_count=200, size="192x144")
 for sample in adapter.samples("train"): ...

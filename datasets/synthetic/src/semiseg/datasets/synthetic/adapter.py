@@ -1,4 +1,4 @@
-"""The data sets `street` and `room`: every sample is drawn when it is asked for, from (seed, split, number) alone."""
+"""The data sets `street` and `room`: every sample is drawn when it is read, as a function of (seed, split, number)."""
 
 import functools
 import io
@@ -47,12 +47,12 @@ ROOM_9 = Taxonomy(
 
 
 class _Scenes:
-    """What Street and Room share: two splits of scenes, numbered and keyed.
+    """Common part of Street and Room: two splits of numbered scenes.
 
-    size         (width, height) in pixels, or "192x144"; 32 to 2048 each
+    size         (width, height) in pixels, or "192x144"; both from 32 to 2048
     train_count  scenes in split `train`, val_count in split `val`
-    seed         another seed, other scenes; a scene's number never depends on the counts
-    Options may be strings, as they come from a command line. Raises DataError for those that make no sense.
+    seed         selects the scenes; the scene with a given number does not depend on the counts
+    Options may be strings, as on the command line. Raises DataError for invalid ones.
     """
 
     name: ClassVar[Kind]
@@ -69,7 +69,9 @@ class _Scenes:
         seed: int | str = 0,
     ) -> None:
         if root is not None:
-            raise DataError(f"data set '{self.name}' is generated and reads no folder, but got {root}; leave it out")
+            raise DataError(
+                f"data set '{self.name}' is generated and reads no files, but a root was given ({root}); leave it out"
+            )
         self.root = None
         self.size = _size(self.name, size)
         self.seed = _whole(self.name, "seed", seed, 0)
@@ -80,7 +82,7 @@ class _Scenes:
 
     @property
     def version(self) -> str:
-        """Revision of the drawing code, size and seed: what the scenes follow from."""
+        """Revision of the drawing code, size and seed, which determine the scenes."""
         return f"scenes{REVISION}-{self.size[0]}x{self.size[1]}-seed{self.seed}"
 
     def splits(self) -> dict[str, Split]:
@@ -95,7 +97,7 @@ class _Scenes:
         return []
 
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
-        """Training, where a recipe takes this data set alone."""
+        """Training, if a recipe uses only this data set."""
         if self.name != "street" or not {"train", "val"} <= set(splits):
             return []
         return [f"semiseg train quickstart {shlex.quote(f'data.shards={to}')}"]
@@ -132,7 +134,7 @@ class Room(_Scenes):
 
 
 def draw_image(kind: Kind, width: int, height: int, seed: int, split: str, number: int) -> bytes:
-    """A scene's picture as PNG."""
+    """The image of a scene as PNG."""
     stream = io.BytesIO()
     Image.fromarray(draw(kind, width, height, seed, split, number).image).save(
         stream, "PNG", compress_level=4
@@ -141,13 +143,13 @@ def draw_image(kind: Kind, width: int, height: int, seed: int, split: str, numbe
 
 
 def draw_label(kind: Kind, width: int, height: int, seed: int, split: str, number: int) -> np.ndarray:
-    """A scene's raw ids, uint8 [height, width]."""
+    """The raw ids of a scene, uint8 [height, width]."""
     return draw(kind, width, height, seed, split, number).label
 
 
-@functools.lru_cache(maxsize=4)  # the writer asks for an image and then for its label
+@functools.lru_cache(maxsize=4)  # the writer reads an image and then its label
 def draw(kind: Kind, width: int, height: int, seed: int, split: str, number: int) -> Scene:
-    """One scene; its key does not hold the size, so another size shows the same scene."""
+    """One scene; its random key does not contain the size, so another size shows the same scene."""
     artists: dict[Kind, Callable[[Dice, int, int], Scene]] = {"street": street, "room": room}
     scene = artists[kind](Dice(generator(kind, seed, split, number)), width, height)
     scene.image.flags.writeable = scene.label.flags.writeable = False
@@ -163,7 +165,7 @@ def _size(name: str, value: object) -> tuple[int, int]:
             return width, height
     raise DataError(
         f"data set '{name}': option size is {value!r}; expected WIDTHxHEIGHT in pixels, "
-        f"32 to 2048 each, such as size=192x144"
+        f"both from 32 to 2048, such as size=192x144"
     )
 
 
@@ -172,6 +174,6 @@ def _whole(name: str, option: str, value: object, least: int) -> int:
     if not isinstance(value, bool) and text.isdecimal() and int(text) >= least:
         return int(text)
     raise DataError(
-        f"data set '{name}': option {option} is {value!r}; expected a whole number, "
+        f"data set '{name}': option {option} is {value!r}; expected an integer, "
         f"{least} or more, such as {option}={max(least, 200)}"
     )

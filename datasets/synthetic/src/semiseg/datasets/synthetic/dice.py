@@ -1,4 +1,4 @@
-"""Random decisions of a scene, all derived from `Generator.random()`: the one method whose numbers are the same everywhere."""
+"""Random decisions of a scene, all derived from `Generator.random()`, the only method with the same numbers everywhere."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -10,7 +10,7 @@ Colour = tuple[float, float, float]
 
 
 class Dice:
-    """Draws numbers, choices and colours from one generator, in the order asked."""
+    """Draws numbers, choices and colours from one generator, in the order of calls."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
@@ -20,7 +20,7 @@ class Dice:
         return low + (high - low) * float(self._generator.random())
 
     def whole(self, low: int, high: int) -> int:
-        """A whole number in [low, high], both ends included."""
+        """An integer in [low, high], both ends included."""
         return low + int(float(self._generator.random()) * (high - low + 1))
 
     def chance(self, share: float) -> bool:
@@ -28,7 +28,7 @@ class Dice:
         return float(self._generator.random()) < share
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """One of the items, each as likely as the next."""
+        """One of the items, all equally likely."""
         return items[self.whole(0, len(items) - 1)]
 
     def sign(self) -> float:

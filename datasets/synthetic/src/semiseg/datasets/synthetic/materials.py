@@ -64,7 +64,7 @@ def mottled(
 
 
 def boards(dice: Dice, colour: Colour, width: float = 0.14, length: float = 1.6, *, turned: bool = False) -> Shader:
-    """Wooden boards with grain, each of its own shade, and dark joints."""
+    """Wooden boards with grain, different shades and dark joints."""
     base, seed = np.asarray(colour, np.float32), dice.whole(0, 1 << 20)
     contrast = dice.uniform(0.15, 0.4)
 
