@@ -17,7 +17,7 @@ KINDS = {"leftImg8bit": list(CITIES), "gtFine": ["train", "val", "test"], "gtCoa
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     """The publisher's archives, without the files that are not read: colours and instances."""
     picture = _png()
     for name, kind, splits in (
@@ -32,8 +32,8 @@ def whole(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_everything_but_the_black_image_is_counted(whole: Path) -> None:
-    dataset = Cityscapes(whole)
+def test_everything_but_the_black_image_is_counted(root: Path) -> None:
+    dataset = Cityscapes(root)
     counts = {"train": 2975, "val": 500, "test": 1525, "train_coarse": 2975, "val_coarse": 500}
     counts |= {"train_extra": 19997, "train_extra_unlabeled": 19997}
     assert {name: split.samples for name, split in dataset.splits().items()} == counts

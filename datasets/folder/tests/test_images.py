@@ -146,8 +146,8 @@ def test_harmful_and_damaged_files_are_all_reported_at_once(
     pairs: Callable[..., Path], put: Put, photo: Callable, ids: Callable
 ) -> None:
     pairs(2)
-    whole = io.BytesIO()
-    Image.fromarray(photo(0, 90, 120)).save(whole, "PNG")
+    intact = io.BytesIO()
+    Image.fromarray(photo(0, 90, 120)).save(intact, "PNG")
     put("images/bomb.png", bomb(10_000, 10_000))
     put("images/huge.png", bomb(60_000, 60_000))
     put("images/empty.jpg", b"")
@@ -156,8 +156,8 @@ def test_harmful_and_damaged_files_are_all_reported_at_once(
     put("images/cut.tif", photo(0))
     put("images/jm.png")
     put("masks/jm.jpg", ids(0))
-    put("images/cm.png", whole.getvalue())
-    put("masks/cm.png", whole.getvalue()[: len(whole.getvalue()) // 2])
+    put("images/cm.png", intact.getvalue())
+    put("masks/cm.png", intact.getvalue()[: len(intact.getvalue()) // 2])
     put("images/em.png")
     put("masks/em.png", b"")
     root = put("images/bm.png")
@@ -187,9 +187,9 @@ def test_harmful_and_damaged_files_are_all_reported_at_once(
 def test_an_image_cut_off_in_its_pixels_is_named_while_sharding(
     put: Put, photo: Callable, ids: Callable, tmp_path: Path, suffix: str
 ) -> None:
-    whole = io.BytesIO()
-    Image.fromarray(photo(0, 90, 120)).save(whole, suffix.upper())
-    put(f"images/x.{suffix}", whole.getvalue()[: len(whole.getvalue()) // 2])
+    intact = io.BytesIO()
+    Image.fromarray(photo(0, 90, 120)).save(intact, suffix.upper())
+    put(f"images/x.{suffix}", intact.getvalue()[: len(intact.getvalue()) // 2])
     root = put("masks/x.png", ids(0, 90, 120))
     with pytest.raises(DataError, match=rf"source images/x\.{suffix}\): .*image.*truncated"):
         shard(Folder(root, val=0), "train", tmp_path)

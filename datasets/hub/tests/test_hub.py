@@ -170,11 +170,11 @@ def test_masks_in_colours_need_their_table(make, tmp_path):
 
 def test_masks_without_ids_are_errors_that_name_the_row(make, encoded, tmp_path):
     plain = np.zeros((8, 12), np.uint8)
-    whole = encoded(np.random.default_rng(0).integers(0, 9, (8, 12), np.uint8))
+    intact = encoded(np.random.default_rng(0).integers(0, 9, (8, 12), np.uint8))
     (tmp_path / "n.txt").write_text("a\nb\n")
     for data, fault in (
         (encoded(plain, "JPEG"), "is a JPEG, whose"),
-        (whole[:50], "is truncated or damaged"),
+        (intact[:50], "is truncated or damaged"),
         (b"", "is truncated or"),
     ):
         table = make(2, masks=lambda i, data=data: data if i else plain)

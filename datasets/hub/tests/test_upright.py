@@ -103,8 +103,8 @@ def test_an_orientation_in_xmp_alone_counts() -> None:
 
 
 def test_damaged_files_are_returned_unchanged() -> None:
-    whole = picture(6)
-    for data in (b"", b"no picture", whole[:40], whole[: len(whole) // 2]):
+    intact = picture(6)
+    for data in (b"", b"no picture", intact[:40], intact[: len(intact) // 2]):
         assert upright(data) == data
 
 

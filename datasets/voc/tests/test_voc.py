@@ -264,10 +264,10 @@ def test_a_broken_mat_file_is_named(
     shutil.copytree(official.home / "benchmark_RELEASE", tmp_path / "benchmark_RELEASE")
     id = official.further[0]
     path = tmp_path / "benchmark_RELEASE" / "dataset" / "cls" / f"{id}.mat"
-    whole = path.read_bytes()
+    intact = path.read_bytes()
     png = (official.real / "SegmentationClass" / f"{id}.png").read_bytes()
     colour = write_mat(np.zeros((4, 5, 3), np.uint8))
-    path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "png": png, "colour": colour}[fault])
+    path.write_bytes({"empty": b"", "cut": intact[: len(intact) // 2], "png": png, "colour": colour}[fault])
     sample = next(s for s in VOC(official.voc, sbd=tmp_path).samples("trainaug") if s.key == id)
     with pytest.raises(
         DataError, match=rf"cls/{id}\.mat( is not a mask of SBD|: GTcls.Segmentation is uint8 \[4, 5, 3\])"
@@ -277,8 +277,8 @@ def test_a_broken_mat_file_is_named(
 
 def test_a_broken_sbd_leaves_vocs_own_splits_alone(official: Any, archives: Path, tmp_path: Path) -> None:
     shutil.copytree(official.home / "VOCdevkit", tmp_path / "VOCdevkit")
-    whole = (archives / "benchmark.tgz").read_bytes()
-    (tmp_path / "benchmark.tgz").write_bytes(whole[: len(whole) // 2])
+    intact = (archives / "benchmark.tgz").read_bytes()
+    (tmp_path / "benchmark.tgz").write_bytes(intact[: len(intact) // 2])
     dataset = VOC(tmp_path)
     splits = dataset.splits()
     assert splits["train"].samples == 3 and splits["val"].samples == 20

@@ -74,10 +74,10 @@ class _Scenes:
             )
         self.root = None
         self.size = _size(self.name, size)
-        self.seed = _whole(self.name, "seed", seed, 0)
+        self.seed = _integer(self.name, "seed", seed, 0)
         self._counts = {
-            "train": _whole(self.name, "train_count", train_count, 1),
-            "val": _whole(self.name, "val_count", val_count, 1),
+            "train": _integer(self.name, "train_count", train_count, 1),
+            "val": _integer(self.name, "val_count", val_count, 1),
         }
 
     @property
@@ -169,7 +169,7 @@ def _size(name: str, value: object) -> tuple[int, int]:
     )
 
 
-def _whole(name: str, option: str, value: object, least: int) -> int:
+def _integer(name: str, option: str, value: object, least: int) -> int:
     text = str(value).strip()
     if not isinstance(value, bool) and text.isdecimal() and int(text) >= least:
         return int(text)

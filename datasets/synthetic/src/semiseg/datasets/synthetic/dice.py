@@ -19,7 +19,7 @@ class Dice:
         """A number in [low, high)."""
         return low + (high - low) * float(self._generator.random())
 
-    def whole(self, low: int, high: int) -> int:
+    def integer(self, low: int, high: int) -> int:
         """An integer in [low, high], both ends included."""
         return low + int(float(self._generator.random()) * (high - low + 1))
 
@@ -29,7 +29,7 @@ class Dice:
 
     def pick(self, items: Sequence[Item]) -> Item:
         """One of the items, all equally likely."""
-        return items[self.whole(0, len(items) - 1)]
+        return items[self.integer(0, len(items) - 1)]
 
     def sign(self) -> float:
         """-1.0 or 1.0."""

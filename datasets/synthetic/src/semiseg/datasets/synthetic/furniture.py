@@ -23,7 +23,7 @@ def window(
     high = np.asarray((0.05, 0.06, 0.12) if evening else dice.tint((0.55, 0.74, 0.92), 0.06), np.float32)
     green = np.asarray((0.05, 0.08, 0.07) if evening else dice.tint((0.36, 0.52, 0.28), 0.1), np.float32)
     frame = np.asarray(dice.tint(dice.pick(((0.94, 0.93, 0.9), (0.5, 0.36, 0.25), (0.25, 0.26, 0.28)))), np.float32)
-    columns, rows, hill, shift = dice.whole(1, 3), dice.whole(1, 2), dice.uniform(0.15, 0.5), dice.uniform(0, 30)
+    columns, rows, hill, shift = dice.integer(1, 3), dice.integer(1, 2), dice.uniform(0.15, 0.5), dice.uniform(0, 30)
     brightness = 0.9 / max(canvas.light.ambient)  # the view is lit by the day, not by the room
 
     def view(u: np.ndarray, v: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def shelf(
 
 
 def _books(dice: Dice, colour: Colour, wide: float, tall: float) -> Shader:
-    base, seed = np.asarray(colour, np.float32), dice.whole(0, 1 << 20)
+    base, seed = np.asarray(colour, np.float32), dice.integer(0, 1 << 20)
     inks = np.asarray([dice.tint(dice.pick(INKS), 0.12) for _ in range(7)], np.float32)
     rows = max(1, int(tall / dice.uniform(0.3, 0.4)))
     filled = dice.uniform(0.55, 0.95)
@@ -123,7 +123,7 @@ def _books(dice: Dice, colour: Colour, wide: float, tall: float) -> Shader:
 
 def _doors(dice: Dice, colour: Colour, wide: float, tall: float) -> Shader:
     base = np.asarray(colour, np.float32)
-    columns, rows = dice.whole(2, 3), dice.whole(1, 3)
+    columns, rows = dice.integer(2, 3), dice.integer(1, 3)
     handle = np.asarray(dice.pick(((0.2, 0.19, 0.18), (0.8, 0.72, 0.5))), np.float32)
 
     def shade(u: np.ndarray, v: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def mottled(
 
 def boards(dice: Dice, colour: Colour, width: float = 0.14, length: float = 1.6, *, turned: bool = False) -> Shader:
     """Wooden boards with grain, different shades and dark joints."""
-    base, seed = np.asarray(colour, np.float32), dice.whole(0, 1 << 20)
+    base, seed = np.asarray(colour, np.float32), dice.integer(0, 1 << 20)
     contrast = dice.uniform(0.15, 0.4)
 
     def shade(u: np.ndarray, v: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ def boards(dice: Dice, colour: Colour, width: float = 0.14, length: float = 1.6,
 
 def tiles(dice: Dice, colour: Colour, other: Colour, size: float, *, joint: float = 0.04) -> Shader:
     """Square tiles in a chequer of two colours with joints."""
-    first, second, seed = np.asarray(colour, np.float32), np.asarray(other, np.float32), dice.whole(0, 1 << 20)
+    first, second, seed = np.asarray(colour, np.float32), np.asarray(other, np.float32), dice.integer(0, 1 << 20)
 
     def shade(u: np.ndarray, v: np.ndarray, depth: np.ndarray) -> np.ndarray:
         i, j = np.floor(u / size), np.floor(v / size)
@@ -131,7 +131,7 @@ def facade(
     cells = max(1, int(width / dice.uniform(1.6, 3.0)))
     cell = width / cells
     half_u, half_v = dice.uniform(0.2, 0.38), dice.uniform(0.22, 0.36)
-    seed, bricks = dice.whole(0, 1 << 20), dice.chance(0.35)
+    seed, bricks = dice.integer(0, 1 << 20), dice.chance(0.35)
     glass = np.asarray(dice.tint(dice.pick(((0.22, 0.28, 0.36), (0.35, 0.45, 0.55), (0.16, 0.18, 0.22)))), np.float32)
     warm = np.asarray((1.0, 0.78, 0.42), np.float32) * np.float32(lamp)
     awning = np.asarray(

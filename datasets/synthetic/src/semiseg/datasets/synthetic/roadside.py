@@ -50,7 +50,7 @@ def pole(dice: Dice, canvas: Canvas, foot: Point, id: int, hour: Hour, air: Air,
             air.glows.append(Glow(pose.point(inward * 1.3, high, 0.0), 0.7, (level, level * 0.8, level * 0.45)))
     elif kind == "light":
         part((0.1, 0.1, 0.11), 2, (-0.2, high - 0.95), (0.2, high - 0.95), (0.2, high), (-0.2, high))
-        shown = dice.whole(0, 2)
+        shown = dice.integer(0, 2)
         for i, colour in enumerate(((0.95, 0.2, 0.15), (0.95, 0.7, 0.15), (0.2, 0.85, 0.4))):
             level = 1.0 if i == shown else 0.25
             disc = [(r * 0.11, high - 0.18 - 0.29 * i + h * 0.11) for r, h in DISC]
