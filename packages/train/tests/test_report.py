@@ -490,6 +490,18 @@ def test_a_figure_on_a_page_has_the_colours_of_the_page():
     assert not set(ids) & set(re.findall(r' id="([^"]*)"', svg(one_series(), "a & b", css_class="narrow")))
 
 
+def test_the_axis_of_scores_has_round_ends_and_shows_at_least_a_point():
+    for low, high, ends in (
+        (41.3, 48.2, (40, 50)),
+        (43.05, 43.08, (42.4, 43.6)),
+        (0.0, 0.2, (0, 0.6)),
+        (12, 99.9, (0, 100)),
+    ):
+        _, (axes,) = new_figure(300, 200)
+        set_scores(axes, low, high)
+        assert axes.get_ylim() == pytest.approx(ends) and 4 <= len(axes.get_yticks()) <= 9
+
+
 def test_series_are_side_by_side_at_places_on_a_logarithmic_axis():
     (axes,) = one_series().axes
     assert axes.get_xticks() == pytest.approx([1 / 6, 1 / 2, 5 / 6])

@@ -19,7 +19,7 @@ def sweep(
 ) -> None:
     """Train every combination of a sweep's axes, each in a separate run folder; rerun the command to resume.
 
-    Writes table.csv, table.json and, with semiseg-train[plots], plot.png next to the runs. Complete runs are kept.
+    Writes table.csv, table.json and, if matplotlib is installed, plot.png next to the runs. Complete runs are kept.
     """
     from semiseg.train.recipe.shipped import find_sweep
     from semiseg.train.sweep.grid import check_runs, expand, read_sweep, results_of
