@@ -128,7 +128,7 @@ def test_everything_that_does_not_fit_is_reported_at_once(pairs: Callable[..., P
         r"several images for a mask +masks/twice.png +images/(sub|other)/twice.png, images/(sub|other)/twice.png",
         r"several masks for an image +masks/a0.png +images/a0.png also has masks/a0.bmp; keep one",
         r"size of a mask +masks/wide.png +13x9 pixels, but its image images/wide.png has 12x9",
-        r"name of no image +train.txt:2 +nobody",
+        r"unknown image +train.txt:2 +nobody",
     ):
         assert re.search(row, text), row
 
@@ -275,7 +275,7 @@ def test_a_line_for_one_folder_is_not_taken_for_a_file_of_another(put: Put, ids:
         put(f"masks/{name}.png", ids(0))
     root = put("val.txt", "cam2/2.jpg\n")
     with pytest.raises(
-        DataError, match=r"name of no image +val.txt:1 +cam2/2.jpg.*; images of this name: images/cam1/2.jpg"
+        DataError, match=r"unknown image +val.txt:1 +cam2/2.jpg.*; images of this name: images/cam1/2.jpg"
     ):
         Folder(root)
     put("val.txt", "/home/x/Roofs/CAM1/frames/1.jpg /home/x/masks/cam1/1.png\nd:\\roofs\\3.jpg\n2\n")
@@ -290,7 +290,7 @@ def test_tags(pairs: Callable[..., Path], put: Put) -> None:
     assert {s.key: s.tags for s in folder.samples("train")} == {"a0": ("class_1", "class_2"), "a1": ()}
     assert next(folder.samples("unlabeled")).tags == ("class_1",)
     put("tags.csv", "a0,class_1\nzz,class_1\n")
-    with pytest.raises(DataError, match=r"name of no image +tags.csv:2 +zz"):
+    with pytest.raises(DataError, match=r"unknown image +tags.csv:2 +zz"):
         Folder(root)
 
 

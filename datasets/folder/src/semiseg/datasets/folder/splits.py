@@ -164,11 +164,11 @@ class _Finder:
                     return next(iter(found))
                 if found:
                     problems.add(
-                        "name of several images", place, f"{text}: {', '.join(sorted(found)[:3])}; write the full path"
+                        "ambiguous name", place, f"{text}: {', '.join(sorted(found)[:3])}; write the full path"
                     )
                     return None
         hint = f"; images of this name: {', '.join(sorted(elsewhere)[:3])}" if elsewhere else ""
-        problems.add("name of no image", place, f"{text}: remove the line, or correct it{hint}")
+        problems.add("unknown image", place, f"{text}: remove the line, or correct it{hint}")
         return None
 
 
