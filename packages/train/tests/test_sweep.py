@@ -30,7 +30,7 @@ from semiseg.train.sweep.table import Row
 from tests.processes import environment, python
 
 
-def test_the_paper_study_is_every_combination_once():
+def test_the_sweep_of_the_paper_is_every_combination_once():
     runs = expand(read_sweep(find_sweep("camvid_perturbations")))
     assert len(runs) == 7 * 4 * 3 * 3 == len({run.recipe.name for run in runs})
     run = next(run for run in runs if run.recipe.name == "vat-K6-labels50-seed2")

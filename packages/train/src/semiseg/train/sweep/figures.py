@@ -87,7 +87,7 @@ def new_figure(width: float, height: float, *, panels: int = 1) -> tuple[Figure,
 
 
 def set_scores(axes: Axes, low: float, high: float) -> None:
-    """Let the y axis run over the scores (%) from `low` to `high`, at least one point (half at 0 and 100), and on to round ends."""
+    """Let the y axis show the scores (%) from `low` to `high`, or at least one point around them, with round ends."""
     room = max(0, 1 - (high - low)) / 2
     ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(max(0, low - room), min(100, high + room))
     axes.set_yticks(ticks)

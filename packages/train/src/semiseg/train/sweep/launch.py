@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NamedTuple
 
-from rich.console import Console
+from rich.markup import escape
 
-from semiseg.data import SemisegError, cores, hold
+from semiseg.data import LiveBar, SemisegError, cores, hold
 from semiseg.train.sweep.grid import Planned, results_of
 from semiseg.train.sweep.progress import SweepProgress
 
@@ -32,19 +32,16 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
     also for runs that a killed one left behind (except on Windows). SIGINT and SIGTERM end all runs and raise
     KeyboardInterrupt.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    bar = LiveBar("runs", eta=False)
     failed: dict[str, str] = {}
-    with _locked(folder, console) as lock:
+    with _locked(folder, bar) as lock:
         waiting = deque(run for run in runs if results_of(run) is None)
         if len(waiting) < len(runs):
-            console.print(f"{len(runs) - len(waiting)} of {len(runs)} runs are already complete")
+            bar.say(f"{len(runs) - len(waiting)} of {len(runs)} runs are already complete")
         running: dict[str, _Running] = {}
         gpus = _gpus() if jobs > 1 else ()
-        with (
-            SweepProgress(console, runs, jobs) as progress,
-            _stop_signals() as stopped,
-            _ended_on_exit(running),
-        ):
+        progress = SweepProgress(bar, runs, jobs)
+        with bar, _stop_signals() as stopped, _ended_on_exit(running):
             while waiting or running:
                 while waiting and len(running) < jobs:
                     run = waiting.popleft()
@@ -159,7 +156,7 @@ def _ended_on_exit(running: dict[str, _Running]) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(folder: Path, console: Console) -> Iterator[IO[str]]:
+def _locked(folder: Path, bar: LiveBar) -> Iterator[IO[str]]:
     """The folder of a sweep, for one sweep at a time; its lock file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,6 +167,6 @@ def _locked(folder: Path, console: Console) -> Iterator[IO[str]]:
         ) from None
     with lock:
         if not hold(lock.fileno()):
-            console.print(f"waiting: another sweep, or a run that one left behind, is using {folder}")
+            bar.say(escape(f"waiting: another sweep, or a run that one left behind, is using {folder}"))
             hold(lock.fileno(), wait=True)
         yield lock

@@ -6,10 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.markup import escape
 
-from semiseg.data import clock
+from semiseg.data import LiveBar, clock
 from semiseg.train.recipe.resolved import leaves
 from semiseg.train.sweep.grid import Planned, results_of
 
@@ -27,8 +26,8 @@ class _Started:
 class SweepProgress:
     """A live line on a terminal; in a pipe, a line when a run starts and when it ends."""
 
-    def __init__(self, console: Console, runs: Sequence[Planned], jobs: int) -> None:
-        self.console, self.total, self.jobs = console, len(runs), jobs
+    def __init__(self, bar: LiveBar, runs: Sequence[Planned], jobs: int) -> None:
+        self.bar, self.total, self.jobs = bar, len(runs), jobs
         complete = {run.recipe.name: results for run in runs if (results := results_of(run))}
         self.steps = {run.recipe.name: run.recipe.steps for run in runs if run.recipe.name not in complete}
         self.ended = self.started = len(complete)
@@ -36,34 +35,20 @@ class SweepProgress:
         for name, results in complete.items():
             self.pace.add(name, results["hours"] * 3600 / results["steps"])
         self.running: dict[str, _Started] = {}
-        self.live: Progress | None = None
-
-    def __enter__(self) -> "SweepProgress":
-        if self.console.is_terminal and self.steps:
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-            self.live = Progress(*columns, console=self.console, transient=True)
-            self.live.start()
-            self.task = self.live.add_task("", total=self.total)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.live:
-            self.live.stop()
 
     def start(self, run: Planned) -> None:
         self.started += 1
         self.running[run.recipe.name] = _Started(run, self.started, time.monotonic(), _last_step(run))
-        if not self.live:
+        if not self.bar.live:
             left = self._left(self._last_steps())
-            self.console.print(f"{self.started}/{self.total} {run.recipe.name}: started{left and f', {left}'}")
+            self.bar.say(f"{self.started}/{self.total} {run.recipe.name}: started{left and f', {left}'}")
 
     def update(self) -> None:
-        if self.live:
+        if self.bar.live:
             done = self._last_steps()
             steps = [f"{name}: step {done[name]}/{started.run.recipe.steps}" for name, started in self.running.items()]
-            # a description that is too long for the terminal is cut at its end
-            description = ", ".join([self._left(done), *steps]).lstrip(", ")
-            self.live.update(self.task, completed=self.ended, description=description)
+            # a note that is too long for the terminal is cut at its end
+            self.bar.show(self.ended, self.total, ", ".join([self._left(done), *steps]).lstrip(", "))
 
     def end(self, run: Planned, reason: str) -> None:
         """`reason`: why it failed, or ""."""
@@ -71,13 +56,13 @@ class SweepProgress:
         seconds, steps = time.monotonic() - started.time, _last_step(run) - started.step
         label = f"{started.number}/{self.total} {run.recipe.name}"
         if reason:
-            self.console.print(f"{label}: FAILED, {reason}", style="red")
+            self.bar.say(escape(f"{label}: FAILED, {reason}"), style="red")
         else:
             if steps > 0:
                 self.pace.add(run.recipe.name, seconds / steps)
             miou = (results_of(run) or {}).get("last", {}).get("miou")
             score = "" if miou is None else f", {miou:.2f} mIoU"
-            self.console.print(f"{label}: done in {clock(seconds)}{score}")
+            self.bar.say(f"{label}: done in {clock(seconds)}{score}")
         del self.steps[run.recipe.name]
         self.ended += 1
 
