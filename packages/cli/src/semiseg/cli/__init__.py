@@ -1,1 +1,1 @@
-"""The `semiseg` command: a frame that finds its commands through entry points and needs no torch itself."""
+"""The `semiseg` command, which collects the commands of installed packages through entry points. Needs no torch."""

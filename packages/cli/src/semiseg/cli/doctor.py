@@ -1,4 +1,4 @@
-"""`semiseg doctor`: what is installed here, whether it fits together, and where data would be looked for."""
+"""`semiseg doctor`: what is installed, whether the packages fit together, and where data is looked for."""
 
 import json
 import os
@@ -25,7 +25,7 @@ LIBRARIES = (
     "accelerate",
 )
 
-# Runs in a process of its own: this package must not import torch, and a broken pair of wheels fails at import.
+# Runs in a separate process: this package must not import torch, and mismatched wheels fail when they are imported.
 PROBE = """
 import json, torch
 found = {"cuda": torch.cuda.is_available(), "threads": torch.get_num_threads(), "bf16": False, "devices": []}
@@ -41,8 +41,8 @@ print(json.dumps(found))
 """
 
 
-def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
-    """Say what is installed, whether it fits together, and what to do about what does not."""
+def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text.")) -> None:
+    """List installed packages, versions and devices, and how to fix problems. Exit code 1 if there is a problem."""
     report = examine()
     if as_json:
         typer.echo(json.dumps(report, indent=2))
@@ -53,71 +53,76 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON ob
 
 
 def examine() -> dict:
-    """Everything that `semiseg doctor` shows, JSON-able; "problems" lists what needs a remedy, with it."""
+    """Everything that `semiseg doctor` shows, as JSON values; "problems" lists what is wrong and how to fix it."""
     problems: list[str] = []
-    own: dict[str, str] = {}
+    packages: dict[str, str] = {}
     for distribution in distributions():
         metadata = distribution.metadata
-        if not metadata or "Name" not in metadata:  # nothing but a folder's name is left of it
-            place = getattr(distribution, "_path", distribution.locate_file(""))
+        if not metadata or "Name" not in metadata:  # only the folder's name is left
+            folder = getattr(distribution, "_path", distribution.locate_file(""))
             problems.append(
-                f"{place} names no package: an install or uninstall was interrupted; remove it, then install what it is "
-                "named after once more"
+                f"{folder} has no package metadata: an install or uninstall was interrupted; remove the folder, then "
+                "install the package that it is named after again"
             )
         elif (name := metadata["Name"]) == "semiseg" or name.startswith("semiseg-"):
-            own[name] = distribution.version
-    if len(set(own.values())) > 1:
-        wanted = own.get("semiseg", max(own.values()))
-        odd = ", ".join(f"{name} {has}" for name, has in sorted(own.items()) if has != wanted)
+            packages[name] = distribution.version
+    if len(set(packages.values())) > 1:
+        wanted = packages.get("semiseg", max(packages.values()))
+        odd = ", ".join(f"{name} {found}" for name, found in sorted(packages.items()) if found != wanted)
         problems.append(
-            f"semiseg packages of different versions ({odd}); bring all to one: pip install -U 'semiseg[all]'"
+            f"semiseg packages have different versions ({odd}, expected {wanted}); "
+            "update all of them: pip install -U 'semiseg[all]'"
         )
     libraries = {name: _version(name) for name in LIBRARIES}
     accelerator = _probe_torch(problems) if libraries["torch"] else None
     free = shutil.disk_usage(Path.cwd()).free
     if free < 2e9:
-        problems.append(f"only {free / 1e9:.1f} GB are free in {Path.cwd()}: shards and checkpoints go there")
+        problems.append(
+            f"only {free / 1e9:.1f} GB are free in {Path.cwd()}, where shards and checkpoints are written; free some space"
+        )
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "packages": dict(sorted(own.items())),
+        "packages": dict(sorted(packages.items())),
         "libraries": libraries,
         "torch": accelerator,
         "datasets": sorted(entry.name for entry in entry_points(group="semiseg.datasets")),
         "data_root": os.environ.get("SEMISEG_DATA"),
         "free_bytes": free,
-        "problems": list(dict.fromkeys(problems)),  # a folder may be on the path twice
+        "problems": list(dict.fromkeys(problems)),  # a folder on the path twice gives its problems twice
     }
 
 
 def _version(name: str) -> str | None:
     try:
         return version(name)
-    except (PackageNotFoundError, KeyError):  # KeyError: its metadata is empty, in later Pythons
+    except (PackageNotFoundError, KeyError):  # KeyError: empty metadata, in later versions of Python
         return None
 
 
 def _probe_torch(problems: list[str]) -> dict | None:
     run = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     if run.returncode:
-        problems.append(f"torch does not import ({_last_words(run)}); pip install -U torch torchvision")
+        problems.append(
+            f"torch cannot be imported ({_last_words(run)}); reinstall it: pip install -U torch torchvision"
+        )
         return None
     found = json.loads(run.stdout)
     if found["torchvision"] != "ok":
         problems.append(
-            f"torchvision does not fit torch ({found['torchvision']}); "
+            f"torchvision does not match torch ({found['torchvision']}); "
             "install both in one command: pip install -U torch torchvision"
         )
     return found
 
 
 def _last_words(run: "subprocess.CompletedProcess[str]") -> str:
-    """Why a process failed: by the last line that it wrote, or by how it ended where it wrote none."""
-    told = run.stderr.strip().splitlines()[-1:]
+    """Why a process failed: the last line that it printed, its signal, or else its exit code."""
+    words = run.stderr.strip().splitlines()[-1:]
     if run.returncode < 0:
-        told.insert(0, f"killed by signal {-run.returncode}, {signal.strsignal(-run.returncode)}")
-    return "; ".join(told) or f"exit code {run.returncode}"
+        words.insert(0, f"killed by signal {-run.returncode}, {signal.strsignal(-run.returncode)}")
+    return "; ".join(words) or f"exit code {run.returncode}"
 
 
 def _print(report: dict) -> None:
@@ -126,14 +131,14 @@ def _print(report: dict) -> None:
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("Python", f"{report['python']} on {report['platform']}, {report['cpus']} CPUs")
-    table.add_row("semiseg", ", ".join(f"{name} {has}" for name, has in report["packages"].items()))
-    table.add_row("libraries", ", ".join(f"{name} {has or '-'}" for name, has in report["libraries"].items()))
+    table.add_row("semiseg", ", ".join(f"{name} {version}" for name, version in report["packages"].items()))
+    table.add_row("libraries", ", ".join(f"{name} {version or '-'}" for name, version in report["libraries"].items()))
     if report["torch"]:
         devices = ", ".join(report["torch"]["devices"]) or "CPU only"
         table.add_row("torch", f"{devices}; {report['torch']['threads']} threads")
     table.add_row("data sets", ", ".join(report["datasets"]) or "none: pip install 'semiseg[all]'")
-    table.add_row("data root", report["data_root"] or "$SEMISEG_DATA is not set: looking in ./data/<name>")
-    table.add_row("free disk", f"{report['free_bytes'] / 1e9:.1f} GB here")
+    table.add_row("data root", report["data_root"] or "./data/<name> ($SEMISEG_DATA is not set)")
+    table.add_row("free disk", f"{report['free_bytes'] / 1e9:.1f} GB in the current folder")
     console = Console()
     console.print(table)
     for problem in report["problems"]:

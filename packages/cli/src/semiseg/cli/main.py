@@ -1,4 +1,4 @@
-"""Put the commands of all installed semiseg packages under one name, and turn their errors into one line."""
+"""Collect the commands of all installed semiseg packages, and print their errors without tracebacks."""
 
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
@@ -9,7 +9,7 @@ import typer
 from semiseg.cli.doctor import doctor
 from semiseg.data import SemisegError
 
-# Commands of packages that may be absent: a user who types one learns what to install instead of "no such command".
+# Commands of packages that may be missing: they say what to install instead of "no such command".
 ELSEWHERE = {
     "train": "semiseg[train]",
     "eval": "semiseg[train]",
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def build_app() -> typer.Typer:
-    """The whole command tree: `doctor`, and whatever the entry points of group `semiseg.commands` name.
+    """All commands: `doctor`, and those of the entry points in the group `semiseg.commands`.
 
     An entry point is a `typer.Typer` (a group of commands) or a function (one command).
     """
@@ -49,7 +49,9 @@ def build_app() -> typer.Typer:
 
     @app.callback()
     def root(
-        show_version: bool = typer.Option(False, "--version", is_eager=True, callback=_print_version, help="Show it."),
+        show_version: bool = typer.Option(
+            False, "--version", is_eager=True, callback=_print_version, help="Show the version."
+        ),
     ) -> None:
         del show_version
 
@@ -63,7 +65,7 @@ def build_app() -> typer.Typer:
         else:
             remedy = f"pip install '{ELSEWHERE[name]}'"
             command = _unusable(
-                f"'semiseg {name}' is not installed here; add it with: {remedy}", f"not installed: {remedy}"
+                f"'semiseg {name}' is not installed; install it with: {remedy}", f"not installed: {remedy}"
             )
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
@@ -79,18 +81,18 @@ def _print_version(wanted: bool) -> None:
 
 
 def _loaded(entry: EntryPoint) -> Any:
-    """What an entry point names; a package that does not import must not take the other commands with it."""
+    """The command of an entry point; a package that cannot be imported must not break the other commands."""
     try:
         return entry.load()
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         return _unusable(
-            f"'semiseg {entry.name}' could not be loaded ({why}); reinstall it", f"could not be loaded: {why}"
+            f"'semiseg {entry.name}' could not be loaded ({why}); reinstall its package", f"could not be loaded: {why}"
         )
 
 
 def _unusable(message: str, short: str) -> Any:
-    """A command that says why it can't be used."""
+    """A command that reports why it can't be used."""
 
     def command() -> None:
         raise SemisegError(message)
