@@ -133,7 +133,7 @@ def camvid(camvid_files: list[tuple[Path, Path]], adapt: Callable[..., Adapter])
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 600 kB of its own; needs the right to mount."""
+    """A separate file system of 600 kB; needs permission to mount."""
     if shutil.which("mount") is None:
         pytest.skip("NOT TESTED: a full disk; there is no mount command")
     folder = tmp_path / "disk"

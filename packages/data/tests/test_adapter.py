@@ -97,7 +97,7 @@ def test_a_broken_package_is_named_only_when_it_may_matter(town, install):
     assert "wreck" not in installed()
     assert "No module named 'no_such_library'" in broken()["wreck"]
     assert Taxonomy.get("town-2").name == "town-2"
-    with pytest.raises(DataError, match="package 'wreck' does not load: ModuleNotFoundError: No module named"):
+    with pytest.raises(DataError, match="package 'wreck' could not be loaded: ModuleNotFoundError: No module named"):
         Taxonomy.get("wreck-7")
     with pytest.raises(DataError, match="package 'wreck' could not be loaded: ModuleNotFoundError"):
         open_dataset("wreck")
@@ -105,7 +105,7 @@ def test_a_broken_package_is_named_only_when_it_may_matter(town, install):
 
 def test_packages_that_disagree_on_a_taxonomy_are_refused(town, install):
     install("fake_rival", TOWN.replace("(1, 1, 1)", "(2, 2, 2)"), {"rival": "Town"})
-    with pytest.raises(DataError, match=r"data sets '\w+' and '\w+' disagree on 'town-2'"):
+    with pytest.raises(DataError, match=r"data sets '\w+' and '\w+' define taxonomy 'town-2' differently"):
         Taxonomy.all()
 
 
@@ -177,7 +177,7 @@ def test_an_unset_root_never_wanders_into_a_parent(files, monkeypatch):
         look(None)
 
 
-def test_the_error_lists_each_place_with_its_reason_the_tree_and_the_page(files, monkeypatch):
+def test_the_error_lists_every_place_with_its_reason_the_tree_and_the_page(files, monkeypatch):
     (files.parent.parent / "empty" / "sub").mkdir(parents=True)
     monkeypatch.setenv("TOWN_HOME", str(files.parent.parent / "empty"))
     with pytest.raises(DataError) as caught:

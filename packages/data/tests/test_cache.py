@@ -22,7 +22,7 @@ from semiseg.data import DataError, Pool, ShardSet, shard
 from semiseg.data.read.prefetch import Cached
 from semiseg.data.storage.cache import Cache, cache
 from semiseg.data.storage.storage import Storage
-from semiseg.data.storage.target import place
+from semiseg.data.storage.target import target
 
 
 def made(number: int, size: int = 1000) -> tuple[str, bytes]:
@@ -91,7 +91,7 @@ def test_the_oldest_that_nobody_reads_goes_first(copies):
 
 
 def fetch_all(folder: str, log: str, numbers: list[int]) -> None:
-    """In a process of its own: have all copies there, and note each file that this process fetched."""
+    """In a separate process: fetch all copies, and note each file that this process fetched."""
     copies = Cache(Path(folder), 10**6)
     for number in numbers:
         name, data = made(number)
@@ -106,7 +106,7 @@ def fetch_all(folder: str, log: str, numbers: list[int]) -> None:
             time.sleep(0.001)
 
 
-def test_many_processes_fetch_each_file_once(tmp_path):
+def test_many_processes_fetch_every_file_once(tmp_path):
     (tmp_path / "cache" / "locks").mkdir(parents=True)
     log = tmp_path / "log"
     context = multiprocessing.get_context("fork")
@@ -219,14 +219,14 @@ def test_settings_of_the_environment(monkeypatch, tmp_path, caplog):
     monkeypatch.delenv("SEMISEG_CACHE_SIZE")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "file" / "x"))
-    with pytest.raises(DataError, match=r"SEMISEG_CACHE: .*cannot be made .*'off' to read without"):
+    with pytest.raises(DataError, match=r"SEMISEG_CACHE: .*cannot be created .*'off' to read without"):
         cache()
     monkeypatch.delenv("SEMISEG_CACHE")
     monkeypatch.setattr("semiseg.data.storage.cache.sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING, "semiseg.data"):
         assert cache() is None
-    assert "no cache of shards" in caplog.text
+    assert "shards are not cached" in caplog.text
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     found = cache()
     assert found is not None and (found.folder, found.limit) == (tmp_path / "home" / "semiseg" / "shards", 50 * 10**9)
@@ -287,7 +287,7 @@ def test_the_cache_changes_nothing_when_it_is_small_or_off(stored, monkeypatch):
             assert isinstance(again._files, Storage) == (settings.get("SEMISEG_CACHE") == "off")
 
 
-def test_a_copy_that_the_disk_damaged_is_read_anew(stored, caplog):
+def test_a_copy_that_the_disk_damaged_is_read_again(stored, caplog):
     expected = keys(stored)
     copies, entries = stored._files.copies, stored.manifest.shards
     stored.ahead(range(len(entries)))
@@ -298,7 +298,7 @@ def test_a_copy_that_the_disk_damaged_is_read_anew(stored, caplog):
     with caplog.at_level(logging.WARNING, "semiseg.data"):
         assert keys(ShardSet(stored.url)) == expected
     assert "its copy in" in caplog.text and "is damaged" in caplog.text
-    place(f"{stored.url}/000001.tar").unlink()
+    target(f"{stored.url}/000001.tar").unlink()
     with pytest.raises(DataError, match=r"000001\.tar: cannot be read"):
         keys(ShardSet(stored.url))
 
@@ -316,7 +316,7 @@ def test_a_copy_that_cannot_be_read_is_read_from_the_store(stored, tmp_path):
 
 
 def test_what_fails_in_the_background_is_raised_by_who_needs_it(stored, caplog):
-    place(f"{stored.url}/000001.tar").unlink()
+    target(f"{stored.url}/000001.tar").unlink()
     first = sum(stored.shard_sizes[:1])
     with caplog.at_level(logging.WARNING, "semiseg.data"):
         stored.ahead([1, 0])

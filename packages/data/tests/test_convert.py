@@ -22,8 +22,8 @@ def written(tmp_path: Path) -> ShardSet:
 @pytest.mark.parametrize("format", ["keep", "jpeg", "png"])
 def test_images_and_labels_get_the_size_that_was_asked_for(camvid, camvid_files, tmp_path, format):
     manifest = shard(camvid, "train", tmp_path, resize="160x90", format=format)
-    told = {} if format == "keep" else {"format": format}
-    assert manifest.settings == {"size": 256_000_000, "resize": "160x90", **told}
+    converted = {} if format == "keep" else {"format": format}
+    assert manifest.settings == {"size": 256_000_000, "resize": "160x90", **converted}
     stored = ShardSet(tmp_path / "camvid-part" / "train")
     assert verify(stored.url).problems == []
     for sample, (image, label) in zip(stored, camvid_files, strict=True):
@@ -54,8 +54,8 @@ def test_a_single_number_shrinks_the_longer_side_and_enlarges_nothing(adapt, enc
     random = np.random.default_rng(0)
     given = [random.integers(0, 256, (*shape, 3), np.uint8) for shape in ((30, 20), (20, 31), (9, 12), (3000, 1))]
     samples = [
-        RawSample(key=f"k{i}", image=encoded(each), label=partial(np.zeros, each.shape[:2], np.uint8), size=1)
-        for i, each in enumerate(given)
+        RawSample(key=f"k{i}", image=encoded(image), label=partial(np.zeros, image.shape[:2], np.uint8), size=1)
+        for i, image in enumerate(given)
     ]
     shard(adapt(samples), "train", tmp_path, resize=15)
     stored = written(tmp_path)
@@ -111,8 +111,8 @@ def test_pictures_of_every_mode_are_converted_as_they_are_read(adapt, encoded, t
         rgb.convert("CMYK"),
     ]
     samples = [
-        RawSample(key=f"k{i}", image=encoded(each, "TIFF" if each.mode == "CMYK" else "PNG"), label=None, size=1)
-        for i, each in enumerate(pictures)
+        RawSample(key=f"k{i}", image=encoded(picture, "TIFF" if picture.mode == "CMYK" else "PNG"), label=None, size=1)
+        for i, picture in enumerate(pictures)
     ]
     shard(adapt(samples, labeled=False), "train", tmp_path, resize=(4, 4), format="png")
     for picture, sample in zip(pictures, written(tmp_path), strict=True):
@@ -122,11 +122,11 @@ def test_pictures_of_every_mode_are_converted_as_they_are_read(adapt, encoded, t
 
 
 def test_sizes_of_images_are_read_as_people_write_them():
-    assert [parse_resize(each) for each in (None, "640x480", " 64 X 48 ", "512", 512, (3, 4))] == [
+    assert [parse_resize(size) for size in (None, "640x480", " 64 X 48 ", "512", 512, (3, 4))] == [
         None, (640, 480), (64, 48), 512, 512, (3, 4),
     ]  # fmt: skip
     for text in ("0x4", "x4", "4x", "1x2x3", "-5", "", "256MB"):
-        with pytest.raises(DataError, match="size of images"):
+        with pytest.raises(DataError, match="invalid image size"):
             parse_resize(text)
 
 

@@ -54,10 +54,10 @@ def read(folder: Path) -> None:
         pass
 
 
-def refused(told: Callable[[Path], object], folder: Path) -> bool:
+def refused(check: Callable[[Path], object], folder: Path) -> bool:
     """Whether a check speaks of damage: by a DataError with a remedy, or in a report."""
     try:
-        report = told(folder)
+        report = check(folder)
     except DataError as error:
         return ": " in str(error) and ("; " in str(error) or "no shards at" in str(error))
     return bool(report) and not report.ok and all(p.what and p.remedy for p in report.problems)  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ def count_refused(
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("cut", [False, True], ids=["flip", "cut"])
 def test_every_byte_of_a_tar(small, tmp_path, monkeypatch, part, cut):
-    # The index is whole and its sha256 taken every time; parsing the same bytes is half of the time.
+    # The index is intact, and its sha256 computed every time; parsing the same bytes takes half of the time.
     monkeypatch.setattr("semiseg.data.format.index.Index", functools.cache(Index))
     folder = Path(shutil.copytree(small, tmp_path / "pictures" / "train"))
     stored = ShardSet(folder)
@@ -190,31 +190,31 @@ def test_sets_that_were_never_right(make, encoded):
         "id out of range": (files("a", label=encoded(ids + np.uint8(5))), "the label holds id 5 in 3 pixels"),
         "id out of range, 16 bits": (files("a", label=encoded(ids.astype(np.uint16) * 300)), "holds id 300"),
         "label of colours": (files("a", label=image), "colour type 2"),
-        "label is a JPEG": (files("a", label=encoded(pixels, "JPEG")), "the label is no PNG but a JPEG"),
+        "label is a JPEG": (files("a", label=encoded(pixels, "JPEG")), "the label is not a PNG but a JPEG"),
         "broken image": (files("a", image=image[:-30]), "the image is truncated or broken"),
         "broken label": (files("a", label=encoded(ids)[:-30]), "the label is truncated or broken"),
         "no image": (files("a", image=b"nothing"), "the image is truncated or broken"),
-        "meta is no JSON": (files("a", meta=b"{"), "the meta is no JSON"),
-        "meta of another key": (files("b"), "the meta is of key 'b'"),
-        "meta without tags": (files("a", meta=b'{"key":"a"}'), "the meta is no JSON with key and tags"),
+        "meta is no JSON": (files("a", meta=b"{"), "the meta is not JSON"),
+        "meta of another key": (files("b"), "the meta has key 'b'"),
+        "meta without tags": (files("a", meta=b'{"key":"a"}'), "the meta is not JSON with key and tags"),
         "no label": (
             {k: v for k, v in files("a").items() if k != "label.png"},
             "'a' has members image, meta; expected",
         ),
         "members in another order": (dict(reversed(files("a").items())), "000000"),
-        "a key that leads elsewhere": (files("../a"), "lists a sample of the key '../a', which none may have"),
+        "a key that leads elsewhere": (files("../a"), "lists a sample with the key '../a', which is not allowed"),
     }
-    for name, (sample, told) in wrong.items():
+    for name, (sample, expected) in wrong.items():
         folder = make([[("../a" if "elsewhere" in name else "a", sample)]])
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=expected):
             read(folder)
         assert not verify(folder).ok, name
     twice = make([[("a", files("a")), ("a", files("a"))]])
-    with pytest.raises(DataError, match="another sample of the key 'a'"):
+    with pytest.raises(DataError, match="two samples with the key 'a'"):
         read(twice)
     assert not verify(twice).ok
     apart = make([[("a", files("a"))], [("a", files("a"))]])
-    assert any("another sample of this key is in 000000.tar" in str(problem) for problem in verify(apart).problems)
+    assert any("another sample with this key is in 000000.tar" in str(problem) for problem in verify(apart).problems)
     read(apart)  # reading one shard does not look at the keys of others: `verify` alone sees this
     print(f"{len(wrong) + 1} sets that were never right, each refused twice; a key in two shards, by verify")
 
@@ -223,15 +223,15 @@ def test_sets_that_were_never_right(make, encoded):
     "changed", [{"name": "../000000"}, {"name": "/etc/x"}, {"sha256": "/home/x"}, {"index_sha256": "../x"}]
 )
 def test_a_manifest_leads_nowhere_else(small, changed):
-    """Its names become paths, and its sha256 names of copies in the cache, which are removed where they are not whole."""
+    """Its names become paths, and its sha256 names of copies in the cache, which are removed if they are damaged."""
     manifest = Manifest.from_json((small / MANIFEST).read_text())
     (entry,) = manifest.shards
-    with pytest.raises(ValueError, match="none that a writer gives"):
+    with pytest.raises(ValueError, match="that no writer gives"):
         replace(entry, **changed)
     text = manifest.to_json()
     for name, value in changed.items():
         text = text.replace(f'"{name}": "{getattr(entry, name)}"', f'"{name}": "{value}"')
-    with pytest.raises(DataError, match=r"damaged manifest .*none that a writer gives"):
+    with pytest.raises(DataError, match=r"damaged manifest .*that no writer gives"):
         Manifest.from_json(text)
 
 

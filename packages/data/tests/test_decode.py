@@ -93,9 +93,9 @@ def test_what_is_damaged_is_refused_or_unchanged_with_and_without(camvid_files, 
     for name, fast in (("fast", decode._fast), ("Pillow", None)):
         monkeypatch.setattr(decode, "_fast", fast)
         accepted[name] = []
-        for number, each in enumerate(damaged):
+        for number, file in enumerate(damaged):
             try:
-                pixels = np.asarray(decode_image(each))
+                pixels = np.asarray(decode_image(file))
             except DataError:
                 continue
             assert np.array_equal(pixels, whole) or number < len(places)
@@ -120,14 +120,14 @@ def test_stored_labels_are_what_pillow_and_we_read(ids, width, deep):
 @given(ids=st.lists(st.integers(0, 300), max_size=30), allowed=st.sets(st.integers(0, 300)))
 def test_unknown_ids_equal_a_loop(ids, allowed):
     label = np.array([ids], np.uint16)
-    strange = sorted({each for each in ids if each not in allowed})
-    told = unknown_id(label, dict.fromkeys(allowed, ""))
+    strange = sorted({number for number in ids if number not in allowed})
+    described = unknown_id(label, dict.fromkeys(allowed, ""))
     if not strange:
-        assert told is None
+        assert described is None
     else:
         count = ids.count(strange[0])
         plural = "s" * (count > 1)
-        assert told == f"holds id {strange[0]} in {count} pixel{plural}, first at x={ids.index(strange[0])}, y=0"
+        assert described == f"holds id {strange[0]} in {count} pixel{plural}, first at x={ids.index(strange[0])}, y=0"
 
 
 @settings(max_examples=300)

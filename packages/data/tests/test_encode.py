@@ -46,9 +46,9 @@ def test_every_cut_of_an_image_is_refused(draw, refuse):
         whole = samples[1].image
         assert isinstance(whole, bytes)
         for cut in [*range(40, len(whole), 97), len(whole) - 1]:
-            told = refuse([samples[0], replace(samples[1], image=whole[:cut])])
-            assert "pictures/train: sample 'p001' (source picture 1): the image is truncated or broken" in told
-            assert "replace the file" in told
+            message = refuse([samples[0], replace(samples[1], image=whole[:cut])])
+            assert "pictures/train: sample 'p001' (source picture 1): the image is truncated or broken" in message
+            assert "replace the file" in message
 
 
 def test_a_flipped_byte_of_a_png_is_refused(draw, refuse):
@@ -64,28 +64,29 @@ def test_other_formats_and_mixed_kinds_name_the_files(draw, encoded, refuse):
     first, second = draw(2)
     assert "'p000' (source picture 0): the image is neither JPEG nor PNG" in refuse([replace(first, image=gif)])
     assert "'p001' (source picture 1): the image is neither JPEG nor PNG" in refuse([first, replace(second, image=gif)])
-    told = refuse([first, draw(2, kind="JPEG")[1]])
+    message = refuse([first, draw(2, kind="JPEG")[1]])
     assert (
         "sample 'p001' (source picture 1): the image is a jpg, that of sample 'p000' (source picture 0) is a png"
-        in told
+        in message
     )
     deep = encoded(np.zeros((11, 17), np.uint16))
-    assert "do not fit 8 bits a band" in refuse([replace(first, image=deep)])
+    assert "do not fit 8 bits per band" in refuse([replace(first, image=deep)])
 
 
 def test_labels_of_another_size_are_refused(with_label, encoded):
-    told = with_label(encoded(np.zeros((17, 11), np.uint8)))
-    assert "sample 'p002' (source picture 2): the label is 11x17 pixels, the image 17x11" in told
+    message = with_label(encoded(np.zeros((17, 11), np.uint8)))
+    assert "sample 'p002' (source picture 2): the label is 11x17 pixels, the image 17x11" in message
 
 
 def test_ids_outside_the_raw_space_are_refused(with_label, encoded):
     label = np.zeros((11, 17), np.uint8)
     label[4:, 6] = 77
-    told = with_label(encoded(label))
+    message = with_label(encoded(label))
     assert (
-        "pictures/train: sample 'p002' (source picture 2): the label holds id 77 in 7 pixels, first at x=6, y=4" in told
+        "pictures/train: sample 'p002' (source picture 2): the label holds id 77 in 7 pixels, first at x=6, y=4"
+        in message
     )
-    assert "ids of raw space 'pictures': 0..2, 9, 255" in told
+    assert "ids of raw space 'pictures': 0..2, 9, 255" in message
 
 
 @pytest.mark.parametrize(
@@ -97,49 +98,49 @@ def test_arrays_that_are_no_ids_are_refused(with_label, ids):
 
 def test_labels_that_are_no_ids_are_refused(with_label, encoded):
     plain = np.zeros((11, 17), np.uint8)
-    assert "PNG of colours" in with_label(encoded(np.zeros((11, 17, 3), np.uint8)))
-    assert "with transparency" in with_label(encoded(Image.new("LA", (17, 11))))
+    assert "PNG with colours" in with_label(encoded(np.zeros((11, 17, 3), np.uint8)))
+    assert "colours or transparency" in with_label(encoded(Image.new("LA", (17, 11))))
     assert "greyscale PNG of 1 bits" in with_label(encoded(Image.new("1", (17, 11))))
-    assert "the label is no PNG but a JPEG, whose pixels are not the ids that were drawn" in with_label(
-        encoded(plain, "JPEG")
-    )
-    assert "the label is no PNG but NoneType" in with_label(partial(dict.get, {}, "nothing"))
+    assert "the label is not a PNG but a JPEG, whose compression changes ids" in with_label(encoded(plain, "JPEG"))
+    assert "the label is not a PNG but NoneType" in with_label(partial(dict.get, {}, "nothing"))
     assert "the label is truncated or broken" in with_label(encoded(plain)[:-14])
 
 
 def test_a_source_that_cannot_be_read_is_named(draw, refuse, tmp_path):
     first, second = draw(2)
     gone = tmp_path / "gone.png"
-    told = refuse([first, replace(second, image=partial(Path.read_bytes, gone))])
-    assert f"sample 'p001' (source picture 1): the image could not be read {gone} (No such file or directory)" in told
-    told = refuse([first, replace(second, label=partial(dict.__getitem__, {}, "x"))])
-    assert "the label could not be read (KeyError: 'x')" in told
+    message = refuse([first, replace(second, image=partial(Path.read_bytes, gone))])
+    assert (
+        f"sample 'p001' (source picture 1): the image could not be read {gone} (No such file or directory)" in message
+    )
+    message = refuse([first, replace(second, label=partial(dict.__getitem__, {}, "x"))])
+    assert "the label could not be read (KeyError: 'x')" in message
 
 
 def test_bad_lists_are_refused_before_anything_is_written(draw, refuse):
     a, b, c = draw(3)
 
-    def told(samples: list[RawSample], **words) -> str:
+    def message(samples: list[RawSample], **words) -> str:
         return refuse(samples, **words)
 
-    assert "the adapter lists no samples" in told([])
-    same = told([a, b, replace(c, key="p000")])
+    assert "the adapter lists no samples" in message([])
+    same = message([a, b, replace(c, key="p000")])
     assert (
         "two samples have the key 'p000': sample 'p000' (source picture 0) and sample 'p000' (source picture 2)" in same
     )
-    assert "1 of 3 samples have no label in a labeled split, first sample 'p001'" in told(
+    assert "1 of 3 samples have no label in a labeled split, first sample 'p001'" in message(
         [a, replace(b, label=None), c]
     )
-    assert "3 of 3 samples have a label in an unlabeled split" in told([a, b, c], labeled=False)
-    assert "plain readers skip keys that start with '__'" in told([replace(a, key="__x__/y")])
-    assert "a key of 201 characters is too long" in told([replace(a, key="k" * 201)])
-    assert "its meta holds 'tags', which the writer adds" in told([replace(a, meta={"tags": ""})])
-    assert "its meta is not JSON" in told([replace(a, meta={"x": float("nan")})])
-    assert "tag 'a,b' is empty or holds a ','" in told([replace(a, tags=("a,b",))])
-    differs = told([a, replace(b, meta={"source": "b"})])
+    assert "3 of 3 samples have a label in an unlabeled split" in message([a, b, c], labeled=False)
+    assert "plain readers skip keys that start with '__'" in message([replace(a, key="__x__/y")])
+    assert "a key of 201 characters is too long" in message([replace(a, key="k" * 201)])
+    assert "its meta has the name 'tags', which the writer adds" in message([replace(a, meta={"tags": ""})])
+    assert "its meta is not JSON" in message([replace(a, meta={"x": float("nan")})])
+    assert "tag 'a,b' is empty or contains a ','" in message([replace(a, tags=("a,b",))])
+    differs = message([a, replace(b, meta={"source": "b"})])
     assert "sample 'p001' (source b) has the meta {source: text}" in differs
     assert "sample 'p000' (source picture 0) has {source: text, weight: number}" in differs
-    assert "copy test/ there" in told([a], missing="copy test/ there")
+    assert "copy test/ there" in message([a], missing="copy test/ there")
 
 
 def test_an_unknown_split_names_the_nearest(adapt, draw, tmp_path):
@@ -149,7 +150,7 @@ def test_an_unknown_split_names_the_nearest(adapt, draw, tmp_path):
 
 def test_web_servers_are_not_written_to(adapt, draw):
     with pytest.raises(
-        DataError, match="https://x: web servers are only read from; write to a folder or an object store"
+        DataError, match="https://x: web servers can only be read from; write to a folder or an object store"
     ):
         shard(adapt(draw(1)), "train", "https://x")
 
@@ -206,11 +207,11 @@ def test_errors_of_labels_name_their_file(adapt, draw, tmp_path):
         (replace(second, label=masks.member("mask.png")), f"label {tmp_path}/mask.png"),
         (replace(second, label=b"", meta={**second.meta, "mask": "annot/m.png"}), "label annot/m.png"),
     ]
-    for number, (sample, told) in enumerate(cases):
+    for number, (sample, message) in enumerate(cases):
         listed = [replace(first, meta=dict.fromkeys(sample.meta, "") | dict(first.meta)), sample]
         with pytest.raises(DataError) as caught:
             shard(adapt(listed), "train", tmp_path / str(number))
-        words = f"{told}): the label is empty; replace the file with a whole copy, or leave it out"
+        words = f"{message}): the label is empty; replace the file with an intact copy, or leave it out"
         assert str(caught.value).endswith(words)
 
 

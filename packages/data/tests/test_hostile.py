@@ -37,11 +37,11 @@ def test_a_bomb_is_refused_by_name(adapt, draw, tmp_path, member, side):
     second = replace(second, **{member: bomb(side)})
     with pytest.raises(DataError) as caught:
         shard(adapt([first, second]), "train", tmp_path)
-    told = str(caught.value)
-    assert told.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         f"pictures/train: sample 'p001' (source picture 1): the {member} has more than 89,478,485 pixels"
     )
-    assert "leave it out" in told and "tiles" in told
+    assert "leave it out" in message and "tiles" in message
     assert not list(tmp_path.rglob("manifest.json"))
 
 
@@ -67,7 +67,7 @@ def test_empty_files_are_refused_by_name(adapt, draw, tmp_path, format):
 def test_a_mask_as_jpeg_is_refused_by_name(adapt, draw, encoded, tmp_path):
     first, second = draw(2)
     mask = encoded(np.zeros((11, 17), np.uint8), "JPEG")
-    with pytest.raises(DataError, match=r"'p001' \(source picture 1\): the label is no PNG but a JPEG"):
+    with pytest.raises(DataError, match=r"'p001' \(source picture 1\): the label is not a PNG but a JPEG"):
         shard(adapt([first, replace(second, label=mask)]), "train", tmp_path)
 
 
@@ -85,7 +85,7 @@ LONG = [
 
 @pytest.fixture
 def long_keys(adapt, draw, tmp_path) -> tuple[Path, list]:
-    samples = [replace(each, key=key) for each, key in zip(draw(len(LONG)), LONG, strict=True)]
+    samples = [replace(sample, key=key) for sample, key in zip(draw(len(LONG)), LONG, strict=True)]
     shard(adapt(samples), "train", tmp_path)
     return tmp_path / "pictures" / "train", samples
 

@@ -97,7 +97,7 @@ def sums(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def test_killed_at_twenty_random_moments_it_continues_to_the_same_bytes(writer, tmp_path):
+def test_killed_at_twenty_random_moments_it_resumes_to_the_same_bytes(writer, tmp_path):
     began = time.monotonic()
     writer(tmp_path / "straight", 1, PAUSE_S)[1]()
     whole, seconds = sums(tmp_path / "straight" / "slow" / "train"), time.monotonic() - began
@@ -118,7 +118,7 @@ def test_killed_at_twenty_random_moments_it_continues_to_the_same_bytes(writer, 
         for name in set(left) & set(whole):
             assert left[name] == whole[name], f"{name} has its final name, so it must be whole"
         if "manifest.json" in left:
-            assert left == whole  # killed after all was done: begin anew
+            assert left == whole  # killed after all was done: start again
             completed += 1
             continue
         kills += 1
@@ -144,7 +144,7 @@ def names(folder: Path) -> set[str]:
 
 
 def await_end_of_group(group: int) -> None:
-    """The writer's own processes must go with it, although nobody told them."""
+    """The writer's processes must end with it, although nobody asks them to."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
@@ -217,7 +217,9 @@ def test_a_file_in_place_of_a_folder_is_one_error(adapt, draw, tmp_path):
     (tmp_path / "pictures").unlink()
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "train").write_text("not a folder")
-    with pytest.raises(DataError, match=r"pictures/train: cannot be written \(File exists\): a file is in the place"):
+    with pytest.raises(
+        DataError, match=r"pictures/train: cannot be written \(File exists\): a file has the name of the folder"
+    ):
         shard(adapt(draw(2)), "train", tmp_path)
 
 

@@ -22,7 +22,7 @@ from semiseg.data import DataError, ShardSet, shard, verify
 from semiseg.data.storage.atomic import atomic
 from semiseg.data.storage.retry import Patience
 from semiseg.data.storage.storage import Storage
-from semiseg.data.storage.target import place
+from semiseg.data.storage.target import target
 from tests.object_store import FAULTS, Proxy, make_bucket, s3_server, use
 
 pytest.importorskip("s3fs")
@@ -73,7 +73,7 @@ def test_written_verified_and_read_through_faults(server, bucket, adapt, draw, t
         assert all(proxy.seen[fault] for fault in FAULTS), f"faults that never came: {proxy.seen}"
     use(monkeypatch, server)
     retries = [record.getMessage() for record in caplog.records if "attempt" in record.getMessage()]
-    assert len(retries) >= 5 and all("again in" in message and bucket in message for message in retries)
+    assert len(retries) >= 5 and all("retrying in" in message and bucket in message for message in retries)
     shard(adapter, "train", f"{bucket}/shards", size="6KB")  # complete: nothing happens
     assert sums(url) == sums(folder)
 
@@ -142,7 +142,7 @@ def test_a_killed_writer_continues_to_the_same_bytes(server, bucket, writer, tmp
         stamps = modified(url)
         use(monkeypatch, proxy.port)
         # What merely bears a shard's name is not taken for it.
-        damaged = place(f"{url}/000000.tar")
+        damaged = target(f"{url}/000000.tar")
         with atomic(damaged) as file:
             file.write(bytes(Storage(url).size("000000.tar")))
         assert writer(f"{bucket}/shards").wait() == 0
@@ -168,9 +168,9 @@ def test_damage_on_the_store_is_found(bucket, adapt, draw):
     url = f"{bucket}/pictures/train"
     data = bytearray(Storage(url).read("000001.tar"))
     data[len(data) // 2] ^= 1
-    with atomic(place(f"{url}/000001.tar")) as file:
+    with atomic(target(f"{url}/000001.tar")) as file:
         file.write(data)
-    place(f"{url}/000002.tar").unlink()
+    target(f"{url}/000002.tar").unlink()
     problems = {problem.shard for problem in verify(url).problems}
     assert {"000001.tar", "000002.tar"} <= problems and "000000.tar" not in problems
     with pytest.raises(DataError, match=rf"{url}/00000[12]\.tar"):
@@ -194,7 +194,7 @@ def test_commands_read_from_the_store(bucket, adapt, draw, tmp_path):
     run("show", url, "--out", str(tmp_path / "sheet.png"))
     assert (tmp_path / "sheet.png").stat().st_size > 1000
     listing = json.loads(run("list", "--shards", f"{bucket}/shards", "--json"))
-    assert "train" in {each["name"]: each for each in listing["datasets"]}["pictures"]["shards"]
+    assert "train" in {dataset["name"]: dataset for dataset in listing["datasets"]}["pictures"]["shards"]
 
 
 def test_what_is_refused_is_one_error_at_once(server, bucket, monkeypatch, caplog):
@@ -228,7 +228,7 @@ def test_what_stays_down_ends_and_what_stalls_is_asked_again(server, bucket, ada
     with pytest.raises(DataError, match="cannot be reached, 4 attempts"):
         ShardSet(f"{bucket}/x/y")
     use(monkeypatch, server)
-    with atomic(place(f"{bucket}/x/file")) as file:
+    with atomic(target(f"{bucket}/x/file")) as file:
         file.write(b"12345")
     monkeypatch.setattr("semiseg.data.storage.remote.SILENT_S", 0.3)
     with Proxy.before(server, ("delay",), share=0.6, streak=2) as proxy:
@@ -261,4 +261,4 @@ def test_plain_webdataset_reads_our_shards_from_the_store(bucket, adapt, draw):
         read = list(WebDataset(urls, shardshuffle=False))
     finally:
         del gopen_schemes["s3"]
-    assert [(each["__key__"], each["image.png"]) for each in read] == [(each.key, each.image) for each in samples]
+    assert [(row["__key__"], row["image.png"]) for row in read] == [(sample.key, sample.image) for sample in samples]

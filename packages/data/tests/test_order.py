@@ -1,4 +1,4 @@
-"""The promise of the order, whole: however a run is spread, cut off and spread again, its global batches are the plan's.
+"""The promise of the order: however a run is spread, interrupted and spread again, its global batches are the plan's.
 
 Against an oracle that knows neither plan nor share: it lists every epoch by the definition in the docs and cuts the list.
 """
@@ -144,8 +144,8 @@ def test_a_run_that_continues_reads_what_a_cold_start_reads(adapt, draw, tmp_pat
         shards = ShardSet(tmp_path / "pictures" / "train")
         assert len(shards.shard_sizes) == 30
         read.clear()
-        for each in Plan(shards, 0).draws(position, position + 6):
-            shards.raw(each.sample)
+        for draw in Plan(shards, 0).draws(position, position + 6):
+            shards.raw(draw.sample)
         indexes = [name for name in read if name.endswith(".parquet")]
         assert len(indexes) == len(set(indexes)) <= 6
         assert (

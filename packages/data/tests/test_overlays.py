@@ -74,16 +74,16 @@ def test_covered_images_have_the_new_labels_and_all_else_of_the_split(base: Shar
     assert Pool([overlay]).keys() == overlay.keys()
 
 
-def test_it_says_what_it_was_made_of(base: ShardSet, taxonomy: Taxonomy, tmp_path: Path):
+def test_it_records_what_it_was_made_from(base: ShardSet, taxonomy: Taxonomy, tmp_path: Path):
     manifest = write(base, taxonomy)
     assert overlay_facts(manifest) == {"base": base.digest, "taxonomy": "pictures-3", "settings": SETTINGS}
     other = write(base, taxonomy, settings=SETTINGS | {"low": 0.1}, to=tmp_path / "other")
     assert other.digest != manifest.digest
-    with pytest.raises(DataError, match="pictures/train is no overlay"):
+    with pytest.raises(DataError, match="pictures/train is not an overlay"):
         overlay_facts(base.manifest)
 
 
-def test_cut_off_it_continues_with_what_is_missing(base: ShardSet, taxonomy: Taxonomy, tmp_path: Path):
+def test_when_interrupted_it_resumes_with_what_is_missing(base: ShardSet, taxonomy: Taxonomy, tmp_path: Path):
     write(base, taxonomy, to=tmp_path / "straight")
     asked: list[int] = []
 
@@ -95,7 +95,7 @@ def test_cut_off_it_continues_with_what_is_missing(base: ShardSet, taxonomy: Tax
 
     with pytest.raises(DataError, match=r"'p006'.*the power went"):
         write(base, taxonomy, breaks)
-    with pytest.raises(DataError, match="`semiseg weak labels` writes overlays, and continues"):
+    with pytest.raises(DataError, match="`semiseg weak labels` writes overlays, and resumes"):
         OverlaySet(f"{base.url}@cam")
     finished = len(list(Path(f"{base.url}@cam").glob("*.parquet")))
     assert finished >= 1
@@ -109,24 +109,24 @@ def test_cut_off_it_continues_with_what_is_missing(base: ShardSet, taxonomy: Tax
         write(base, taxonomy, settings=SETTINGS | {"low": 0.5})
     manifest = write(base, taxonomy, notes)
     done = sum(entry.samples for entry in manifest.shards[:finished])
-    assert asked == [ROWS[0], *ROWS[done:]]  # the first one tells the kind of image
+    assert asked == [ROWS[0], *ROWS[done:]]  # the first one shows the kind of image
     assert sums(Path(f"{base.url}@cam")) == sums(tmp_path / "straight" / "pictures" / "train@cam")
 
 
 def test_other_settings_are_refused(base: ShardSet, taxonomy: Taxonomy):
     write(base, taxonomy)
-    told = r"pictures/train@cam holds labels of other settings:\n  low: 0\.05 there, 0\.5 now\ngive this overlay another name"
-    with pytest.raises(DataError, match=told):
+    error = r"pictures/train@cam has labels with other settings:\n  low: 0\.05 there, 0\.5 now\ngive this overlay another name"
+    with pytest.raises(DataError, match=error):
         write(base, taxonomy, settings=SETTINGS | {"low": 0.5})
 
 
-def test_a_split_written_anew_is_refused(
+def test_a_rewritten_split_is_refused(
     base: ShardSet, taxonomy: Taxonomy, draw: Callable, adapt: Callable, tmp_path: Path
 ):
     write(base, taxonomy)
-    shard(adapt(draw(9, seed=1)), "train", tmp_path / "anew", size=2000)
-    with pytest.raises(DataError, match=r"they were written anew since, and rows no longer match") as caught:
-        OverlaySet(f"{base.url}@cam", tmp_path / "anew" / "pictures" / "train")
+    shard(adapt(draw(9, seed=1)), "train", tmp_path / "again", size=2000)
+    with pytest.raises(DataError, match=r"they were rewritten since, and rows no longer match") as caught:
+        OverlaySet(f"{base.url}@cam", tmp_path / "again" / "pictures" / "train")
     assert base.digest[:12] in str(caught.value)
 
 
@@ -138,7 +138,7 @@ def test_mistakes_are_named(base: ShardSet, taxonomy: Taxonomy, tmp_path: Path):
     with pytest.raises(DataError, match="an overlay's name 'a b'"):
         write_overlay(base, "a b", taxonomy, guess, settings={})
     moved = Path(base.url).rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="say where the overlay goes"):
+    with pytest.raises(DataError, match="give the folder for the overlay"):
         write(ShardSet(moved), taxonomy)
 
 

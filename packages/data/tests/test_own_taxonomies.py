@@ -34,7 +34,7 @@ def test_only_those_of_its_raw_space_are_kept(adapt, draw, tmp_path):
 
 
 def test_its_own_comes_before_an_installed_one_of_the_same_name(folder, taxonomy):
-    (installed,) = [each for each in Taxonomy.all().values() if each.name == "camvid-11"]
+    (installed,) = [taxonomy for taxonomy in Taxonomy.all().values() if taxonomy.name == "camvid-11"]
     own = replace(taxonomy, name="camvid-11")
     assert Taxonomy.get("camvid-11", [own]) == own != installed
     assert ShardSet(folder).taxonomy("camvid-11") == installed
@@ -71,7 +71,7 @@ def test_a_pool_refuses_two_meanings_of_one_name(adapt, draw, folder, taxonomy, 
     adapter.taxonomies = (replace(taxonomy, names=("world", "car", "sign")),)  # type: ignore[misc]
     shard(adapter, "train", tmp_path / "second")
     pool = Pool([ShardSet(folder), ShardSet(tmp_path / "second" / "pictures" / "train")])
-    with pytest.raises(DataError, match="other classes or colours in taxonomy 'pictures-3'"):
+    with pytest.raises(DataError, match="different classes or colours in taxonomy 'pictures-3'"):
         pool.taxonomy("pictures-3")
 
 

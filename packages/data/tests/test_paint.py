@@ -34,9 +34,9 @@ def test_each_pixel_has_its_classs_colour_and_ignored_ones_a_grey_hatch():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_what_is_no_class_is_not_painted(dtype):
-    with pytest.raises(DataError, match=r"id 3 is no class of taxonomy 'town-3' \(0\.\.2, 255 = ignore\)"):
+    with pytest.raises(DataError, match=r"id 3 is not a class of taxonomy 'town-3' \(0\.\.2, 255 = ignore\)"):
         colourise(np.array([[0, 3]], dtype), TAXONOMY)
-    with pytest.raises(DataError, match="an array"):
+    with pytest.raises(DataError, match="an integer array"):
         colourise(np.zeros((2, 2, 3), dtype), TAXONOMY)
 
 
@@ -131,7 +131,7 @@ def test_words_are_clipped_only_where_they_run_over():
     [
         ({"rows": [[None]], "titles": ["a"]}, "no pictures"),
         ({"rows": [], "titles": []}, "no pictures"),
-        ({"rows": [[IDS]], "titles": ["a"]}, "name the taxonomy"),
+        ({"rows": [[IDS]], "titles": ["a"]}, "give a taxonomy"),
         (
             {"rows": [[IDS, IDS]], "titles": ["a"], "taxonomy": TAXONOMY},
             "row 0 of the contact sheet has 2 cells under 1",
@@ -140,7 +140,7 @@ def test_words_are_clipped_only_where_they_run_over():
         ({"rows": [[IDS]], "titles": ["a"], "taxonomy": TAXONOMY, "width": 90}, "no room for 1 columns"),
         (
             {"rows": [[IDS]], "titles": ["a"], "taxonomy": TAXONOMY, "classes": [7]},
-            "7 is no class of taxonomy 'town-3'",
+            "7 is not a class of taxonomy 'town-3'",
         ),
         ({"rows": [[np.zeros((2, 2, 4), np.uint8)]], "titles": ["a"]}, r"not uint8 \[2, 2, 4\]"),
     ],

@@ -95,7 +95,7 @@ def test_a_part_that_is_killed_is_named_and_its_call_completes_the_set(task, tmp
     while not (folder / "000004.index.parquet").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     second.send_signal(signal.SIGKILL)
-    assert [each.wait() for each in (first, third, straight, second)] == [0, 0, 0, -signal.SIGKILL]
+    assert [process.wait() for process in (first, third, straight, second)] == [0, 0, 0, -signal.SIGKILL]
     whole = sums(tmp_path / "straight" / "slow" / "train")
     left = sums(folder)
     assert "manifest.json" not in left
@@ -103,7 +103,7 @@ def test_a_part_that_is_killed_is_named_and_its_call_completes_the_set(task, tmp
     with pytest.raises(DataError) as caught:
         merge(folder)
     lines = str(caught.value).splitlines()
-    assert len(lines) == 2 and "nothing is committed" in lines[0] and " of 12 shards are whole" in lines[0]
+    assert len(lines) == 2 and "nothing is merged" in lines[0] and " of 12 shards are complete" in lines[0]
     assert lines[1].startswith("  part 2/3: shard") and "7 missing: semiseg data shard slow" in lines[1]
     assert lines[1].endswith("--part 2/3")
     assert sums(folder) == left
@@ -125,11 +125,11 @@ def test_any_number_of_parts_in_any_order_gives_the_bytes_of_one_writer(adapt, d
     for number in sorted(range(1, count + 1), key=lambda number: number * 7 % 11):
         entries[number] = shard_part(adapter, "train", tmp_path / "parts", part=(number, count), size=SIZE)
     assert sum((entries[number] for number in range(1, count + 1)), ()) == whole.shards
-    sizes = [len(each) for each in entries.values()]
+    sizes = [len(part) for part in entries.values()]
     assert max(sizes) - min(sizes) <= 1
     (problem,) = verify(tmp_path / "parts" / "pictures" / "train").problems
-    assert "parts of it are written" in problem.what and "semiseg data merge" in problem.remedy
-    with pytest.raises(DataError, match=r"parts of it are written .*commit them with: semiseg data merge"):
+    assert "some parts are written" in problem.what and "semiseg data merge" in problem.remedy
+    with pytest.raises(DataError, match=r"some parts are written .*merge them with: semiseg data merge"):
         ShardSet(tmp_path / "parts" / "pictures" / "train")
     assert merge(tmp_path / "parts" / "pictures" / "train") == whole
     assert sums(tmp_path / "parts" / "pictures" / "train") == sums(tmp_path / "one" / "pictures" / "train")
@@ -141,7 +141,7 @@ def test_an_object_store_gets_the_same_bytes(adapt, draw, tmp_path):
     for number in (3, 1):
         shard_part(adapter, "train", url, part=(number, 3), size=SIZE)
     with pytest.raises(
-        DataError, match=rf"  part 2/3 \(.*never begun.*\): shards 2\.\.3 missing: .* --to {url} .*--part 2/3"
+        DataError, match=rf"  part 2/3 \(not started, or failed\): shards 2\.\.3 missing: .* --to {url} .*--part 2/3"
     ):
         merge(f"{url}/pictures/train")
     shard_part(adapter, "train", url, part=(2, 3), size=SIZE)
@@ -159,7 +159,7 @@ def test_parts_share_the_shards_without_gap_or_overlap():
     for shards in range(20):
         for count in range(1, 9):
             ranges = [part_numbers(shards, (number, count)) for number in range(1, count + 1)]
-            assert [shard for each in ranges for shard in each] == list(range(shards))
+            assert [shard for part in ranges for shard in part] == list(range(shards))
 
 
 def test_parts_of_several_counts_may_be_mixed(adapt, draw, tmp_path):
@@ -199,16 +199,16 @@ def test_of_many_parts_a_few_plans_are_read(adapt, draw, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"version": "2"}, "version: 2 there, 1 in part 1/3"),
         ({"size": "4KB"}, "size of shards: 4,000 bytes there, 2,000 bytes in part 1/3"),
         ({"count": 11}, "samples: 11 there, 12 in part 1/3"),
         ({"seed": 1, "width": 18}, "keys, sizes, tags, meta and stamps of the source's samples"),
-        ({"classes": "renamed"}, "names or colours of classes: others there"),
+        ({"classes": "renamed"}, "names or colours of classes: different"),
     ],
 )
-def test_a_part_of_another_configuration_is_named(adapt, draw, taxonomy, tmp_path, change, told):
+def test_a_part_of_another_configuration_is_named(adapt, draw, taxonomy, tmp_path, change, expected):
     """Machines that start together see nothing of one another: the merge finds out. One that comes later is refused."""
     change = dict(change)
     size, count = change.pop("size", SIZE), change.pop("count", 12)
@@ -220,7 +220,7 @@ def test_a_part_of_another_configuration_is_named(adapt, draw, taxonomy, tmp_pat
     for number in (1, 3):
         shard_part(adapt(draw(12)), "train", tmp_path, part=(number, 3), size=SIZE)
     shard_part(other, "train", tmp_path / "elsewhere", part=(2, 3), size=size)
-    if "classes" not in told:
+    if "classes" not in expected:
         with pytest.raises(DataError, match="holds shards of another configuration"):
             shard_part(other, "train", tmp_path, part=(2, 3), size=size)
     for path in (tmp_path / "elsewhere" / "pictures" / "train").iterdir():
@@ -228,7 +228,7 @@ def test_a_part_of_another_configuration_is_named(adapt, draw, taxonomy, tmp_pat
     before = sums(folder)
     with pytest.raises(DataError, match="parts of different configurations") as caught:
         merge(folder)
-    assert f"  part 2/3: {told}" in str(caught.value) or told in str(caught.value).splitlines()[1]
+    assert f"  part 2/3: {expected}" in str(caught.value) or expected in str(caught.value).splitlines()[1]
     assert "part 2/3" in str(caught.value).splitlines()[1]
     assert sums(folder) == before
 
@@ -245,7 +245,7 @@ def test_shards_that_do_not_fit_are_named(adapt, draw, tmp_path):
     with pytest.raises(DataError) as caught:
         merge(folder)
     head, first, second = str(caught.value).splitlines()
-    assert "2 of 6 shards are whole" in head
+    assert "2 of 6 shards are complete" in head
     assert first.startswith("  part 1/2: shard 1 cut off or damaged, shard 2 with a damaged index: semiseg data shard")
     assert second.startswith("  part 2/2: shard 4 missing, shard 5 of another configuration: semiseg data shard")
     for number in (1, 2):
@@ -288,7 +288,7 @@ def test_a_merge_waits_for_a_part_at_work_and_says_so(adapt, draw, tmp_path, cap
     adapter, folder = adapt(draw(12)), tmp_path / "pictures" / "train"
     shard_part(adapter, "train", tmp_path, part=(1, 1), size=SIZE)
     with ThreadPoolExecutor() as pool, caplog.at_level(logging.WARNING, "semiseg.data"):
-        with held(folder, told="", shared=True):  # as a part does
+        with held(folder, busy="", shared=True):  # as a part does
             merging = pool.submit(merge, folder)
             while not caplog.records:
                 time.sleep(0.005)
@@ -330,19 +330,19 @@ def test_the_functions_are_tasks_that_travel():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("3", "write the third of eight parts as 3/8"),
         ("a/b", "write the third of eight parts as 3/8"),
         ("-1/8", "write the third of eight parts as 3/8"),
-        ("0/8", r"no part 0/8: parts count from 1 to 8; where your scheduler counts from 0, add 1"),
+        ("0/8", r"no part 0/8: parts count from 1 to 8; if your scheduler counts from 0, add 1"),
         ("9/8", "no part 9/8: parts count from 1 to 8"),
         ("1/0", "no part 1/0"),
     ],
 )
-def test_parts_are_counted_from_one(adapt, draw, tmp_path, text, told):
+def test_parts_are_counted_from_one(adapt, draw, tmp_path, text, expected):
     assert parse_part("3/8") == (3, 8)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=expected):
         parse_part(text)
 
 
@@ -354,15 +354,16 @@ def test_the_part_of_a_call_is_checked_before_anything_is_written(adapt, draw, t
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("{", "Expecting property name"), ("{}", "it has no dataset"), ("3", "not iterable")]
+    ("text", "expected"), [("{", "Expecting property name"), ("{}", "it has no dataset"), ("3", "not iterable")]
 )
-def test_a_damaged_plan_is_one_error(adapt, draw, tmp_path, text, told):
+def test_a_damaged_plan_is_one_error(adapt, draw, tmp_path, text, expected):
     folder = tmp_path / "pictures" / "train"
     for number in (1, 2):
         shard_part(adapt(draw(4)), "train", tmp_path, part=(number, 2), size=SIZE)
     (folder / "plan.2-of-2.json").write_text(text)
     with pytest.raises(
-        DataError, match=rf"plan\.2-of-2\.json: the plan can't be read \(.*{told}.*\); delete it and write it again"
+        DataError,
+        match=rf"plan\.2-of-2\.json: the plan file can't be read \(.*{expected}.*\); delete it and write the part again",
     ):
         merge(folder)
     (folder / "plan.2-of-2.json").unlink()

@@ -24,7 +24,7 @@ def shards(sizes, digest="town"):
 
 
 def reference(sizes, seed, window, subset, epochs, digest="town"):
-    """The order, whole, as its definition reads."""
+    """The complete order, straight from its definition."""
     whole, first = [], 0
     for size in sizes:
         whole.append([i for i in range(first, first + size) if subset is None or i in subset])
@@ -244,5 +244,5 @@ def test_positions_are_a_stretch():
     plan = Plan(shards((4,)), 0)
     assert plan.draws(3, 3) == []
     for start, stop in ((-1, 2), (3, 2)):
-        with pytest.raises(DataError, match="not a stretch of the order"):
+        with pytest.raises(DataError, match="not a range of the order"):
             plan.draws(start, stop)

@@ -1,4 +1,4 @@
-"""What is tried again, how long, and what is told at once."""
+"""What is tried again, how long, and what fails at once."""
 
 import itertools
 import logging
@@ -17,8 +17,8 @@ def answer(code: str, status: int) -> Exception:
     """What botocore raises for an error that S3 answers, as s3fs hands it on."""
     errors = pytest.importorskip("botocore.exceptions")
     translate = pytest.importorskip("s3fs.errors").translate_boto_error
-    told = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return translate(errors.ClientError(told, "GetObject"))
+    answer = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return translate(errors.ClientError(answer, "GetObject"))
 
 
 def connection(name: str, **fields: object) -> Exception:
@@ -82,7 +82,7 @@ FINAL = [
 
 
 @pytest.mark.parametrize("make", PASSING, ids=range(len(PASSING)))
-def test_what_passes_is_tried_again_and_told(make, caplog):
+def test_what_passes_is_retried_and_logged(make, caplog):
     failures = iter([make(), make(), make()])
 
     def action() -> str:
@@ -97,20 +97,21 @@ def test_what_passes_is_tried_again_and_told(make, caplog):
         f"attempt {n} of 10" for n in (1, 2, 3)
     ]
     assert all(
-        type(make()).__name__ in record.getMessage() and "again in" in record.getMessage() for record in caplog.records
+        type(make()).__name__ in record.getMessage() and "retrying in" in record.getMessage()
+        for record in caplog.records
     )
     assert random.getstate() == before, "the user's random numbers are not touched"
 
 
-@pytest.mark.parametrize(("make", "kind", "told"), FINAL, ids=range(len(FINAL)))
-def test_what_stays_is_told_at_once(make, kind, told):
+@pytest.mark.parametrize(("make", "kind", "expected"), FINAL, ids=range(len(FINAL)))
+def test_what_stays_fails_at_once(make, kind, expected):
     calls = itertools.count()
 
     def action() -> None:
         next(calls)
         raise make()
 
-    with pytest.raises(kind, match=told) as caught:
+    with pytest.raises(kind, match=expected) as caught:
         persist("s3://b/x", action, QUICK)
     assert next(calls) == 1
     assert "s3://b/x" in str(caught.value) or "as it is" in str(caught.value) or kind is TypeError

@@ -54,8 +54,8 @@ def test_a_tar_holds_the_publishers_bytes_in_order(adapt, draw, tmp_path):
             assert row[f"{kind}_crc32"] == zlib.crc32(data)
             sample = next(sample for sample in samples if sample.key == key)
             if kind == "meta":
-                told = {"key": key, "tags": ",".join(sample.tags), **sample.meta}
-                assert data == json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+                meta = {"key": key, "tags": ",".join(sample.tags), **sample.meta}
+                assert data == json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()
             else:
                 assert data == getattr(sample, kind)
 
@@ -82,7 +82,7 @@ def test_the_index_counts_what_a_double_loop_counts(adapt, tmp_path, encoded):
 
 
 def test_any_number_of_processes_writes_the_same_bytes(camvid, tmp_path):
-    told: list[tuple[int, int, int]] = []
+    calls: list[tuple[int, int, int]] = []
     for workers in (1, 2, 3):
         shard(
             camvid,
@@ -90,9 +90,9 @@ def test_any_number_of_processes_writes_the_same_bytes(camvid, tmp_path):
             tmp_path / str(workers),
             size="1MB",
             workers=workers,
-            progress=lambda *now: told.append(now),
+            progress=lambda *now: calls.append(now),
         )
-        assert told[-1][:2] == (12, 12)
+        assert calls[-1][:2] == (12, 12)
     written = [files(tmp_path / str(workers) / "camvid-part" / "train") for workers in (1, 2, 3)]
     assert len(written[0]) == 2 * 4 + 1
     assert written[0] == written[1] == written[2]
@@ -127,7 +127,7 @@ def test_finished_shards_are_skipped_and_damaged_ones_written_again(adapt, draw,
 
 
 @pytest.mark.parametrize(
-    ("change", "told", "finished"),
+    ("change", "expected", "finished"),
     [
         ({"version": "2"}, "version: 1 there, 2 now", True),
         ({"version": "2"}, "version: 1 there, 2 now", False),
@@ -139,7 +139,7 @@ def test_finished_shards_are_skipped_and_damaged_ones_written_again(adapt, draw,
         ({"seed": 1, "width": 18}, "keys, sizes, tags, meta and stamps of the source's samples", True),
     ],
 )
-def test_another_configuration_is_refused(adapt, draw, tmp_path, change, told, finished):
+def test_another_configuration_is_refused(adapt, draw, tmp_path, change, expected, finished):
     shard(adapt(draw(12)), "train", tmp_path, size="2KB")
     folder, change = tmp_path / "pictures" / "train", dict(change)
     if not finished:
@@ -153,12 +153,12 @@ def test_another_configuration_is_refused(adapt, draw, tmp_path, change, told, f
     size = change.pop("size", "2KB")
     with pytest.raises(DataError, match="holds shards of another configuration") as caught:
         shard(adapt(draw(change.pop("count", 12), **change), **words), "train", tmp_path, size=size)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert "--to" in str(caught.value)
     assert files(folder) == before
 
 
-def test_a_source_that_changed_before_the_end_is_written_anew(adapt, draw, tmp_path):
+def test_a_source_that_changed_before_the_end_is_written_again(adapt, draw, tmp_path):
     folder, samples = tmp_path / "pictures" / "train", draw(12)
 
     def broken(at: int) -> list[RawSample]:
@@ -228,21 +228,23 @@ def test_tags_and_meta_of_a_source_are_a_part_of_its_listing(adapt, draw, tmp_pa
             shard(adapt([replace(samples[0], **change), *samples[1:]]), "train", tmp_path)
 
 
-def test_a_stamp_tells_of_a_change_that_keeps_the_size_and_is_no_content(adapt, draw, tmp_path):
+def test_a_stamp_reveals_a_change_of_the_same_size_and_is_not_content(adapt, draw, tmp_path):
     samples = draw(3)
     stamped = [replace(sample, stamp="1") for sample in samples]
     plain = shard(adapt(samples), "train", tmp_path / "plain")
     found = shard(adapt(stamped), "train", tmp_path)
     assert found.digest == plain.digest and found.listing != plain.listing
     assert [entry.sha256 for entry in found.shards] == [entry.sha256 for entry in plain.shards]
-    rows = [[each.key, each.size, list(each.tags), dict(each.meta)] for each in samples]  # as sets were listed before
+    rows = [
+        [sample.key, sample.size, list(sample.tags), dict(sample.meta)] for sample in samples
+    ]  # as sets were listed before
     assert plain.listing == hashlib.sha256(canonical(rows)).hexdigest()
     assert shard(adapt(stamped), "train", tmp_path) == found
     with pytest.raises(DataError, match="keys, sizes, tags, meta and stamps of the source"):
         shard(adapt([replace(stamped[0], stamp="2"), *stamped[1:]]), "train", tmp_path)
 
 
-def test_of_a_raw_space_that_changed_only_the_changes_are_told(adapt, draw, tmp_path):
+def test_of_a_changed_raw_space_only_the_changes_are_reported(adapt, draw, tmp_path):
     samples, names = draw(3), {0: "sky", 1: "road", 2: "car", 9: "sign", 255: "void"}
     shard(adapt(samples, raw_space=RawSpace(name="own", names=names)), "train", tmp_path)
     later = RawSpace(name="own", names={0: "sky", 1: "street", 2: "car", 9: "sign", 12: "tree", 255: "void"})
@@ -350,7 +352,7 @@ def test_a_worker_that_fails_stops_all_and_the_rest_continues(adapt, draw, tmp_p
     left = files(folder)
     assert "manifest.json" not in left and "plan.json" in left
     assert not [name for name in left if name.endswith(".tmp")]
-    manifest = shard(adapt(samples), "train", tmp_path, size="2KB", workers=2)  # the file was replaced by a whole one
+    manifest = shard(adapt(samples), "train", tmp_path, size="2KB", workers=2)  # the file was replaced by an intact one
     assert manifest == shard(adapt(samples), "train", tmp_path / "straight", size="2KB")
     assert files(folder) == files(tmp_path / "straight" / "pictures" / "train")
 
@@ -366,7 +368,7 @@ def test_an_interrupt_leaves_what_the_next_call_continues(adapt, draw, tmp_path)
     left = files(folder)
     assert "manifest.json" not in left and "000000.index.parquet" in left
     assert not [name for name in left if name.endswith(".tmp")]
-    with pytest.raises(DataError, match="the writing was cut off; the command that wrote it continues it"):
+    with pytest.raises(DataError, match="writing was interrupted; rerun the command that wrote it to resume"):
         ShardSet(folder)
     shard(adapter, "train", tmp_path, size="2KB")
     shard(adapter, "train", tmp_path / "straight", size="2KB")
@@ -413,7 +415,7 @@ def test_sizes_are_read_as_people_write_them():
         256_000_000, 1_500_000_000, 64 << 20, 2000, 12, 12,
     ]  # fmt: skip
     for text in ("", "MB", "-3MB", "0", "3 apples", "1e6"):
-        with pytest.raises(DataError, match="size of shards"):
+        with pytest.raises(DataError, match="invalid shard size"):
             parse_size(text)
 
 

@@ -131,10 +131,10 @@ def test_damage_is_an_error_with_its_place(copy, stored):
         flip(copy / name, offset + 9)
         with pytest.raises(DataError) as caught:
             ShardSet(copy)[4]
-        told = str(caught.value)
-        assert f"{copy}/{name}: sample 'p004': label at offset {offset}: has crc32" in told
-        assert f"semiseg data verify {copy}" in told
-        assert told.endswith("or delete it and run the command that wrote it"), "no package has that name"
+        message = str(caught.value)
+        assert f"{copy}/{name}: sample 'p004': label at offset {offset}: has crc32" in message
+        assert f"semiseg data verify {copy}" in message
+        assert message.endswith("or delete it and rerun the command that wrote it"), "no package has that name"
         assert ShardSet(copy)[5].key == "p005", "the others still read"
         os.truncate(copy / name, offset + 3)
         with pytest.raises(DataError, match=rf"label at offset {offset}: ends after 3 of {len(data)} bytes"):
@@ -168,7 +168,7 @@ def test_a_damaged_index_is_an_error(copy):
     reader = ShardSet(copy)
     assert reader[0].key == "p000"
     with pytest.raises(
-        DataError, match=r"000002\.index\.parquet: its \d+ bytes are not those of the manifest \(sha256 differs\)"
+        DataError, match=r"000002\.index\.parquet: its \d+ bytes do not match the manifest \(sha256 differs\)"
     ):
         reader.keys()
     (copy / "000002.index.parquet").unlink()
@@ -196,7 +196,7 @@ def test_no_manifest_says_what_to_type(tmp_path, copy):
     with pytest.raises(DataError, match=r"semiseg data shard voc --split val --to memory://bucket$"):
         ShardSet("memory://bucket/voc/val")
     (copy / "manifest.json").rename(copy / "plan.json")
-    with pytest.raises(DataError, match=r"was cut off; the command that wrote it continues it$"):
+    with pytest.raises(DataError, match=r"was interrupted; rerun the command that wrote it to resume$"):
         ShardSet(copy)
 
 
@@ -204,18 +204,18 @@ def test_strange_manifests_are_errors(copy):
     path = copy / "manifest.json"
     good = json.loads(path.read_text())
 
-    def told(change: dict[str, object] | str) -> str:
+    def message(change: dict[str, object] | str) -> str:
         path.write_text(change if isinstance(change, str) else json.dumps(good | change))
         with pytest.raises(DataError) as caught:
             ShardSet(copy)
         return str(caught.value)
 
-    assert f"{path}: format 2, this semiseg-data reads format 1; install" in told({"format": 2})
-    assert "not a manifest" in told("{")
-    assert "not a manifest" in told("[]")
-    assert "damaged manifest" in told({"shards": [{"name": "x"}]})
-    assert "it was edited or damaged" in told({"version": "3"})
-    assert "it says samples 4" in told({"samples": 4})
+    assert f"{path}: format 2, this semiseg-data reads format 1; install" in message({"format": 2})
+    assert "not a manifest" in message("{")
+    assert "not a manifest" in message("[]")
+    assert "damaged manifest" in message({"shards": [{"name": "x"}]})
+    assert "it was edited or damaged" in message({"version": "3"})
+    assert "it says samples 4" in message({"samples": 4})
 
 
 def test_class_pixels_equal_a_double_loop(stored, taxonomy):

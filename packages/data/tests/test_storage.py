@@ -22,7 +22,7 @@ from semiseg.data import DataError, ShardSet, shard, verify
 from semiseg.data.storage.atomic import atomic
 from semiseg.data.storage.lock import hold
 from semiseg.data.storage.storage import PART, Storage
-from semiseg.data.storage.target import place
+from semiseg.data.storage.target import target
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def memory() -> Iterator[str]:
 def test_a_remote_folder_reads_as_a_local_one(memory, tmp_path):
     data = np.random.default_rng(0).bytes(PART + 1000)  # more than one request
     local, remote = Storage(tmp_path), Storage(memory)
-    for folder in (tmp_path, place(memory)):
+    for folder in (tmp_path, target(memory)):
         for name, content in (("a.bin", data), ("b", b""), ("c", b"xyz")):
             with atomic(folder / name) as file:
                 file.write(content)
@@ -63,7 +63,7 @@ def test_a_remote_folder_reads_as_a_local_one(memory, tmp_path):
 
 
 def test_a_remote_path_does_what_the_writer_asks_of_a_path(memory):
-    folder = place(memory)
+    folder = target(memory)
     assert not folder.exists() and list(folder.glob("*.tar")) == []
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "x.tar") as file:
@@ -94,7 +94,7 @@ def test_what_a_killed_upload_left_is_swept_away(memory, tmp_path, monkeypatch):
             os.utime(tmp_path / name, (hour_ago, hour_ago))
     with (tmp_path / "semiseg-upload-held").open("rb") as file:
         assert hold(file.fileno(), shared=False)
-        with atomic(place(memory) / "c") as upload:
+        with atomic(target(memory) / "c") as upload:
             upload.write(b"xyz")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "semiseg-upload-held", "semiseg-upload-young"]
     assert Storage(memory).read("c") == b"xyz"
@@ -124,12 +124,12 @@ def test_shards_are_written_to_a_url(adapt, draw, memory, tmp_path):
 )
 def test_secrets_in_urls_are_refused_and_not_repeated(url):
     for action in (Storage, ShardSet):
-        with pytest.raises(DataError, match=r"must not hold credentials.*AWS_ACCESS_KEY_ID") as caught:
+        with pytest.raises(DataError, match=r"must not contain credentials.*AWS_ACCESS_KEY_ID") as caught:
             action(url)
         assert "hush" not in str(caught.value) and "KEY:" not in str(caught.value)
     Storage("hf://datasets/somebody/shards@main/voc/train")  # a revision is no secret
     Storage("http://host:8080/mail@home/x")
-    with pytest.raises(DataError, match=r"https://host/x\?\.\.\.: a signed URL is of one file") as caught:
+    with pytest.raises(DataError, match=r"https://host/x\?\.\.\.: a signed URL names one file") as caught:
         Storage("https://host/x?signature=hush")
     assert "hush" not in str(caught.value)
 
@@ -137,7 +137,7 @@ def test_secrets_in_urls_are_refused_and_not_repeated(url):
 def test_what_cannot_be_opened_says_why(monkeypatch):
     with pytest.raises(DataError, match=r"Protocol not known: nowhere.* s3://, gs://"):
         Storage("nowhere://x").read("y")
-    with pytest.raises(DataError, match=r"chains of file systems are not read.*SEMISEG_CACHE.*write s3://"):
+    with pytest.raises(DataError, match=r"chained file systems are not supported.*SEMISEG_CACHE.*write s3://"):
         Storage("simplecache::s3://bucket/x")
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
@@ -156,11 +156,11 @@ class Ranged(Plain):
     """One that knows ranges."""
 
     def send_head(self):
-        told = self.headers.get("Range")
-        if told is None:
+        requested = self.headers.get("Range")
+        if requested is None:
             return super().send_head()
         data = Path(self.translate_path(self.path)).read_bytes()
-        start, _, stop = told.removeprefix("bytes=").partition("-")
+        start, _, stop = requested.removeprefix("bytes=").partition("-")
         part = data[int(start) : int(stop) + 1]
         self.send_response(206 if part else 416)
         self.send_header("Content-Length", str(len(part)))
@@ -199,9 +199,9 @@ def test_shards_are_read_from_a_web_server(adapt, draw, tmp_path, monkeypatch, c
         assert verify(f"{url}/pictures/train").ok
     with web(tmp_path, Unlisted) as url, caplog.at_level(logging.WARNING, "semiseg.data"):
         assert verify(f"{url}/pictures/train").ok
-    assert "pictures/train cannot be listed, so files that don't belong are not looked for" in caplog.text
+    assert "pictures/train cannot be listed, so unexpected files are not reported" in caplog.text
     with (
         web(tmp_path, Plain) as url,
-        pytest.raises(DataError, match=r"it ignores ranges; serve the folder by a server"),
+        pytest.raises(DataError, match=r"it ignores ranges; serve the folder by one that"),
     ):
         list(ShardSet(f"{url}/pictures/train"))

@@ -143,7 +143,7 @@ def test_unknown_and_repeated_keys_are_named():
         by_keys(shards, ["0001TP_06690", "x", "twin", "y", "z"])
     with pytest.raises(DataError, match="nearest to '0001TP_06690' is '0001TP_006690'"):
         by_keys(shards, ["0001TP_06690"])
-    with pytest.raises(DataError, match="1 keys are asked for more than once, such as '0001TP_006720'"):
+    with pytest.raises(DataError, match="1 keys are given more than once, such as '0001TP_006720'"):
         by_keys(shards, ["0001TP_006720"] * 2)
     with pytest.raises(DataError, match="1 keys are in the shards more than once, such as 'twin'"):
         by_keys(shards, ["twin"])

@@ -29,7 +29,7 @@ def copy(whole, tmp_path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "pictures" / "train"))
 
 
-def told(report: Report) -> str:
+def messages(report: Report) -> str:
     assert all(problem.remedy for problem in report.problems)
     return "\n".join(map(str, report.problems))
 
@@ -50,7 +50,7 @@ def forge(folder: Path, **fields: object) -> None:
     (folder / "manifest.json").write_text(json.dumps(raw))
 
 
-def test_a_whole_set_is_whole(whole):
+def test_an_intact_set_has_no_problems(whole):
     seen: list[tuple[int, int, int]] = []
     report = verify(whole, progress=lambda *now: seen.append(now))
     assert (report.ok, report.samples, report.bytes, report.problems) == (True, 2, 10240, [])
@@ -65,7 +65,7 @@ def test_every_truncation_is_reported(copy):
     for length in sorted({*range(0, len(data), 83), *edges, len(data) - 1} & set(range(len(data)))):
         tar.write_bytes(data[:length])
         report = verify(copy)
-        assert f"has {length} bytes, the manifest says 10240" in told(report), length
+        assert f"has {length} bytes, the manifest says 10240" in messages(report), length
     tar.write_bytes(data + bytes(10240))
     assert not verify(copy).ok
 
@@ -90,16 +90,18 @@ def test_every_flipped_byte_is_reported(copy):
     for at in sorted(checked):
         tar.write_bytes(data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :])
         report = verify(copy)
-        assert "000000.tar: its sha256 is not the manifest's" in told(report), at
+        assert "000000.tar: its sha256 is not the manifest's" in messages(report), at
         for key, name, start, stop in members:
             if start <= at < stop:
-                assert f"000000.tar: '{key}' {name} at offset {start}: has crc32" in told(report), at
+                assert f"000000.tar: '{key}' {name} at offset {start}: has crc32" in messages(report), at
             elif (
                 start - 512 <= at < start and not 148 <= at - (start - 512) < 156
             ):  # the field of its checksum forgives
-                assert f"000000.tar: '{key}' {name} at offset {start - 512}: its header is damaged" in told(report), at
+                assert f"000000.tar: '{key}' {name} at offset {start - 512}: its header is damaged" in messages(
+                    report
+                ), at
         if at >= -(-end // 512) * 512:
-            assert f"at offset {at}: bytes that belong to no sample" in told(report), at
+            assert f"at offset {at}: bytes that belong to no sample" in messages(report), at
 
 
 def test_files_that_miss_or_do_not_belong(copy):
@@ -108,13 +110,13 @@ def test_files_that_miss_or_do_not_belong(copy):
     (copy / ".000000.tar.7.tmp").write_text("")
     (copy / "000000.tar").rename(copy / "000001.tar")
     report = verify(copy)
-    assert "notes.txt: does not belong to this set" in told(report)
-    assert "000001.tar: does not belong to this set" in told(report)
-    assert "plan.json: is left over" in told(report)
-    assert ".000000.tar.7.tmp: is left over" in told(report)
-    assert "000000.tar: cannot be read (No such file or directory)" in told(report)
+    assert "notes.txt: does not belong to this set" in messages(report)
+    assert "000001.tar: does not belong to this set" in messages(report)
+    assert "plan.json: is left over" in messages(report)
+    assert ".000000.tar.7.tmp: is left over" in messages(report)
+    assert "000000.tar: cannot be read (No such file or directory)" in messages(report)
     (copy / "000000.index.parquet").unlink()
-    assert "000000.index.parquet: cannot be read" in told(verify(copy))
+    assert "000000.index.parquet: cannot be read" in messages(verify(copy))
 
 
 def test_a_damaged_index_or_manifest(copy):
@@ -122,24 +124,24 @@ def test_a_damaged_index_or_manifest(copy):
     data = index.read_bytes()
     for at in range(0, len(data), 97):
         index.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        assert "000000.index.parquet: its" in told(verify(copy))
+        assert "000000.index.parquet: its" in messages(verify(copy))
     index.write_bytes(data)
     manifest = (copy / "manifest.json").read_text()
     (copy / "manifest.json").write_text(manifest.replace('"1"', '"2"'))
-    assert "manifest.json: it says digest" in told(verify(copy))
+    assert "manifest.json: it says digest" in messages(verify(copy))
     (copy / "manifest.json").write_text(manifest[:-40])
-    assert "manifest.json: not a manifest" in told(verify(copy))
+    assert "manifest.json: not a manifest" in messages(verify(copy))
     (copy / "manifest.json").unlink()
-    assert "no shards at" in told(verify(copy))
+    assert "no shards at" in messages(verify(copy))
 
 
 def test_ids_outside_the_raw_space(copy):
     raw = json.loads((copy / "manifest.json").read_text())
     del raw["raw_ids"]["9"]
     forge(copy, raw_ids=raw["raw_ids"], taxonomies=[])
-    assert "label at offset" in told(verify(copy))
-    assert "holds id 9 in" in told(verify(copy))
-    assert "which raw space 'pictures' does not have" in told(verify(copy))
+    assert "label at offset" in messages(verify(copy))
+    assert "holds id 9 in" in messages(verify(copy))
+    assert "which raw space 'pictures' does not have" in messages(verify(copy))
 
 
 @pytest.mark.parametrize(
@@ -159,16 +161,16 @@ def test_an_index_that_lies_is_found_by_recounting(copy, column, value):
             ShardSet(copy)[1]
     else:
         assert ShardSet(copy)[1].key == "p001", "readers have no way to see it"
-    assert f"'p001' image at offset {spans(copy)[1][0][0]}: column '{column}' of the index differs" in told(
+    assert f"'p001' image at offset {spans(copy)[1][0][0]}: column '{column}' of the index differs" in messages(
         verify(copy)
     )
 
 
 def test_an_index_with_other_places_is_found(copy):
     rewrite(copy, "label_offset", spans(copy)[1][1][0] + 512)
-    assert "000000.tar: 'p001' label at offset 5120: belongs at 4608 by the sizes" in told(verify(copy))
+    assert "000000.tar: 'p001' label at offset 5120: belongs at 4608 by the sizes" in messages(verify(copy))
     rewrite(copy, "key", "p000")
-    assert "000000.index.parquet: lists another sample of the key 'p000'" in told(verify(copy))
+    assert "000000.index.parquet: lists two samples with the key 'p000'" in messages(verify(copy))
 
 
 def rewrite(folder: Path, column: str, value: object) -> None:
@@ -187,14 +189,14 @@ def test_contents_that_the_digest_does_not_name(copy):
     raw = json.loads((copy / "manifest.json").read_text())
     raw["shards"][0]["content"] = "0" * 64
     forge(copy, shards=raw["shards"])
-    assert "000000.index.parquet: is of a tar with content" in told(verify(copy))
+    assert "000000.index.parquet: is of a tar with content" in messages(verify(copy))
 
 
 def test_a_tar_of_another_set_is_found(copy, adapt, draw, tmp_path):
     shard(adapt(draw(2, height=3, width=4, seed=1)), "train", tmp_path / "other")
     shutil.copy(tmp_path / "other" / "pictures" / "train" / "000000.tar", copy)
     report = verify(copy)
-    assert "has crc32" in told(report) and "sha256 is not the manifest's" in told(report)
+    assert "has crc32" in messages(report) and "sha256 is not the manifest's" in messages(report)
 
 
 def test_any_url_verifies(whole):
@@ -203,7 +205,7 @@ def test_any_url_verifies(whole):
     try:
         assert verify("memory://verified/pictures/train").problems == []
         memory.pipe("/verified/pictures/train/000000.tar", (whole / "000000.tar").read_bytes()[:5000])
-        assert "has 5000 bytes" in told(verify("memory://verified/pictures/train"))
+        assert "has 5000 bytes" in messages(verify("memory://verified/pictures/train"))
     finally:
         memory.rm("/verified", recursive=True)
 
@@ -214,7 +216,7 @@ def test_a_set_without_labels_verifies(adapt, draw, tmp_path):
     folder = tmp_path / "pictures" / "train"
     assert verify(folder).problems == []
     os.truncate(folder / "000000.tar", 3000)
-    assert "the file ends inside this sample" in told(verify(folder))
+    assert "the file ends inside this sample" in messages(verify(folder))
 
 
 @pytest.fixture(scope="session")
@@ -225,7 +227,7 @@ def several(adapt, draw, tmp_path_factory) -> Path:
     return root / "pictures" / "train"
 
 
-def test_shares_are_the_whole_set_and_each_shard_once(several, tmp_path):
+def test_shares_cover_the_set_and_every_shard_once(several, tmp_path):
     folder = Path(shutil.copytree(several, tmp_path / "pictures" / "train"))
     for number in (1, 4, 6):
         path = folder / f"{number:06}.tar"
@@ -235,7 +237,7 @@ def test_shares_are_the_whole_set_and_each_shard_once(several, tmp_path):
     assert [report.shards for report in shares] == [3, 2, 2] and whole.shards == 7
     assert [report.samples for report in shares] == [3, 2, 2]
     assert sum(report.bytes for report in shares) == whole.bytes
-    assert sorted(map(str, whole.problems)) == sorted(str(each) for report in shares for each in report.problems)
+    assert sorted(map(str, whole.problems)) == sorted(str(problem) for report in shares for problem in report.problems)
     assert [{problem.shard for problem in report.problems} for report in shares] == [
         {"000006.tar"},
         {"000001.tar", "000004.tar"},
@@ -243,7 +245,7 @@ def test_shares_are_the_whole_set_and_each_shard_once(several, tmp_path):
     ]
     assert verify(folder, share="9/9").shards == 0, "fewer shards than shares"
     for share in ("0/3", "4/3", "1/0", "half", "1", "1/3/5"):
-        with pytest.raises(DataError, match=rf"share '{share}' is not understood; write i/n"):
+        with pytest.raises(DataError, match=rf"invalid share '{share}'; write i/n"):
             verify(folder, share=share)
 
 

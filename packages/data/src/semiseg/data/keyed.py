@@ -1,8 +1,8 @@
-"""Randomness as a pure function of a key: the same everywhere, whoever asks, in whatever order.
+"""Randomness as a pure function of a key: the same in every process and in any order of calls.
 
 A key is any number of strings and integers, such as ("window", seed, digest, epoch, block). Its hash (BLAKE2b, 128
-bits) keys a Philox stream, whose words are part of its published definition. Every loss of every run follows from these
-three functions, so their values are pinned by tests and never change.
+bits) keys a Philox stream, whose words are part of its published definition. All losses of all runs depend on these three
+functions, so tests pin their values, which never change.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ def key64(*parts: str | SupportsIndex) -> int:
 
 
 def generator(*parts: str | SupportsIndex) -> np.random.Generator:
-    """A generator of a key's own: equal keys give equal streams, other keys independent ones.
+    """A generator for a key: equal keys give equal streams, different keys independent ones.
 
-    The raw words are the same in every numpy; what `Generator`'s methods make of them is numpy's affair (NEP 19), so
-    use `permutation` where an order must outlive numpy's versions.
+    The raw words are the same in every version of numpy, but the results of `Generator`'s methods may change (NEP 19); use
+    `permutation` for an order that must not.
     """
     return np.random.Generator(np.random.Philox(key=_digest("generator", parts)))
 

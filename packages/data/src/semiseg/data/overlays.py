@@ -1,11 +1,11 @@
 """Overlays: labels made later for the images of a written split, as a shard set beside it; the split never changes.
 
-    <root>/<dataset>/<split>@<name>/    label.png holds class ids, image.png shows them in colours
+    <root>/<dataset>/<split>@<name>/    label.png has class ids, image.png shows them in colours
 
-An overlay is written by the writer of all shard sets, so it is atomic, continues after a kill, and verifies. Its version
-names the digest of the split and the settings that made the labels. It may cover a part of the split; rows are joined by
-their keys. Its raw space is the classes of one taxonomy, with 255 for what has no label: raw ids of the split itself would
-not do, since some spaces have none for void, and several ids may be one class.
+An overlay is written like any shard set, so it is atomic, resumes after a kill, and can be verified. Its version contains
+the digest of the split and the settings of the labels. It may cover part of the split; rows are joined by their keys. Its
+raw space is the classes of one taxonomy, with 255 for "no label": the split's raw ids would not do, since some raw spaces
+have no void, and several ids may be one class.
 """
 
 import io
@@ -47,19 +47,19 @@ def write_overlay(
 ) -> Manifest:
     """Write `<base>@<name>`, or finish writing it, and return its manifest.
 
-    label: number of a sample in `base` -> class ids of the taxonomy, uint8 [h, w] of its image's size, 255 = no label;
-    called once for each sample that is not written yet, in order, in this process (and once for the first one in any case).
-    settings: all that decides the labels; another call with other settings is refused. rows: the samples to cover, None
-    for all. size: about how large a shard gets; what a kill loses is at most the shard at work (1 MB: about 100 VOC labels).
-    to: the folder of all shards, None for the base's own. Raises DataError as `semiseg.data.write.shard` does, and for a label
+    label: number of a sample in `base` -> class ids of the taxonomy, uint8 [h, w] in its image's size, 255 = no label;
+    called once for each sample that is not written yet, in order, in this process (and always once for the first one).
+    settings: everything that the labels depend on; a call with other settings is refused. rows: the samples to cover, None
+    for all. size: approximate size of a shard; a kill loses at most the current shard (1 MB: about 100 VOC labels).
+    to: the folder of all shards, None for that of the base. Raises DataError as `semiseg.data.shard` does, and for a label
     that does not fit its image.
     """
     if not _NAME.fullmatch(name):
-        raise DataError(f"an overlay's name '{name}' may hold letters, digits, '_' and '-' only")
+        raise DataError(f"an overlay's name '{name}' may contain letters, digits, '_' and '-' only")
     place = f"{base.manifest.dataset}/{base.manifest.split}"
     if to is None:
         if not f"/{base.url.rstrip('/')}".endswith(f"/{place}"):
-            raise DataError(f"{base.url}: is not at <shards>/{place}; say where the overlay goes: to=...")
+            raise DataError(f"{base.url}: is not at <shards>/{place}; give the folder for the overlay: to=...")
         to = base.url.rstrip("/").removesuffix(place).rstrip("/") or ("/" if base.url.startswith("/") else ".")
     adapter = _Labels(base, name, taxonomy, label, settings, range(len(base)) if rows is None else rows)
     _check_settings(f"{str(to).rstrip('/')}/{adapter.name}/{adapter.split}", json.loads(adapter.version))
@@ -67,11 +67,11 @@ def write_overlay(
 
 
 class OverlaySet(ShardSet):
-    """The covered images of a split with an overlay's labels; a `ShardSet` to whoever reads it, hence a subclass.
+    """The covered images of a split with the labels of an overlay; read like any `ShardSet`, hence a subclass.
 
-    url: `<split>@<name>`; base: the split's URL where it is not the same without `@<name>`. Numbers, keys, sizes, class
-    statistics and the digest are the overlay's; images, tags and meta come from the split. Raises DataError where either
-    is missing, or where the split was written anew since: a row would then have the label of another image.
+    url: `<split>@<name>`; base: the split's URL if it is not the same without `@<name>`. Numbers, keys, sizes, class
+    statistics and the digest are the overlay's; images, tags and meta come from the split. Raises DataError if either is
+    missing, or if the split was rewritten since: a row could then have the label of another image.
     """
 
     def __init__(self, url: str | PathLike[str], base: str | PathLike[str] | None = None) -> None:
@@ -79,7 +79,7 @@ class OverlaySet(ShardSet):
         if not Storage(url).exists(MANIFEST) and at:
             raise DataError(
                 f"no overlay '{name}' at {url} (it has no {MANIFEST}); `semiseg weak labels` writes overlays, and "
-                "continues one that was cut off"
+                "resumes interrupted ones"
             )
         super().__init__(url)
         made_on = overlay_facts(self.manifest)["base"]
@@ -87,23 +87,23 @@ class OverlaySet(ShardSet):
         if self.base.digest != made_on:
             raise DataError(
                 f"{url}: its labels were made for shards of digest {made_on[:12]}, {self.base.url} has digest "
-                f"{self.base.digest[:12]}: they were written anew since, and rows no longer match; delete the overlay and "
-                "make it again"
+                f"{self.base.digest[:12]}: they were rewritten since, and rows no longer match; delete the overlay and "
+                "write it again"
             )
         self._rows: list[int] = []
 
     def raw(self, number: int) -> Members:
-        """Image and meta as the split has them, the label as the overlay has it."""
+        """Image and meta from the split, the label from the overlay."""
         labels = super().raw(number)
         below = self.base.raw(self.row(number))
         return Members(labels.key, below.image, labels.label, below.meta)
 
     def row(self, number: int) -> int:
-        """The number in the split of a sample of the overlay."""
+        """The number that a sample of the overlay has in the split."""
         return self.rows()[number]
 
     def rows(self) -> list[int]:
-        """The number in the split of every sample of the overlay. Reads every index of both."""
+        """The numbers that the overlay's samples have in the split. Reads every index of both."""
         if not self._rows:
             places = {key: row for row, key in enumerate(self.base.keys())}
             self._rows = [places[key] for key in self.keys()]
@@ -120,24 +120,24 @@ class OverlaySet(ShardSet):
 
     def _remedy(self) -> str:
         return (
-            f"see all the damage with `semiseg data verify {shlex.quote(self.url)}`, then delete the file and run the command "
-            "that made the overlay"
+            f"list all damage with `semiseg data verify {shlex.quote(self.url)}`, then delete the file and rerun the command "
+            "that wrote the overlay"
         )
 
 
 def overlay_facts(manifest: Manifest) -> dict[str, Any]:
-    """What an overlay says of itself: "base", the digest of its split; "taxonomy"; "settings". DataError for another set."""
+    """An overlay's "base" (the digest of its split), "taxonomy" and "settings". DataError for any other set."""
     try:
         facts = json.loads(manifest.version)
         if facts.keys() == {"base", "taxonomy", "settings"}:
             return facts
     except (ValueError, AttributeError):
         pass
-    raise DataError(f"{manifest.dataset}/{manifest.split} is no overlay: its version is '{manifest.version}'")
+    raise DataError(f"{manifest.dataset}/{manifest.split} is not an overlay: its version is '{manifest.version}'")
 
 
 def class_space(taxonomy: Taxonomy) -> Taxonomy:
-    """The taxonomy that reads its own class ids: same name, classes and colours, 255 = no label."""
+    """The taxonomy with class ids as raw ids: same name, classes and colours, 255 = no label."""
     names = dict(enumerate(taxonomy.names)) | {taxonomy.ignore: "no label"}
     return Taxonomy(
         name=taxonomy.name,
@@ -150,27 +150,27 @@ def class_space(taxonomy: Taxonomy) -> Taxonomy:
 
 
 def _check_settings(url: str, now: dict[str, Any]) -> None:
-    """DataError where an overlay of other settings, finished or begun, is in the place."""
+    """DataError if an overlay with other settings, finished or not, is at `url`."""
     storage = Storage(url)
-    begun = MANIFEST if storage.exists(MANIFEST) else PLAN if storage.exists(f"{shard_name(0)}.tar") else None
-    if begun is None or not storage.exists(begun):
+    file = MANIFEST if storage.exists(MANIFEST) else PLAN if storage.exists(f"{shard_name(0)}.tar") else None
+    if file is None or not storage.exists(file):
         return
     try:
-        there = json.loads(json.loads(storage.read(begun))["version"])
-        pairs = {"base": there["base"], "taxonomy": there["taxonomy"], **there["settings"]}
+        facts = json.loads(json.loads(storage.read(file))["version"])
+        found = {"base": facts["base"], "taxonomy": facts["taxonomy"], **facts["settings"]}
     except (ValueError, KeyError, TypeError):
-        return  # damaged, or no overlay: the writer says so
+        return  # damaged, or not an overlay: the writer reports that
     wanted = {"base": now["base"], "taxonomy": now["taxonomy"], **now["settings"]}
-    names = [name for name in wanted | pairs if pairs.get(name) != wanted.get(name)]
+    names = [name for name in wanted | found if found.get(name) != wanted.get(name)]
     if names:
-        lines = "\n".join(f"  {name}: {pairs.get(name)} there, {wanted.get(name)} now" for name in names)
+        lines = "\n".join(f"  {name}: {found.get(name)} there, {wanted.get(name)} now" for name in names)
         raise DataError(
-            f"{url} holds labels of other settings:\n{lines}\ngive this overlay another name, or delete that one first"
+            f"{url} has labels with other settings:\n{lines}\ngive this overlay another name, or delete that one first"
         )
 
 
 class _Labels:
-    """Labels as the writer of shards asks for a publisher's files (`Adapter`)."""
+    """Labels in the form of a publisher's files (`Adapter`), for the writer of shards."""
 
     summary = home = ""
     root = None
@@ -206,17 +206,17 @@ class _Labels:
                 key=keys[row],
                 image=partial(self.picture, row),
                 label=partial(self.ids, row),
-                size=2000 + height * width // 20,  # both members; labels of VOC take less
+                size=2000 + height * width // 20,  # both members; labels of VOC are smaller
                 tags=tags[row],
             )
 
     def ids(self, row: int) -> np.ndarray:
-        """Made once for both members, which are asked for one after the other."""
+        """Class ids of a row, computed once for both members, which are read one after the other."""
         if self.made is None or self.made[0] != row:
             label = np.asarray(self.label(row))
             height, width = self.sizes[row].tolist()
             if label.shape != (height, width):
-                raise DataError(f"the label is of shape {list(label.shape)}, the image {[height, width]}")
+                raise DataError(f"the label has shape {list(label.shape)}, the image {[height, width]}")
             self.made = row, label
         return self.made[1]
 

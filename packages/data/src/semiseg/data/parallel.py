@@ -1,9 +1,10 @@
-"""Work on shards shared by several processes: one failure stops them all, a kill of the parent takes them along."""
+"""Work on shards in several processes: one failure stops all of them, and they end with their parent."""
 
 import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -14,14 +15,15 @@ from typing import Any, TypeVar
 from semiseg.data.errors import DataError
 
 Progress = Callable[[int, int, int], None]
-"""Called with samples done, samples in all, bytes done."""
+"""Called with samples done, samples in total, bytes done."""
 
 Tick = Callable[[int, int], None]
 """Called with the samples and bytes that were just done; may raise to stop the work."""
 
-_SAMPLES, _BYTES, _STOP = range(3)  # of the shared counters
+_SAMPLES, _BYTES, _STOP = range(3)  # indices of the shared counters
+_MOST_WORKERS = 61 if sys.platform == "win32" else 1_000_000  # Windows waits for at most 63 handles
 _POLL_S = 0.2
-_GRACE_S = 5.0  # to end by itself: a worker that was told to stop goes after one to two of these
+_GRACE_S = 5.0  # a worker that was asked to stop ends by itself, or is ended after one to two of these
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -38,19 +40,19 @@ def run_all(
 ) -> list[_Result]:
     """What `work(item, tick)` returns for each item, in order; `work` is a function of a module.
 
-    It runs in other processes, or in this one where one is enough. `samples` are in all items; `preload` names the modules
-    that it takes long to import. DataError for the first failure, after every process has cleaned up.
+    It runs in other processes, or in this one if one is enough. `samples` is the number in all items; `preload` names
+    modules that are slow to import. DataError for the first failure, after every process has cleaned up.
     """
-    tell = progress or (lambda done, total, size: None)
-    workers = min(workers, len(items))
+    report = progress or (lambda done, total, size: None)
+    workers = min(workers, len(items), _MOST_WORKERS)
     if workers <= 1:
-        return _in_turn(work, items, samples, tell)
-    # forkserver rather than fork: this process may run threads. It imports what is slow once, for all workers.
+        return _in_turn(work, items, samples, report)
+    # forkserver rather than fork: this process may run threads. It imports slow modules once for all workers.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([*preload, "pyarrow.parquet", __name__])
     shared = context.Array("q", 3)
-    counters = shared.get_obj()  # without the lock, which a worker that was killed may hold for good
+    counters = shared.get_obj()  # without the lock, which a killed worker may hold forever
     futures: list[Future[_Result]] = []
     with ProcessPoolExecutor(workers, context, _begin, (shared, dict(os.environ), _GRACE_S)) as pool:
         try:
@@ -60,7 +62,7 @@ def run_all(
                     futures.append(pool.submit(_run, work, _packed(items[len(futures)])))
                     pending.add(futures[-1])
                 done, pending = wait(pending, _POLL_S, FIRST_COMPLETED)
-                tell(counters[_SAMPLES], samples, counters[_BYTES])
+                report(counters[_SAMPLES], samples, counters[_BYTES])
                 for future in done:
                     future.result()
         except BaseException as error:
@@ -75,40 +77,40 @@ def run_all(
 
 
 def _in_turn(
-    work: Callable[[_Item, Tick], _Result], items: Sequence[_Item], samples: int, tell: Progress
+    work: Callable[[_Item, Tick], _Result], items: Sequence[_Item], samples: int, report: Progress
 ) -> list[_Result]:
     done = [0, 0]
 
     def tick(count: int, size: int) -> None:
         done[0] += count
         done[1] += size
-        tell(done[0], samples, done[1])
+        report(done[0], samples, done[1])
 
     return [work(item, tick) for item in items]
 
 
 def _packed(item: Any) -> bytes:
-    """A job as it travels. Packed here, since a pool that fails to pack what it was given may hang (CPython 94777)."""
+    """A pickled job. A pool that fails to pickle a job itself may hang (CPython 94777)."""
     try:
         return pickle.dumps(item)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise DataError(
             f"a sample of shard {item.name} can't be sent to another process ({error}); make its members bytes or "
-            "functools.partial of functions of a module, or write with one worker"
+            "functools.partial of module-level functions, or write with one worker"
         ) from error
 
 
 class _Stopped(Exception):
-    """Another shard failed, or the user has had enough."""
+    """Another shard failed, or the user interrupted the work."""
 
 
 _counters: Any = None
 
 
 def _begin(counters: Any, environment: dict[str, str], grace_s: float) -> None:
-    """Prepare a worker: the terminal's Ctrl-C is the parent's business, and a worker does not outlive its parent.
+    """Prepare a worker: it leaves Ctrl-C to its parent, and ends with it.
 
-    A fork server keeps the environment in which it was started: credentials may have been set since.
+    A fork server keeps the environment that it was started in: credentials may have been set since.
     """
     global _counters
     _counters = counters
@@ -121,7 +123,7 @@ def _begin(counters: Any, environment: dict[str, str], grace_s: float) -> None:
 
 
 def _follow(sentinel: int, grace_s: float) -> None:
-    """Wait for the parent's end, or for that of its patience: this process may hang in a request to a dead network."""
+    """End this process with its parent, or some time after it was asked to stop: a request may hang on a dead network."""
     while not wait_for([sentinel], grace_s):
         if _counters.get_obj()[_STOP]:
             wait_for([sentinel], grace_s)
@@ -142,7 +144,7 @@ def _tick(samples: int, size: int) -> None:
 
 
 def _first(futures: list[Future[Any]], error: Exception) -> Exception:
-    """The failure of the first shard that has one, so that the same fault gives the same message."""
+    """The failure of the first shard that failed, so that the same fault always gives the same message."""
     for future in futures:
         if future.done() and not future.cancelled():
             found = future.exception()
@@ -153,9 +155,9 @@ def _first(futures: list[Future[Any]], error: Exception) -> Exception:
 
 def _died() -> DataError:
     return DataError(
-        "a process that wrote or verified shards died (out of memory, or killed?); the same call continues, "
-        "one worker needs least memory. "
-        'In a script of your own, call it below `if __name__ == "__main__":`'
+        "a process that wrote or verified shards died (killed, or out of memory?); run it again to resume, with fewer "
+        "workers to save memory. "
+        'In a script, call it below `if __name__ == "__main__":`'
     )
 
 

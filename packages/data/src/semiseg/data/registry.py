@@ -1,4 +1,4 @@
-"""Installed data set packages, found by name through the entry-point group "semiseg.datasets"."""
+"""Installed data set packages, found through the entry-point group "semiseg.datasets"."""
 
 import functools
 from importlib.metadata import entry_points
@@ -20,13 +20,13 @@ def broken() -> dict[str, str]:
 @functools.cache
 def announced() -> dict[str, Any]:
     """Entry points by name, loaded or not."""
-    # The first one wins where a distribution is seen twice, as an import would have it.
+    # If a distribution is found twice, the first one wins, as in an import.
     return {entry.name: entry for entry in reversed(list(entry_points(group=GROUP)))}
 
 
 @functools.cache
 def load(name: str) -> type[Any] | str:
-    """The adapter class, or why there is none: one broken package must not take the others with it."""
+    """The adapter class, or why it cannot be loaded: a broken package must not affect the others."""
     entry = announced()[name]
     try:
         return entry.load()

@@ -1,4 +1,4 @@
-"""The commands that messages tell a user to type."""
+"""The commands that error messages recommend."""
 
 import json
 import re
@@ -8,34 +8,37 @@ from typing import Any
 
 from semiseg.data.format.manifest import Manifest
 from semiseg.data.format.names import MANIFEST, PART_PLAN, PLAN
+from semiseg.data.registry import installed
 from semiseg.data.storage.storage import Storage
 
 _DEFAULT_SIZE = 256_000_000  # bytes of --shard-size
 
 
 def absent(storage: Storage) -> str:
-    """What to say of a folder without a manifest."""
+    """The message for a folder without a manifest."""
     dataset, split, root = _place(storage.url)
     if not storage.exists(PLAN):
         if has_parts(storage):
             merge = f"semiseg data merge {shlex.quote(storage.url)}"
-            return f"{storage.url}: parts of it are written (it has no {MANIFEST}); when all are, commit them with: {merge}"
+            return (
+                f"{storage.url}: some parts are written (it has no {MANIFEST}); when all are, merge them with: {merge}"
+            )
         command = _command(dataset, split, root, {})
         return f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}"
-    told = f"{storage.url}: the writing was cut off; "
+    what = f"{storage.url}: writing was interrupted; "
     try:
         plan = json.loads(storage.read(PLAN))
         dataset, split, settings = plan["dataset"], plan["split"], dict(plan["settings"])
     except (OSError, ValueError, KeyError, TypeError):
-        return told + "the same command continues it"
-    if not _installed(dataset):
-        return told + "the command that wrote it continues it"
+        return what + "rerun the command to resume"
+    if dataset not in installed():
+        return what + "rerun the command that wrote it to resume"
     command = _command(dataset, split, root, settings)
-    return f"{told}the same command continues it: {command} (and ROOT and options, where it had any)"
+    return f"{what}rerun the command to resume: {command} (with its ROOT and options, if any)"
 
 
 def has_parts(storage: Storage) -> bool:
-    """Whether a folder without a manifest holds plans of parts."""
+    """Whether a folder without a manifest has plan files of parts."""
     try:
         return any(re.fullmatch(PART_PLAN, name) for name in storage.names())
     except OSError:
@@ -43,7 +46,7 @@ def has_parts(storage: Storage) -> bool:
 
 
 def shard_command(url: str, plan: Mapping[str, Any]) -> str:
-    """The command that writes what a plan says into the set at `url`."""
+    """The command that writes the set of a plan file at `url`."""
     root = url.rstrip("/").removesuffix(f"{plan['dataset']}/{plan['split']}") or "."
     return _command(plan["dataset"], plan["split"], root.rstrip("/") or "/", plan["settings"])
 
@@ -51,11 +54,11 @@ def shard_command(url: str, plan: Mapping[str, Any]) -> str:
 def remedy(url: str, manifest: Manifest) -> str:
     """What to do about a damaged shard."""
     root = url.rstrip("/").removesuffix(f"{manifest.dataset}/{manifest.split}") or "."
-    again = "run the command that wrote it"
-    if _installed(manifest.dataset):
+    again = "rerun the command that wrote it"
+    if manifest.dataset in installed():
         again = f"run `{_command(manifest.dataset, manifest.split, root, manifest.settings)}`"
     return (
-        f"see all the damage with `semiseg data verify {shlex.quote(url)}`, then copy the file again from its source, "
+        f"list all damage with `semiseg data verify {shlex.quote(url)}`, then copy the file again from its source, "
         f"or delete it and {again}"
     )
 
@@ -74,13 +77,7 @@ def _command(dataset: str, split: str, root: str, settings: Mapping[str, Any]) -
 
 
 def _place(url: str) -> tuple[str, str, str]:
-    """Data set, split and root of a set, from where it lies: <root>/<dataset>/<split>."""
+    """Data set, split and root of a set, from its URL: <root>/<dataset>/<split>."""
     parts = url.rstrip("/").split("/")
     dataset, split = parts[-2:] if len(parts) > 1 else ("<dataset>", parts[-1])
     return dataset, split, "/".join(parts[:-2]) or ("/" if url.startswith("/") else ".")
-
-
-def _installed(dataset: str) -> bool:
-    from semiseg.data.registry import installed
-
-    return dataset in installed()

@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write them and read them."""
+"""Sizes in bytes: parse and format them."""
 
 import re
 
@@ -12,9 +12,7 @@ def parse_size(size: int | str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(size), re.IGNORECASE)
     unit = _UNITS.get(match[2].upper()) if match else None
     if match is None or unit is None or (count := int(float(match[1]) * unit)) < 1:
-        raise DataError(
-            f"size of shards {size!r} is not understood; write it as 256MB, 1GB, 64MiB or a number of bytes"
-        )
+        raise DataError(f"invalid shard size {size!r}; write it as 256MB, 1GB, 64MiB or a number of bytes")
     return count
 
 

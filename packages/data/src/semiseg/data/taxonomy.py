@@ -1,4 +1,4 @@
-"""What the numbers in a label mean: the publisher's raw ids, and the classes that a model learns from them."""
+"""The meaning of the numbers in a label: the publisher's raw ids, and the classes that a model learns."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from semiseg.data.errors import DataError, unknown
+from semiseg.data.registry import broken, installed
 
 _RAW_IDS = 1 << 16  # stored labels are PNGs of 8 or 16 bits
 
@@ -16,7 +17,7 @@ _RAW_IDS = 1 << 16  # stored labels are PNGs of 8 or 16 bits
 class RawSpace:
     """Every id that a stored label may hold, void ids included, with the publisher's names.
 
-    `names`: raw id (0..65535) -> name. Raises DataError where an id does not fit or there is none.
+    `names`: raw id (0..65535) -> name. Raises DataError if there are no ids or one does not fit.
     """
 
     name: str
@@ -36,11 +37,11 @@ class RawSpace:
 
 @dataclass(frozen=True, kw_only=True)
 class Taxonomy:
-    """The classes of a label space and how raw ids become class ids (0..n-1, or `ignore`).
+    """A set of classes, and how raw ids become class ids (0..n-1, or `ignore`).
 
-    names       one a class, in the order of class ids; fewer than 255, no two equal
-    colours     (red, green, blue), 0..255, one a class
-    ids         raw id -> class id; raw ids of the space that are not listed are ignored
+    names       one per class, in the order of class ids; fewer than 255, all different
+    colours     (red, green, blue), 0..255, one per class
+    ids         raw id -> class id; raw ids that are not listed are ignored
     foreground  class ids of objects, as opposed to the scene around them
     """
 
@@ -58,7 +59,7 @@ class Taxonomy:
         _require(0 < n < 255, f"{where} has {n} classes; 1 to 254 fit beside the ignore id {self.ignore}")
         _require(len(self.colours) == n, f"{where} has {n} names and {len(self.colours)} colours; give each class both")
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
-        _require(not twice, f"{where} names a class twice: {', '.join(twice)}; class names must differ")
+        _require(not twice, f"{where} has two classes named {', '.join(twice)}; class names must differ")
         for name, colour in zip(self.names, self.colours, strict=True):
             good = len(colour) == 3 and all(0 <= channel <= 255 for channel in colour)
             _require(good, f"{where}: colour {colour} of class '{name}' is not three numbers 0..255")
@@ -74,32 +75,33 @@ class Taxonomy:
 
     @classmethod
     def get(cls, name: str, own: Iterable["Taxonomy"] = ()) -> "Taxonomy":
-        """The taxonomy of that name among `own`, then the installed data sets; DataError with the nearest if none has it."""
-        from semiseg.data.registry import broken  # above this module: adapters are described in terms of taxonomies
-
+        """The taxonomy of that name in `own`, else in an installed data set; DataError with the nearest name otherwise."""
         known = {taxonomy.name: taxonomy for taxonomy in own}
         if name not in known:
             known = cls.all() | known
         if name in known:
             return known[name]
-        failures = "".join(f"\ndata set package '{package}' does not load: {why}" for package, why in broken().items())
+        failures = "".join(
+            f"\ndata set package '{package}' could not be loaded: {why}" for package, why in broken().items()
+        )
         raise DataError(unknown("taxonomy", name, known) + failures)
 
     @classmethod
     def all(cls) -> dict[str, "Taxonomy"]:
         """Every taxonomy of the installed data set packages, by name; packages that fail to load are left out."""
-        from semiseg.data.registry import installed
-
         found: dict[str, tuple[Taxonomy, str]] = {}
         for package, adapter in installed().items():
             for taxonomy in adapter.taxonomies:
                 other, owner = found.setdefault(taxonomy.name, (taxonomy, package))
-                _require(other == taxonomy, f"data sets '{owner}' and '{package}' disagree on '{taxonomy.name}'")
+                _require(
+                    other == taxonomy,
+                    f"data sets '{owner}' and '{package}' define taxonomy '{taxonomy.name}' differently",
+                )
         return {name: taxonomy for name, (taxonomy, _) in sorted(found.items())}
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any], raw: RawSpace) -> "Taxonomy":
-        """The taxonomy whose `fields` these are, over the raw space that they leave out."""
+        """The inverse of `fields`, with the raw space that they leave out."""
         return cls(
             name=fields["name"],
             raw=raw,
@@ -110,7 +112,7 @@ class Taxonomy:
         )
 
     def fields(self) -> dict[str, Any]:
-        """All of it but its raw space, ready for JSON."""
+        """Everything except the raw space, as JSON values."""
         return {
             "name": self.name,
             "names": list(self.names),
@@ -126,7 +128,7 @@ class Taxonomy:
 
     @cached_property
     def lookup(self) -> np.ndarray:
-        """Raw id -> class id, uint8 [65536]; `ignore` wherever the taxonomy lists nothing."""
+        """Raw id -> class id, uint8 [65536]; `ignore` for raw ids that are not listed."""
         table = np.full(_RAW_IDS, self.ignore, np.uint8)
         table[list(self.ids)] = list(self.ids.values())
         table.flags.writeable = False
@@ -135,11 +137,11 @@ class Taxonomy:
     def map(self, raw: np.ndarray) -> np.ndarray:
         """Class ids, uint8, of a label of raw ids [h, w] (any integers); DataError for an id outside the raw space."""
         if raw.dtype.kind not in "ui":
-            raise DataError(f"taxonomy '{self.name}': a label of {raw.dtype} holds no ids; give integers")
+            raise DataError(f"taxonomy '{self.name}': a label is an array of integer ids, not {raw.dtype}")
         if raw.dtype not in (np.uint8, np.uint16):
             self._refuse(raw, (raw < 0) | (raw >= _RAW_IDS))
         mapped = self.lookup[raw]
-        # Only an ignored pixel can be of an id that the space does not have, and those are few.
+        # Ids outside the raw space are mapped to `ignore`, so only the few ignored pixels need a check.
         if not self._known[raw[mapped == self.ignore]].all():
             self._refuse(raw, ~self._known[raw])
         return mapped
@@ -152,7 +154,7 @@ class Taxonomy:
         return table
 
     def _refuse(self, raw: np.ndarray, strange: np.ndarray) -> None:
-        """Raise for the first strange pixel, if there is one."""
+        """Raise for the first strange pixel, if any."""
         if not strange.any():
             return
         place = tuple(int(i) for i in np.argwhere(strange)[0])
@@ -161,13 +163,13 @@ class Taxonomy:
         pixel = f"row {place[0]}, column {place[1]}" if len(place) == 2 else f"index {place}"
         raise DataError(
             f"label id {found} ({count} pixel{'s' * (count > 1)}, first at {pixel}) is not in raw space "
-            f"'{self.raw.name}', whose ids are {ranges(self.raw.names)}; the label is damaged, or of another data set "
-            f"than taxonomy '{self.name}' is for"
+            f"'{self.raw.name}', whose ids are {ranges(self.raw.names)}; the label is damaged, or taxonomy '{self.name}' "
+            "is for another data set"
         )
 
 
 def ranges(ids: Mapping[int, str]) -> str:
-    """Ids as a reader would say them: "0..11, 255"."""
+    """Ids as ranges for messages: "0..11, 255"."""
     runs: list[list[int]] = []
     for number in sorted(ids):
         if runs and number == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""The test class that a data set package subclasses to prove its adapter; needs pytest, and nothing else of semiseg.
+"""The test class that a data set package subclasses to test its adapter; needs pytest.
 
 class TestCamVid(AdapterContract):
     @pytest.fixture
@@ -26,22 +26,24 @@ from semiseg.data.write.shard import shard
 
 
 class AdapterContract:
-    """What every adapter promises. A subclass gives a fixture `adapter`; each test runs on all splits that are there.
+    """What every adapter must do. A subclass defines a fixture `adapter`; every test runs on all available splits.
 
-    limit  samples of each split whose pixels are looked at; listing always covers all
+    limit  samples per split whose pixels are read; listings are always complete
     """
 
     limit = 6
 
     def test_describes_itself(self, adapter: Adapter) -> None:
-        assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", adapter.name), "the name is a folder and a word on the command line"
+        assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", adapter.name), (
+            "the name must be usable as a folder and on the command line"
+        )
         assert adapter.summary and "\n" not in adapter.summary
         assert adapter.home, "where to get the files"
         assert adapter.version
         assert adapter.raw_space.names
 
     def test_taxonomies_are_of_its_raw_space(self, adapter: Adapter) -> None:
-        own = [each for each in adapter.taxonomies if each.raw_space == adapter.raw_space.name]
+        own = [taxonomy for taxonomy in adapter.taxonomies if taxonomy.raw_space == adapter.raw_space.name]
         assert own, f"no taxonomy reads raw space '{adapter.raw_space.name}'"
         for taxonomy in own:
             assert taxonomy.raw == adapter.raw_space, f"{taxonomy.name} has other ids or names in its raw space"
@@ -60,7 +62,7 @@ class AdapterContract:
         for split in _present(adapter):
             first, second = ([(s.key, s.size, s.tags, s.meta) for s in adapter.samples(split.name)] for _ in range(2))
             assert first == second, f"{split.name}: two listings differ"
-            assert len(first) == split.samples, f"{split.name}: lists {len(first)}, promised {split.samples}"
+            assert len(first) == split.samples, f"{split.name}: lists {len(first)}, announced {split.samples}"
             assert len({key for key, *_ in first}) == len(first), f"{split.name}: a key comes twice"
 
     def test_samples_hold_pictures_and_known_ids(self, adapter: Adapter) -> None:
@@ -104,11 +106,11 @@ class AdapterContract:
         for workers in (1, 2):
             shard(part, split, tmp_path / str(workers), size=size, workers=workers)
         one, two = ({p.name: p.read_bytes() for p in (tmp_path / w / adapter.name / split).iterdir()} for w in "12")
-        assert len(one) > 3, "needs several shards to tell"
+        assert len(one) > 3, "the comparison needs several shards"
         assert one == two
 
     def _some(self, adapter: Adapter) -> Iterator[tuple[Split, RawSample]]:
-        """Samples spread over each split."""
+        """Samples spread evenly over each split."""
         for split in _present(adapter):
             samples = list(adapter.samples(split.name))
             chosen = np.linspace(0, len(samples) - 1, min(self.limit, len(samples))).astype(int)
@@ -118,17 +120,17 @@ class AdapterContract:
 class _Part:
     """An adapter that lists only the first samples of each split."""
 
-    def __init__(self, whole: Adapter, limit: int) -> None:
-        self.whole, self.limit = whole, limit
-        self.name, self.version, self.raw_space, self.root = whole.name, whole.version, whole.raw_space, whole.root
-        self.taxonomies = whole.taxonomies
+    def __init__(self, adapter: Adapter, limit: int) -> None:
+        self.adapter, self.limit = adapter, limit
+        self.name, self.version, self.root = adapter.name, adapter.version, adapter.root
+        self.raw_space, self.taxonomies = adapter.raw_space, adapter.taxonomies
 
     def splits(self) -> dict[str, Split]:
-        found = self.whole.splits()
+        found = self.adapter.splits()
         return {name: replace(split, samples=min(split.samples, self.limit)) for name, split in found.items()}
 
     def samples(self, split: str) -> Iterator[RawSample]:
-        return islice(self.whole.samples(split), self.limit)
+        return islice(self.adapter.samples(split), self.limit)
 
 
 def _present(adapter: Adapter) -> list[Split]:
@@ -147,5 +149,5 @@ def _pixels(sample: RawSample) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _third(samples: list[RawSample]) -> int:
-    """A size of shards that gives about three of them."""
+    """A shard size that gives about three shards."""
     return max(1, sum(sample.size for sample in samples) // 3)

@@ -1,4 +1,4 @@
-"""What is installed, what is written, and what is in it: the facts behind `semiseg data list` and `stats`."""
+"""Which data sets are installed and written, and what they contain: the facts for `semiseg data list` and `stats`."""
 
 from collections import Counter
 from shlex import quote
@@ -23,9 +23,9 @@ def datasets(shards: str) -> dict[str, Any]:
 
 
 def find_sets(target: str, split: str | None, shards: str) -> list[str]:
-    """The URLs of the sets that a command means: a set's own, those of a folder of sets, or NAME's under `shards`."""
+    """The URLs of the sets that a command means: one set, those in a folder, or those of data set NAME under `shards`."""
     base = target.rstrip("/") or target
-    if "/" not in base and not base.startswith("."):  # a name: under `shards`, or else what lies here
+    if "/" not in base and not base.startswith("."):  # a name: under `shards`, or else in the current folder
         under = f"{shards.rstrip('/')}/{base}"
         if splits(under) or shards.rstrip("/") != "shards" or not (_is_set(base) or splits(base)):
             base = under
@@ -37,8 +37,8 @@ def find_sets(target: str, split: str | None, shards: str) -> list[str]:
     if split is not None:
         if found and split not in found:
             what = unknown("split", split, found).replace("unknown", "no shards of").replace("known", "written")
-            raise DataError(f"{base}: {what}; others are written with: {command} --split <split>")
-        return [f"{base}/{split}"]  # a missing one is reported, with the remedy, by whoever opens it
+            raise DataError(f"{base}: {what}; write others with: {command} --split <split>")
+        return [f"{base}/{split}"]  # if it is missing, opening it reports that, with the remedy
     if not found:
         known = sorted({*installed(), *folders(shards)})
         hint = "" if name in known else f" ({unknown('data set', name, known)})"
@@ -52,7 +52,7 @@ def _is_set(url: str) -> bool:
 
 
 def folders(url: str) -> list[str]:
-    """Names in a folder, or none where there is no folder."""
+    """Names in a folder; none if it does not exist."""
     try:
         return Storage(url).names()
     except OSError:
@@ -65,7 +65,7 @@ def splits(url: str) -> list[str]:
 
 
 def choose_taxonomy(stored: ShardSet, name: str | None) -> Taxonomy | None:
-    """The taxonomy of that name, or the first that reads the set, its own before installed ones; None without labels."""
+    """The taxonomy of that name, or the first one that reads the set, from the set or installed; None without labels."""
     if not stored.labeled:
         return None
     if name is not None:
@@ -81,20 +81,20 @@ def choose_taxonomy(stored: ShardSet, name: str | None) -> Taxonomy | None:
             return taxonomy
     raise DataError(
         f"{stored.url}: no installed taxonomy reads raw space '{manifest.raw_space}'; "
-        f"install the data set's package (pip install semiseg-{manifest.dataset}), or name one with --taxonomy"
+        f"install the data set's package (pip install semiseg-{manifest.dataset}), or choose one with --taxonomy"
     )
 
 
 def statistics(stored: ShardSet, taxonomy: Taxonomy | None) -> dict[str, Any]:
-    """Sizes, tags, flags and class shares of one set. Shares are of all pixels: classes and void add up to one.
+    """Sizes, tags, flags and class shares of one set. Shares are of all pixels: those of classes and void sum to one.
 
-    "size" holds the smallest, the middle and the largest image by area, "tags" the samples of each tag, most first.
+    "size" has the smallest, median and largest image by area, "tags" the number of samples per tag, largest first.
     """
     sizes = stored.sizes()
     areas = sizes.prod(axis=1)
     total, order = int(areas.sum()), np.argsort(areas, kind="stable")
-    tags = Counter(tag for found in stored.tags() for tag in found)
-    flags = Counter(flag for found in stored.flags() for flag in found)
+    tags = Counter(tag for tags in stored.tags() for tag in tags)
+    flags = Counter(flag for flags in stored.flags() for flag in flags)
     facts: dict[str, Any] = {
         "url": stored.url,
         "dataset": stored.manifest.dataset,
@@ -110,7 +110,7 @@ def statistics(stored: ShardSet, taxonomy: Taxonomy | None) -> dict[str, Any]:
             name: "{1}x{0}".format(*sizes[order[place]])
             for name, place in (("min", 0), ("median", (len(order) - 1) // 2), ("max", -1))
         },
-        "tags": dict(sorted(tags.items(), key=lambda each: (-each[1], each[0]))),
+        "tags": dict(sorted(tags.items(), key=lambda item: (-item[1], item[0]))),
         "flags": dict(sorted(flags.items())),
         "pixels": total,
     }
@@ -130,7 +130,7 @@ def statistics(stored: ShardSet, taxonomy: Taxonomy | None) -> dict[str, Any]:
 
 def _dataset(name: str, adapter: Any, shards: str) -> dict[str, Any]:
     written = {split: _written(f"{shards}/{name}/{split}") for split in splits(f"{shards}/{name}")}
-    # Shards know their classes where no package does.
+    # Shards carry their classes, for data sets without an installed package.
     carried = [taxonomy for facts in written.values() for taxonomy in facts.pop("taxonomies", ())]
     taxonomies = {taxonomy.name: taxonomy for taxonomy in (adapter.taxonomies if adapter else carried)}
     return {

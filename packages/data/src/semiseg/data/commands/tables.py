@@ -30,8 +30,8 @@ def print_statistics(facts: dict[str, Any]) -> None:
     )
     for column in (0, 2, 3):
         table.columns[column].justify = "right"
-    for each in facts["classes"]:
-        table.add_row(str(each["id"]), each["name"], f"{each['share']:.2%}", str(each["images"]))
+    for row in facts["classes"]:
+        table.add_row(str(row["id"]), row["name"], f"{row['share']:.2%}", str(row["images"]))
     table.add_section()
     table.add_row("", "void", f"{facts['void']:.2%}", "")
     Console(highlight=False).print(table)

@@ -1,4 +1,4 @@
-"""What `semiseg data shard` does once the layouts stand: a look at the disk, the writing, and what it says of both."""
+"""The second half of `semiseg data shard`: check disk space, write the layouts, and report both."""
 
 import shlex
 
@@ -7,7 +7,7 @@ import typer
 from semiseg.data.commands.tables import plural
 from semiseg.data.progress import Bar
 from semiseg.data.sizes import readable
-from semiseg.data.storage.target import check_place, place
+from semiseg.data.storage.target import check_target, target
 from semiseg.data.write.forecast import forecast
 from semiseg.data.write.layout import Layout, part_numbers
 from semiseg.data.write.parts import write_part
@@ -15,34 +15,35 @@ from semiseg.data.write.shard import complete, write
 
 
 def write_sets(layouts: list[Layout], to: str, workers: int) -> None:
-    """Write what is not complete yet, split after split, with a look at the disk before."""
+    """Check disk space, then write the splits that are not complete, one after the other."""
     for layout in layouts:
-        check_place(layout.folder(place(to)))
+        check_target(layout.folder(target(to)))
     todo = [layout for layout in layouts if complete(layout, to) is None]
     if todo:
-        expected = forecast(todo, place(to))
+        expected = forecast(todo, target(to))
         typer.echo(expected.say(min(workers, max(len(layout.shards) for layout in todo))))
         expected.check()
     for layout in layouts:
-        folder = layout.folder(place(to))
+        folder = layout.folder(target(to))
         if layout in todo:
             with Bar(f"writing {layout.contents.split}") as bar:
                 manifest = write(layout, to, workers=workers, progress=bar)
             state = f"{manifest.samples} samples in {plural(len(manifest.shards), 'shard')}, {readable(manifest.bytes)}"
         else:
-            write(layout, to)  # names and colours of classes may have changed, which are in the manifest alone
-            state = f"complete already, {layout.samples} samples: nothing to do"
+            write(layout, to)  # names and colours of classes, which only the manifest holds, may have changed
+            state = f"already complete, {layout.samples} samples"
         typer.echo(f"{folder}: {state}")
 
 
 def write_parts(layouts: list[Layout], to: str, workers: int, part: tuple[int, int]) -> None:
     """Write this machine's part of each split."""
     for layout in layouts:
-        check_place(layout.folder(place(to)))
+        check_target(layout.folder(target(to)))
     todo = [layout for layout in layouts if complete(layout, to) is None]
     if todo:
-        expected = forecast(todo, place(to), part)
-        typer.echo(expected.say(max(1, min(workers, max(len(part_numbers(len(each.shards), part)) for each in todo)))))
+        expected = forecast(todo, target(to), part)
+        shards = max(len(part_numbers(len(layout.shards), part)) for layout in todo)
+        typer.echo(expected.say(max(1, min(workers, shards))))
         expected.check()
     for layout in layouts:
         title = f"{layout.contents.split}, part {part[0]}/{part[1]}"
@@ -50,6 +51,6 @@ def write_parts(layouts: list[Layout], to: str, workers: int, part: tuple[int, i
             entries = write_part(layout, to, part, workers=workers, progress=bar)
         size = f"{sum(entry.samples for entry in entries)} samples, {readable(sum(entry.bytes for entry in entries))}"
         count = f"{len(entries)} of {plural(len(layout.shards), 'shard')}"
-        typer.echo(f"{layout.folder(place(to))}: {title}: {count}, {size}")
+        typer.echo(f"{layout.folder(target(to))}: {title}: {count}, {size}")
     for layout in layouts:
-        typer.echo(f"when all parts are written: semiseg data merge {shlex.quote(str(layout.folder(place(to))))}")
+        typer.echo(f"when all parts are written: semiseg data merge {shlex.quote(str(layout.folder(target(to))))}")

@@ -1,1 +1,1 @@
-"""The shard format: manifest, index, tar headers, names of files, and how each stored byte is checked."""
+"""The shard format: manifest, index, tar headers, file names, and the checks of every stored byte."""

@@ -1,4 +1,4 @@
-"""A shard's index: one row a sample, beside each tar, so that any sample costs one range read and statistics cost no pixel."""
+"""A shard's index, beside its tar: one row per sample, so that a sample costs one range read and statistics no pixels."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 MEMBERS = ("image", "label", "meta")  # in their order in the tar
-_FACTS = ("bytes", "sha256", "samples", "content")  # of the tar, kept in the metadata: what a continued writing goes by
-_CONFIGURATION = "configuration"  # of the work that the tar is a part of; readers do without
+_FACTS = ("bytes", "sha256", "samples", "content")  # of the tar, kept in the metadata: a resumed writer needs them
+_CONFIGURATION = "configuration"  # names what the set is written from; only the writer needs it
 _PREFIX = "semiseg."
 
 
 def schema() -> "pa.Schema":
-    """Columns of an index. Offsets are of payloads, in bytes from the start of the tar; null where there is no label.
+    """Columns of an index. Offsets are those of payloads, in bytes from the start of the tar; null for a missing label.
 
-    content  sha256 over key, image bytes, label type, shape and pixels, and meta.json
-    stats    the label, per tile (row-major, `encode.TILE` pixels a side) and raw id: pixels, and sums of absolute x and
-             y. They merge exactly under any taxonomy
+    content  sha256 of key, image bytes, label type, shape and pixels, and meta.json
+    stats    of the label, per tile (row-major, `format.row.TILE` pixels a side) and raw id: pixels, and sums of absolute x
+             and y; they can be added exactly under any taxonomy
     """
     import pyarrow as pa
 
@@ -48,7 +48,7 @@ def schema() -> "pa.Schema":
 
 
 def pack(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, str]) -> bytes:
-    """The bytes of an index file: a row a sample, and in its metadata what the tar is."""
+    """The bytes of an index file: one row per sample, and `facts` about the tar in its metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -60,26 +60,26 @@ def pack(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, str]) -> bytes:
 
 
 class Index:
-    """One shard's index in memory. ValueError or KeyError for bytes that are no index."""
+    """One shard's index in memory. ValueError or KeyError for bytes that are not an index."""
 
     def __init__(self, data: bytes) -> None:
         import pyarrow.parquet as pq
 
-        # Without threads of its own: where torch is loaded too, one that still holds a Python object when the interpreter
-        # ends aborts it ("terminate called without an active exception", apache/arrow #34314), in 1 of 3 runs.
+        # Without threads: if torch is loaded too, a thread that holds a Python object when the interpreter ends aborts it
+        # ("terminate called without an active exception", apache/arrow #34314), in 1 of 3 runs.
         with pq.ParquetFile(io.BytesIO(data), pre_buffer=False) as file:
             self.table = file.read(use_threads=False)
         metadata = self.table.schema.metadata or {}
         self.facts = {name: metadata[f"{_PREFIX}{name}".encode()].decode() for name in _FACTS}
-        if (told := metadata.get(f"{_PREFIX}{_CONFIGURATION}".encode())) is not None:
-            self.facts[_CONFIGURATION] = told.decode()
+        if (configuration := metadata.get(f"{_PREFIX}{_CONFIGURATION}".encode())) is not None:
+            self.facts[_CONFIGURATION] = configuration.decode()
         self.keys: list[str] = self.table["key"].to_pylist()
         places = [self._places(member) for member in MEMBERS if self.table[f"{member}_offset"].null_count == 0]
         self.places: list[tuple[tuple[str, int, int, int], ...]] = list(zip(*places, strict=True))
-        """A row's members, in their order in the tar: (member, offset, size, crc32)."""
+        """The members of each row, in their order in the tar: (member, offset, size, crc32)."""
         sizes = (self.table[name].to_pylist() for name in ("width", "height"))
         self.sizes: list[tuple[int, int]] = list(zip(*sizes, strict=True))
-        """A row's image: (width, height)."""
+        """The image size of each row: (width, height)."""
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, raw ids and pixels, int64, one element for each row, tile and id."""

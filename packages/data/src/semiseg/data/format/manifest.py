@@ -1,11 +1,11 @@
-"""What a shard set is: one manifest.json, and one index beside each tar.
+"""The manifest of a shard set: what it contains, with checksums and a digest.
 
     <root>/<dataset>/<split>/manifest.json           written last: a folder without it is not a shard set
     <root>/<dataset>/<split>/000000.tar              <key>.image.<jpg|png>  <key>.label.png  <key>.meta.json
-    <root>/<dataset>/<split>/000000.index.parquet    one row a sample: where its members are, and what its label holds
+    <root>/<dataset>/<split>/000000.index.parquet    one row per sample: where its members are, and statistics of its label
 
-The digest names the contents and the settings that every random order derives from. Two sets with one digest hold the
-same samples, with the same pixels, in the same shards; it knows nothing of time, tools, places or PNG compressors.
+The digest identifies the contents and the settings; every random order is derived from it. Two sets with the same digest
+have the same samples with the same pixels in the same shards; time, tools, locations and PNG compression do not matter.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from semiseg.data.taxonomy import RawSpace, Taxonomy
 
 FORMAT = 1
 _FIELDS = 15  # of a manifest without its sha256
-# The last field: of the text before it, since the digest leaves out what decides no order, such as names of classes.
+# The last field: the sha256 of the text before it. The digest leaves out what no order depends on, such as class names.
 _SEAL = re.compile(r',\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardEntry:
-    """One tar and its index: sizes in bytes, sha256 of the files, and a hash of the contents that the digest uses."""
+    """One tar and its index: sizes in bytes, sha256 of the files, and a hash of the contents, which the digest uses."""
 
     name: str
     samples: int
@@ -39,9 +39,9 @@ class ShardEntry:
     content: str
 
     def __post_init__(self) -> None:
-        # They become names of files, here and in the cache: none may lead elsewhere.
+        # They become file names, here and in the cache: none may lead to another folder.
         if not (self.name.isdigit() and self.sha256.isalnum() and self.index_sha256.isalnum()):
-            raise ValueError(f"shard {self.name!r} or a sha256 of it is none that a writer gives")
+            raise ValueError(f"shard {self.name!r} has a name or a sha256 that no writer gives")
 
     @property
     def tar(self) -> str:
@@ -56,12 +56,12 @@ class ShardEntry:
 class Manifest:
     """A written split: what it is, what its labels mean, and every shard with its checksums.
 
-    version     the adapter's protocol of the publisher's files
+    version     the adapter's version of the publisher's files
     image       kind of every image: "jpg" or "png"
-    settings    what the writer was told: {"size": bytes a shard}, and "resize" and "format" where images are converted
-    listing     hash of keys, sizes, tags, meta and stamps as the adapter listed them; tells whether the source changed since
-    taxonomies  the adapter's that read these labels, so that the set is understood where its package is not installed;
-                names and colours of classes are no contents, so the digest leaves them out
+    settings    the writer's settings: {"size": bytes per shard}, and "resize" and "format" if images are converted
+    listing     hash of keys, sizes, tags, meta and stamps as the adapter listed them; changes with the source
+    taxonomies  those of the adapter that read these labels, for use without the data set's package; names and colours of
+                classes are not contents, so the digest leaves them out
     """
 
     dataset: str
@@ -95,7 +95,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) of contents and settings; the key of every order drawn from this set."""
+        """sha256 (hex) of contents and settings: part of the key of every order of this set."""
         return sha256(
             canonical(
                 {
@@ -134,7 +134,7 @@ class Manifest:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], shards: Iterable[ShardEntry]) -> "Manifest":
-        """What a plan, or manifest.json, says of a split, with its shards."""
+        """From the fields of plan.json or manifest.json, with the shards."""
         space = RawSpace(
             name=fields["raw_space"], names={int(number): name for number, name in fields["raw_ids"].items()}
         )
@@ -149,12 +149,12 @@ class Manifest:
             settings=fields["settings"],
             listing=fields["listing"],
             shards=tuple(shards),
-            taxonomies=tuple(Taxonomy.from_fields(each, space) for each in fields.get("taxonomies", ())),
+            taxonomies=tuple(Taxonomy.from_fields(taxonomy, space) for taxonomy in fields.get("taxonomies", ())),
         )
 
     @classmethod
     def from_json(cls, text: str, where: str = MANIFEST) -> "Manifest":
-        """Read manifest.json; DataError where it is damaged, of another format, or edited (its digest says so)."""
+        """Read manifest.json; DataError if it is damaged, of another format, or edited (its digest shows that)."""
         remedy = "copy it again from its source, or delete the folder and write the shards again"
         try:
             fields = json.loads(text)
@@ -164,7 +164,7 @@ class Manifest:
         if found != FORMAT:
             raise DataError(
                 f"{where}: format {found!r}, this semiseg-data reads format {FORMAT}; "
-                "install a semiseg-data of the version that wrote it, or write the shards again"
+                "install the version of semiseg-data that wrote it, or write the shards again"
             )
         try:
             manifest = cls.of(fields, (ShardEntry(**entry) for entry in fields["shards"]))
@@ -176,11 +176,11 @@ class Manifest:
         if wrong is not None:
             what = f"it says {wrong} {fields[wrong]}, its contents give {found[wrong]}"
         elif seal is not None and sha256(text[: seal.start()].encode()) != seal[1]:
-            what = f"its sha256 {seal[1]} is not that of its text"
+            what = f"its sha256 {seal[1]} does not match its text"
         elif seal is None and len(fields) > _FIELDS:
             what = "its sha256 is damaged"
         else:
-            return manifest  # those of sets that were written before there was one have no sha256
+            return manifest  # manifests of earlier versions have no sha256
         raise DataError(f"{where}: {what}: it was edited or damaged; {remedy}")
 
 
@@ -195,7 +195,7 @@ def shard_content(contents: list[str]) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """JSON in one spelling: sorted keys, no spaces, ascii. ValueError for NaN and infinities."""
+    """Canonical JSON: sorted keys, no spaces, ASCII. ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 

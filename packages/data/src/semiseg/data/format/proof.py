@@ -1,5 +1,5 @@
-"""One sample's bytes in its tar, proved: every byte of a tar belongs to a header, a payload, padding or the tar's end,
-and each of them has one right value or a crc32. So reading all samples of a shard sees any byte of it that changed.
+"""Check a sample's bytes in its tar. Every byte of a tar belongs to a header, a payload, padding or the tar's end, and has one
+right value or a crc32. So reading all samples of a shard detects any byte that changed.
 """
 
 import tarfile
@@ -30,7 +30,7 @@ class Fault:
 
 
 def extent(index: "Index", row: int, entry: ShardEntry, extensions: tuple[str, ...]) -> tuple[int, int]:
-    """Where a sample starts, its first header included, and stops; the last one of a tar a byte after the tar does."""
+    """Where a sample starts, with its first header, and stops; the last one stops a byte after the end of the tar."""
     places = index.places[row]
     names = _names(index.keys[row], extensions)
     form = tar_format(names)
@@ -41,7 +41,7 @@ def extent(index: "Index", row: int, entry: ShardEntry, extensions: tuple[str, .
 def faults(
     index: "Index", row: int, entry: ShardEntry, extensions: tuple[str, ...], span: bytes, start: int
 ) -> Iterator[Fault]:
-    """What is wrong with a sample, `span` being what the tar holds of its `extent`: with the tar's end after the last."""
+    """What is wrong with a sample, or with the tar's end after the last one; `span` holds the tar's bytes of its `extent`."""
     names, at = _names(index.keys[row], extensions), 0
     form = tar_format(names)
     for name, (member, offset, size, crc) in zip(names, index.places[row], strict=True):
@@ -50,9 +50,9 @@ def faults(
         if start + payload != offset:
             yield Fault(f"belongs at {start + payload} by the sizes that the index gives", offset, member)
             return
-        told, data = span[at:payload], span[payload : payload + size]
-        if told != right:
-            yield Fault(f"its header {_header_fault(name, size, told, right)}", start + at, member)
+        found, data = span[at:payload], span[payload : payload + size]
+        if found != right:
+            yield Fault(f"its header {_header_fault(name, size, found, right)}", start + at, member)
         if len(data) < size:
             yield Fault(f"ends after {len(data)} of {size} bytes", offset, member)
         elif (now := zlib.crc32(data)) != crc:
@@ -73,31 +73,31 @@ def faults(
 
 
 def index_fault(index: "Index", entry: ShardEntry, manifest: Manifest) -> str | None:
-    """What an index says that cannot be true of its shard: of rows, keys, members, or of where the samples lie."""
+    """What in an index cannot be true of its shard: in rows, keys, members or offsets; None if nothing."""
     for name in ("bytes", "sha256", "samples", "content"):
-        if (told := index.facts[name]) != str(getattr(entry, name)):
-            return f"is of a tar with {name} {told}, the manifest says {getattr(entry, name)}"
+        if (value := index.facts[name]) != str(getattr(entry, name)):
+            return f"is of a tar with {name} {value}, the manifest says {getattr(entry, name)}"
     if len(index.keys) != entry.samples:
         return f"lists {len(index.keys)} samples, the manifest {entry.samples}"
     if len({*index.keys}) < entry.samples:
         key, _ = Counter(index.keys).most_common(1)[0]
-        return f"lists another sample of the key '{key}'"
+        return f"lists two samples with the key '{key}'"
     expected = tuple(extension.split(".")[0] for extension in manifest.members)
     end = last = 0
     for row, (key, places) in enumerate(zip(index.keys, index.places, strict=True)):
         if not KEY.fullmatch(key):
-            return f"lists a sample of the key {key!r}, which none may have"
+            return f"lists a sample with the key {key!r}, which is not allowed"
         if (found := tuple(place[0] for place in places)) != expected:
             return f"'{key}' has members {', '.join(found)}; expected {', '.join(expected)}"
         if not all(0 < size <= entry.bytes for _, _, size, _ in places):
-            return f"'{key}' has a member of no bytes, or of more than the {entry.bytes} bytes of {entry.tar}"
+            return f"'{key}' has a member with no bytes, or with more than the {entry.bytes} bytes of {entry.tar}"
         start, stop = extent(index, row, entry, manifest.members)
         if start != end:
             return f"places '{key}' at {start}, the sample before it ends at {end}"
         end = stop
         last = entry.bytes - (places[-1][1] + padded(places[-1][2]))
     if not END <= last <= END + RECORD:
-        return f"leaves {last} bytes of {entry.tar} to no sample"
+        return f"assigns {last} bytes of {entry.tar} to no sample"
     return None
 
 
@@ -105,11 +105,11 @@ def _names(key: str, extensions: tuple[str, ...]) -> list[str]:
     return [f"{key}.{extension}" for extension in extensions]
 
 
-def _header_fault(name: str, size: int, told: bytes, right: bytes) -> str:
-    if len(told) < len(right):
-        return f"ends after {len(told)} of {len(right)} bytes"
+def _header_fault(name: str, size: int, data: bytes, right: bytes) -> str:
+    if len(data) < len(right):
+        return f"ends after {len(data)} of {len(right)} bytes"
     try:
-        found = tarfile.TarInfo.frombuf(told[-BLOCK:], "utf-8", "surrogateescape")
+        found = tarfile.TarInfo.frombuf(data[-BLOCK:], "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
         return f"is damaged ({error})"
     if len(right) == BLOCK and (found.name, found.size, found.isreg()) != (name, size, True):

@@ -1,4 +1,4 @@
-"""What an index says of one sample, counted from its pixels: flags, content hash, label statistics."""
+"""The columns of an index that are computed from pixels: flags, content hash, label statistics."""
 
 import hashlib
 
@@ -10,19 +10,19 @@ _ORIENTATION = 0x0112  # the EXIF tag
 
 
 def flags(picture: Image.Image, label: np.ndarray | None) -> list[str]:
-    """What a person should look at: images and labels of one value (a lost frame), and images that EXIF turns."""
+    """What a person should check: images and labels of one value (a lost frame), and images that EXIF rotates."""
     found = []
     if all(low == high for low, high in (band.getextrema() for band in picture.split())):
         found.append("constant-image")
     if label is not None and label.min() == label.max():
         found.append("constant-label")
     if picture.getexif().get(_ORIENTATION, 1) != 1:
-        found.append("exif-orientation")  # pixels and label agree as stored; readers that turn by EXIF break the pair
+        found.append("exif-orientation")  # stored pixels and label match; readers that rotate by EXIF break the pair
     return found
 
 
 def content(key: str, image: bytes, label: np.ndarray | None, meta: bytes) -> str:
-    """sha256 (hex) of what a sample is: label pixels rather than the bytes of a PNG, which depend on its compressor."""
+    """sha256 (hex) of a sample's contents: label pixels rather than PNG bytes, which depend on the compressor."""
     parts = [key.encode(), image]
     if label is not None:
         little = label.astype(label.dtype.newbyteorder("<"), copy=False)
@@ -36,7 +36,7 @@ def content(key: str, image: bytes, label: np.ndarray | None, meta: bytes) -> st
 
 
 def statistics(label: np.ndarray) -> list[dict[str, int]]:
-    """Per tile (row-major) and raw id: pixels, and sums of their x and y in the whole image. All exact integers."""
+    """Per tile (row-major) and raw id: pixels, and sums of their x and y in the image. All are exact integers."""
     height, width = label.shape
     found = []
     for tile, (top, left) in enumerate((y, x) for y in range(0, height, TILE) for x in range(0, width, TILE)):

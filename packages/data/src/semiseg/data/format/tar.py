@@ -1,10 +1,10 @@
-"""The header of a member in a tar: a function of its name and size alone, so that sets are the same bytes everywhere."""
+"""Tar headers as a function of a member's name and size alone, so that sets have the same bytes everywhere."""
 
 import tarfile
 from typing import Literal
 
 BLOCK = tarfile.BLOCKSIZE
-END = 2 * BLOCK  # a tar ends in two blocks of zeros, and then fills a record
+END = 2 * BLOCK  # a tar ends with two blocks of zeros, then fills a record
 RECORD = tarfile.RECORDSIZE
 
 _SHORT = tarfile.LENGTH_NAME  # characters of a name that need no prefix
@@ -12,9 +12,9 @@ _SIZE, _SUM = slice(124, 136), slice(148, 155)  # fields of a header: octal digi
 
 
 def tar_format(names: list[str]) -> Literal[0, 1]:
-    """USTAR, one block a header, unless a name is too long for it: then GNU's long names, which all readers know."""
+    """USTAR, one block per header, or GNU's long names, which all readers support, if a name is too long."""
     if all(len(name) <= _SHORT and name.isascii() for name in names):
-        return 0  # tarfile.USTAR_FORMAT, found without tarfile's 20 us a name
+        return 0  # tarfile.USTAR_FORMAT, found without tarfile's 20 us per name
     try:
         for name in names:
             tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT)
@@ -24,7 +24,7 @@ def tar_format(names: list[str]) -> Literal[0, 1]:
 
 
 def header(name: str, size: int, format: Literal[0, 1]) -> bytes:
-    """The bytes before a member's payload: one block, or three and more where the name is long."""
+    """The bytes before a member's payload: one block, or three or more for a long name."""
     if format == 0 and len(name) <= _SHORT and name.isascii() and size < 8**11:
         encoded, digits = name.encode(), b"%011o" % size
         total = _BLANK_SUM + sum(encoded) + sum(digits)
@@ -51,5 +51,5 @@ _BLANK_SUM = int(_BLANK[_SUM].rstrip(b"\0"), 8) - sum(b"%011o" % 0)
 
 
 def padded(size: int) -> int:
-    """Bytes that a payload takes in whole blocks."""
+    """A payload's size, rounded up to full blocks."""
     return -(-size // BLOCK) * BLOCK

@@ -1,1 +1,1 @@
-"""Pixels: decoding images and label PNGs, converting, painting labels in colours."""
+"""Decoding and converting images and label PNGs, painting labels in colours."""

@@ -1,4 +1,4 @@
-"""Images as a set is to hold them: the publisher's files, or, where it is asked for, of another size or format."""
+"""Convert images and labels to another size or format, if asked for."""
 
 import io
 import re
@@ -11,19 +11,19 @@ from semiseg.data.errors import DataError, unknown
 
 FORMATS = {"keep": None, "jpeg": "jpg", "png": "png"}
 _SIGNS = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}  # how such a file begins
-# Of JPEG, with colours at half the size (4:2:0): 40 dB of CamVid, decoded in 0.65 of the time of 4:4:4 (42 dB).
+# JPEG with colours at half the size (4:2:0): 40 dB on CamVid, decoded in 0.65 of the time of 4:4:4 (42 dB).
 _QUALITY = 95
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What the writer makes of images and labels; the default changes nothing.
+    """How the writer converts images and labels; the default changes nothing.
 
-    resize  (width, height) exactly, or what the longer side becomes where it is longer; None leaves sizes alone
-    format  "keep", "jpeg" (quality 95, 4:2:0) or "png"; labels are compressed anew, unfiltered, which decodes in half the time
+    resize  (width, height) exactly, or the most that the longer side may have; None keeps sizes
+    format  "keep", "jpeg" (quality 95, 4:2:0) or "png"; labels are recompressed without filter, which halves decoding time
 
-    A file that has the size and the format asked for already stays as it is, byte for byte. Images are resized by Lanczos
-    filtering (which smooths before it shrinks), labels by the nearest id.
+    A file that already has the requested size and format is kept, byte for byte. Images are resized by Lanczos filtering
+    (which smooths when it shrinks), labels by the nearest id.
     """
 
     resize: tuple[int, int] | int | None = None
@@ -35,18 +35,18 @@ class Conversion:
 
     @property
     def kind(self) -> str | None:
-        """The extension that every image of the set gets; None: that of the publisher's first."""
+        """The extension of every image of the set; None: that of the publisher's first image."""
         return FORMATS[self.format]
 
     def settings(self) -> dict[str, str]:
-        """What a manifest says of it: nothing where nothing is asked for, so that digests of such sets stay."""
-        told = {} if self.format == "keep" else {"format": self.format}
+        """Settings for the manifest: none by default, so that digests of unconverted sets stay the same."""
+        settings = {} if self.format == "keep" else {"format": self.format}
         if self.resize is not None:
-            told["resize"] = str(self.resize) if isinstance(self.resize, int) else "x".join(map(str, self.resize))
-        return told
+            settings["resize"] = str(self.resize) if isinstance(self.resize, int) else "x".join(map(str, self.resize))
+        return settings
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """The size that an image of a size gets."""
+        """The new size of an image."""
         if self.resize is None:
             return width, height
         if isinstance(self.resize, tuple):
@@ -57,7 +57,7 @@ class Conversion:
         return tuple(max(1, (side * self.resize * 2 + longer) // (2 * longer)) for side in (width, height))  # type: ignore[return-value]
 
     def image(self, data: bytes, picture: Image.Image, kind: str) -> tuple[bytes, Image.Image]:
-        """The file of a kind ("jpg" or "png") that a set holds, and its pixels; `picture` is what `data` decodes to."""
+        """The converted file of a kind ("jpg" or "png") and its pixels; `picture` is `data` decoded."""
         size = self.size(*picture.size)
         if size == picture.size and data.startswith(_SIGNS[kind]):
             return data, picture
@@ -74,7 +74,7 @@ class Conversion:
         return stream.getvalue(), stored
 
     def label(self, ids: np.ndarray) -> np.ndarray:
-        """Raw ids [h, w] of the size that their image gets: of each new pixel, the id below its centre."""
+        """Raw ids [h, w] in the new size of their image: for each new pixel, the id at its centre."""
         height, width = ids.shape
         new_width, new_height = self.size(width, height)
         if (new_width, new_height) == (width, height):
@@ -86,7 +86,7 @@ class Conversion:
 
 
 def parse_resize(size: str | int | tuple[int, int] | None) -> tuple[int, int] | int | None:
-    """Pixels of "640x480" (width, height), "512" (the longer side), or as `Conversion` has them."""
+    """Parse "640x480" (width, height) or "512" (the longer side); values of `Conversion.resize` stay as they are."""
     if size is None:
         return None
     text = "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
@@ -94,13 +94,13 @@ def parse_resize(size: str | int | tuple[int, int] | None) -> tuple[int, int] | 
     if match is None:
         hint = "; the size of shards is --shard-size" if re.search(r"\d\s*[kKmMgGtT]i?[bB]?\s*$", text) else ""
         raise DataError(
-            f"size of images {text!r} is not understood; write WIDTHxHEIGHT as in 640x480, or the longer side as in 512{hint}"
+            f"invalid image size {text!r}; write WIDTHxHEIGHT as in 640x480, or the longer side as in 512{hint}"
         )
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Any image in three bands. Pillow warns about palettes with transparency unless they pass through RGBA."""
+    """Convert any image to three bands. Pillow warns about palettes with transparency unless they pass through RGBA."""
     if image.mode == "RGB":
         return image
     return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")

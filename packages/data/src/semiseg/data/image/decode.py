@@ -1,4 +1,4 @@
-"""Encoded images and labels, decoded whole or refused: what is broken, too large or of another kind is an error here."""
+"""Decode images and labels; files that are broken, too large or of an unsupported kind are errors."""
 
 import io
 import json
@@ -14,16 +14,14 @@ from PIL import Image, UnidentifiedImageError
 from semiseg.data.errors import DataError
 from semiseg.data.format.manifest import Manifest
 
-TAGS = ","  # between the tags in meta.json: a list would be of null to readers whose first samples have no tags
-_PNG_END = b"IEND\xaeB\x60\x82"  # the last chunk with its checksum: decoders don't miss its last bytes
-_MODES = frozenset(
-    {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
-)  # what becomes RGB without a loss of range
+TAGS = ","  # between the tags in meta.json: of a list, readers could not infer the type from samples without tags
+_PNG_END = b"IEND\xaeB\x60\x82"  # the last chunk with its checksum: decoders accept files without it
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})  # convert to RGB without losing range
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 class Bomb(DataError):
-    """A picture of so many pixels that decoding it may take all memory."""
+    """An image with more pixels than may fit in memory."""
 
 
 def image_kind(where: str, data: bytes) -> str:
@@ -33,25 +31,25 @@ def image_kind(where: str, data: bytes) -> str:
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
     if not data:
-        raise DataError(f"{where}: the image is empty; replace the file with a whole copy, or leave it out")
+        raise DataError(f"{where}: the image is empty; replace the file with an intact copy, or leave it out")
     raise DataError(
-        f"{where}: the image is neither JPEG nor PNG (it starts with {bytes(data[:8])!r}); have it converted while "
+        f"{where}: the image is neither JPEG nor PNG (it starts with {bytes(data[:8])!r}); convert it while "
         'writing: --format png (format="png") keeps every pixel, jpeg is smaller'
     )
 
 
 def check_kind(where: str, kind: str, first: str, expected: str) -> None:
-    """DataError for a set whose images are of two kinds, which needs a choice."""
+    """DataError if an image is of another kind than the set's first."""
     if kind != expected:
         raise DataError(
-            f"{where}: the image is a {kind}, that of {first} is a {expected}; a set holds one kind (plain readers lose what "
-            'differs). Choose one: --format png (format="png") keeps every pixel, --format jpeg is smaller; '
+            f"{where}: the image is a {kind}, that of {first} is a {expected}; a set has one kind (plain readers lose samples "
+            'that differ). Choose one: --format png (format="png") keeps every pixel, --format jpeg is smaller; '
             "or make two splits"
         )
 
 
 def decode_image(data: bytes, *, verify: bool = False) -> Image.Image:
-    """A whole image, as it is stored; DataError without a place where it is broken. `verify` a PNG's checksums too."""
+    """Decode an image; DataError, without its name, if it is broken. `verify` also checks a PNG's checksums."""
     if not verify and (pixels := _quickly(data, _RGB)) is not None:
         return Image.fromarray(pixels)
     try:
@@ -61,15 +59,15 @@ def decode_image(data: bytes, *, verify: bool = False) -> Image.Image:
         picture.load()
     except _BOMBS as error:
         raise Bomb(f"the image has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-    except Exception as error:  # decoders fail in many ways; each of them means a broken file
+    except Exception as error:  # decoders fail in many ways, all of which mean a broken file
         raise DataError(f"the image is truncated or broken ({_why(error)})") from error
     if picture.mode not in _MODES:
-        raise DataError(f"the image has pixels of type {picture.mode}, which do not fit 8 bits a band")
+        raise DataError(f"the image has pixels of type {picture.mode}, which do not fit 8 bits per band")
     return picture
 
 
 def decode_label(data: bytes, *, verify: bool = False) -> np.ndarray:
-    """Raw ids [h, w] of a stored label, uint8 or uint16; DataError without a place where it is broken or of another kind."""
+    """Raw ids [h, w], uint8 or uint16, of a stored label; DataError, without its name, if it is broken or of another kind."""
     depth, colour = png_header(data)
     if colour != 0 or depth not in (8, 16):
         raise DataError(
@@ -81,19 +79,19 @@ def decode_label(data: bytes, *, verify: bool = False) -> np.ndarray:
 
 
 def read_meta(key: str, data: bytes) -> tuple[list[str], dict[str, Any]]:
-    """The tags in a meta.json, and all of it; DataError where it is not that of the key."""
+    """The tags in a meta.json, and all of it; DataError if it is invalid or has another key."""
     try:
         meta = json.loads(data)
-        told, tags = meta["key"], [tag for tag in meta["tags"].split(TAGS) if tag]
+        found, tags = meta["key"], [tag for tag in meta["tags"].split(TAGS) if tag]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"the meta is no JSON with key and tags ({type(error).__name__}: {error})") from error
-    if told != key:
-        raise DataError(f"the meta is of key {told!r}")
+        raise DataError(f"the meta is not JSON with key and tags ({type(error).__name__}: {error})") from error
+    if found != key:
+        raise DataError(f"the meta has key {found!r}")
     return tags, meta
 
 
 def check_pair(image: Image.Image, label: np.ndarray | None, size: tuple[int, int], manifest: Manifest) -> None:
-    """DataError unless the image is of the (width, height) that the index says, and its label too, of ids of the raw space."""
+    """DataError unless image and label have the size (width, height) in the index, and all ids are in the raw space."""
     for what, found in (("image", image.size), ("label", size if label is None else label.shape[::-1])):
         if found != size:
             found, wanted = (f"{width}x{height}" for width, height in (found, size))
@@ -103,10 +101,10 @@ def check_pair(image: Image.Image, label: np.ndarray | None, size: tuple[int, in
 
 
 def unknown_id(label: np.ndarray, allowed: Mapping[int, str]) -> str | None:
-    """What to say of the first pixel whose id is not allowed, if there is one."""
+    """A description of the first pixel whose id is not allowed; None if there is none."""
     largest = int(label.max(initial=0))
     if largest < len(allowed) and all(number in allowed for number in range(largest + 1)):
-        return None  # the most usual case, without counting
+        return None  # the usual case, without counting
     for number in np.flatnonzero(np.bincount(label.ravel())):
         if int(number) not in allowed:
             y, x = np.argwhere(label == number)[0]
@@ -122,8 +120,8 @@ def png_header(data: Any) -> tuple[int, int]:
             raise DataError("the label is empty")
         what = f"bytes that start with {data[:8]!r}" if isinstance(data, bytes) else type(data).__name__
         if isinstance(data, bytes) and data.startswith(b"\xff\xd8\xff"):
-            what = "a JPEG, whose pixels are not the ids that were drawn"
-        raise DataError(f"the label is no PNG but {what}")
+            what = "a JPEG, whose compression changes ids"
+        raise DataError(f"the label is not a PNG but {what}")
     return data[24], data[25]
 
 
@@ -136,19 +134,20 @@ def png_pixels(data: bytes, *, verify: bool) -> np.ndarray:
             ids = np.array(picture)
     except _BOMBS as error:
         raise Bomb(f"the label has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-    except Exception as error:  # as for images
+    except Exception as error:  # as in `decode_image`
         raise DataError(f"the label is truncated or broken ({_why(error)})") from error
     return ids.astype(np.uint16 if ids.dtype.itemsize > 1 else np.uint8, copy=False)
 
 
 _GREY, _RGB = (8, 0), (8, 2)  # bits and colour type
-_PLAIN = frozenset({b"IHDR", b"cHRM", b"gAMA", b"sBIT", b"sRGB", b"bKGD", b"pHYs", b"tEXt", b"tIME"})  # decide no pixel
+_PLAIN = frozenset({b"IHDR", b"cHRM", b"gAMA", b"sBIT", b"sRGB", b"bKGD", b"pHYs", b"tEXt", b"tIME"})  # change no pixel
 
 
 def _quickly(data: bytes, kind: tuple[int, int]) -> np.ndarray | None:
-    """Pixels [h, w, bands] of a plain PNG of a kind by kornia-rs, in a third of Pillow's time; None where Pillow has to look.
+    """Pixels [h, w, bands] of a plain PNG, decoded by kornia-rs in a third of Pillow's time; None if Pillow must do it.
 
-    That is: not installed, other bits, colours or chunks, interlaced, very large, or broken: then Pillow says how.
+    That is the case if kornia-rs is not installed, and for other bits, colours or chunks, and interlaced, very large or
+    broken files, whose errors Pillow explains.
     """
     if _fast is None or not data.startswith(b"\x89PNG\r\n\x1a\n") or len(data) < 33:
         return None
@@ -179,12 +178,12 @@ _fast = _fast_decoder()
 
 def _why(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "no known kind of image"  # its own words name an address in memory
+        return "not a known kind of image"  # its message names an address in memory
     return str(error)
 
 
 def _check_png(data: bytes) -> None:
-    """The checksums of all chunks of a PNG and its end, which decoding alone does not look at; nothing for a JPEG."""
+    """Check a PNG's end and the checksums of its chunks, which decoding ignores; do nothing for a JPEG."""
     if data.startswith(b"\x89PNG"):
         if _PNG_END not in data:
             raise ValueError("its end is missing")
@@ -194,7 +193,7 @@ def _check_png(data: bytes) -> None:
 
 @contextmanager
 def _bombs_refused() -> Iterator[None]:
-    """Pillow warns of very large pictures before it refuses enormous ones; here both are errors."""
+    """Turn Pillow's warning about very large images into an error, as for even larger ones."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield

@@ -1,4 +1,4 @@
-"""Masks that a person can judge: as colours, over their image, and side by side on a contact sheet."""
+"""Masks for people to look at: in colours, over their image, and side by side on a contact sheet."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ def colourise(ids: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
 
 
 def overlay(image: Image.Image | np.ndarray, ids: np.ndarray, taxonomy: Taxonomy, opacity: float = 0.55) -> Image.Image:
-    """An image tinted by its class ids [h, w], with a thin line along every boundary, to judge alignment by.
+    """An image tinted by its class ids [h, w], with a thin line along every boundary that shows the alignment.
 
     `opacity`: 0 shows the image alone, 1 the colours. Ignored pixels stay untinted and darker. Raises DataError if
     image and ids differ in size.
@@ -41,7 +41,7 @@ def overlay(image: Image.Image | np.ndarray, ids: np.ndarray, taxonomy: Taxonomy
     if photo.size != ids.shape[::-1]:
         raise DataError(
             f"an image of {photo.width}x{photo.height} has ids of {'x'.join(map(str, ids.shape[::-1]))} pixels; "
-            "bring the ids to the image's size first (nearest neighbour)"
+            "resize the ids to the image's size first (nearest neighbour)"
         )
     pixels = np.asarray(photo, np.float32)
     tinted = pixels + opacity * (colourise(ids, taxonomy) - pixels)
@@ -60,12 +60,12 @@ def contact_sheet(
     captions: Sequence[str] | None = None,
     width: int = 1600,
 ) -> Image.Image:
-    """Lay out pictures and masks in a grid, one title a column and one caption a row, with a legend of colours below.
+    """Lay out pictures and masks in a grid, with a title per column, a caption per row, and a legend of colours below.
 
     Pictures keep their aspect ratio; larger ones shrink to their column, smaller ones grow by whole factors, so that a
-    mask's pixels stay square and sharp. Cells of class ids are painted with the `taxonomy`, which also makes the
-    legend, of all its classes or of those in `classes`. `width`: pixels of the sheet at most.
-    Raises DataError where the rows, titles and captions don't agree, or ids come without a taxonomy.
+    mask's pixels stay square and sharp. Cells of class ids are painted in the colours of `taxonomy`; the legend shows all
+    of its classes or those in `classes`. `width`: maximum width of the sheet in pixels.
+    Raises DataError if the numbers of rows, titles and captions differ, or ids are given without a taxonomy.
     """
     _check_layout(rows, titles, captions)
     columns = len(titles)
@@ -109,12 +109,12 @@ def contact_sheet(
 
 def _check_ids(ids: np.ndarray, taxonomy: Taxonomy) -> None:
     if ids.ndim != 2 or ids.dtype.kind not in "ui":
-        raise DataError(f"class ids are an array [h, w] of integers, not {ids.dtype} {list(ids.shape)}")
+        raise DataError(f"class ids must be an integer array [h, w], not {ids.dtype} {list(ids.shape)}")
     strange = ids[(ids != taxonomy.ignore) & ((ids < 0) | (ids >= len(taxonomy.names)))]
     if strange.size:
         raise DataError(
-            f"id {strange[0]} is no class of taxonomy '{taxonomy.name}' (0..{len(taxonomy.names) - 1}, "
-            f"{taxonomy.ignore} = ignore); give class ids, as Taxonomy.map makes them, not raw ids"
+            f"id {strange[0]} is not a class of taxonomy '{taxonomy.name}' (0..{len(taxonomy.names) - 1}, "
+            f"{taxonomy.ignore} = ignore); give class ids, as returned by Taxonomy.map, not raw ids"
         )
 
 
@@ -130,13 +130,13 @@ def _picture(image: Image.Image | np.ndarray) -> Image.Image:
     if not isinstance(image, np.ndarray):
         return image.convert("RGB")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise DataError(f"a picture is an array uint8 [h, w, 3], not {image.dtype} {list(image.shape)}")
+        raise DataError(f"a picture must be a uint8 array [h, w, 3], not {image.dtype} {list(image.shape)}")
     return Image.fromarray(image)
 
 
 def _check_layout(rows: Sequence[Sequence[Cell]], titles: Sequence[str], captions: Sequence[str] | None) -> None:
     if not any(cell is not None for row in rows for cell in row):
-        raise DataError("a contact sheet of no pictures; give it at least one")
+        raise DataError("the contact sheet has no pictures; give it at least one")
     for j, row in enumerate(rows):
         if len(row) != len(titles):
             raise DataError(f"row {j} of the contact sheet has {len(row)} cells under {len(titles)} titles")
@@ -145,14 +145,14 @@ def _check_layout(rows: Sequence[Sequence[Cell]], titles: Sequence[str], caption
 
 
 def _fitted(cell: Cell, available: int, taxonomy: Taxonomy | None) -> Image.Image | None:
-    """A cell's picture at the size that it has on the sheet."""
+    """A cell's picture at its size on the sheet."""
     if cell is None:
         return None
     ids = cell if isinstance(cell, np.ndarray) and cell.ndim == 2 else None
     if ids is not None and taxonomy is None:
-        raise DataError("a cell of the contact sheet holds class ids; name the taxonomy to paint them with")
+        raise DataError("a cell of the contact sheet holds class ids; give a taxonomy to paint them with")
     full = _picture(cell).size if ids is None else ids.shape[::-1]
-    # A portrait may be half as tall again as its column is wide.
+    # A portrait may be 1.5 times as tall as its column is wide.
     scale = min(available / full[0], 1.5 * available / full[1])
     scale = float(int(scale)) if scale >= 1 else scale
     size = max(1, round(full[0] * scale)), max(1, round(full[1] * scale))
@@ -172,7 +172,7 @@ def _any_ignored(rows: Sequence[Sequence[Cell]], taxonomy: Taxonomy) -> bool:
 def _swatches(
     taxonomy: Taxonomy, classes: Iterable[int] | None, *, cells_ignore: bool
 ) -> list[tuple[Image.Image, str]]:
-    """A square of each class's colour, with its name; the hatch too where the sheet shows it."""
+    """A square in each class's colour, with its name; also the hatch for ignored pixels if the sheet shows any."""
     shown = sorted(set(range(len(taxonomy.names)) if classes is None else classes))
     _check_ids(np.array([shown], np.int64), taxonomy)
     names = {number: taxonomy.names[number] for number in shown if number != taxonomy.ignore}
@@ -187,14 +187,14 @@ def _swatches(
 def _legend_grid(
     shown: list[tuple[Image.Image, str]], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, span: int
 ) -> tuple[int, int]:
-    """How many entries of the legend fit on a line, and the distance from one to the next."""
+    """How many entries of the legend go on a line, and the distance between them."""
     pitch = min(max((28 + int(font.getlength(name)) + 28 for _, name in shown), default=1), span)
     lines = -(-len(shown) // max(1, (span + 28) // pitch))
-    return -(-len(shown) // max(1, lines)), pitch  # lines of equal length: no class is left alone on the last one
+    return -(-len(shown) // max(1, lines)), pitch  # lines of equal length, so that the last one is not almost empty
 
 
 def _clip(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, shortened with dots where it would run over."""
+    """The text, shortened with dots if it is wider than `width`."""
     if font.getlength(text) <= width:
         return text
     fits = bisect_right(range(len(text)), width, key=lambda length: font.getlength(text[:length] + "..."))

@@ -1,1 +1,1 @@
-"""Which sample comes when: the endless order, subsets, class-uniform sampling. Pure functions of seed and manifest."""
+"""The order of samples: endless plans, subsets, class-uniform sampling. Pure functions of seed and manifest."""

@@ -1,9 +1,8 @@
 """The order of training: an endless, random, reproducible sequence of samples, a pure function of seed and shards.
 
-Epoch after epoch, each with a permutation of its own: the shards are permuted, then the samples within each `window` of
-consecutive shards, so that a reader touches a few shards at a time and a position costs one window to compute, however
-far along it is. Nobody holds state: rank r of w takes `share(g * B, (g + 1) * B, r, w)` of step g, and a run continues
-from its step number alone.
+Every epoch has a separate permutation: the shards are permuted, then the samples within each `window` of consecutive
+shards. So a reader touches few shards at a time, and any position costs one window to compute. There is no state: rank r
+of w takes `share(g * B, (g + 1) * B, r, w)` in step g, and a run resumes from its step number alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +21,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One sample at one place of the order.
+    """One sample at one position of the order.
 
     sample    index into the shard set
-    epoch     how many times every sample has come before
-    position  in the endless order; epoch = position // samples an epoch
+    epoch     how often every sample was drawn before
+    position  in the endless order; epoch = position // samples per epoch
     anchor    a pixel (row, column) that the crop must contain, or None
     """
 
@@ -37,16 +36,16 @@ class Draw:
 
 
 class Ordered(Protocol):
-    """What a plan needs of a shard set: its manifest's data, no index."""
+    """What a plan needs from a shard set: data from its manifest, no index."""
 
     @property
     def digest(self) -> str:
-        """Tells the contents apart."""
+        """Identifies the contents."""
         ...
 
     @property
     def shard_sizes(self) -> Sequence[int]:
-        """Samples in each shard; samples are numbered through the shards in this order."""
+        """Samples in each shard; they are numbered through the shards in this order."""
         ...
 
 
@@ -55,11 +54,11 @@ class Plan:
 
     shards  a ShardSet, a Pool, or anything else with a digest and shard sizes
     seed    any integer
-    window  shards that are mixed with one another; memory and locality grow with it
-    subset  indices of the samples to take (each once, in any order); None takes all
+    window  number of shards whose samples are mixed; a larger window mixes better, with more shards open at a time
+    subset  indices of the samples to draw (each once, in any order); None draws all
 
-    `len(plan)` is the number of samples an epoch. Raises DataError where there is nothing to draw from, or for an index
-    that is out of range or twice in the subset.
+    `len(plan)` is the number of samples per epoch. Raises DataError if there is nothing to draw, and for an index that is
+    out of range or twice in the subset.
     """
 
     def __init__(self, shards: Ordered, seed: int, *, window: int = 8, subset: npt.ArrayLike | None = None) -> None:
@@ -73,27 +72,27 @@ class Plan:
         if self._members is not None:
             ends = np.searchsorted(self._members, ends)
         starts = np.concatenate([[0], ends])[:-1]
-        kept = ends > starts  # a shard of which nothing is taken would make a window uneven for nothing
+        kept = ends > starts  # shards without samples of the subset would make windows uneven
         self._numbers = np.flatnonzero(kept)
         self._starts, self._sizes = starts[kept], (ends - starts)[kept]
         self._samples = int(self._sizes.sum())
         if self._samples == 0:
-            raise DataError("there is nothing to draw: the shards hold no samples")
+            raise DataError("there is nothing to draw: the shards have no samples")
         self._epochs: dict[int, _Epoch] = {}
         self._orders: dict[tuple[int, int], np.ndarray] = {}
 
     @property
     def digest(self) -> str:
-        """That of the shards."""
+        """The digest of the shards."""
         return self._digest
 
     def __len__(self) -> int:
         return self._samples
 
     def draws(self, start: int, stop: int) -> list[Draw]:
-        """The draws at positions start <= p < stop of the endless order; computes only the windows that they touch."""
+        """The draws at positions start <= p < stop of the endless order; computes only the windows that they are in."""
         if not 0 <= start <= stop:
-            raise DataError(f"positions {start} to {stop} are not a stretch of the order, which begins at 0")
+            raise DataError(f"positions {start} to {stop} are not a range of the order, which starts at 0")
         draws: list[Draw] = []
         while start < stop:
             number, within = divmod(start, self._samples)
@@ -148,7 +147,7 @@ class _Epoch(NamedTuple):
 
 
 def _remembered(kept: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
-    """A value made once; of more than four the oldest goes, for reading moves forward and a batch may straddle."""
+    """A value that is computed once and kept; the last four are kept, since reading moves forward."""
     value = kept.get(key)
     if value is None:
         value = make()
@@ -164,7 +163,7 @@ def _members(subset: npt.ArrayLike, samples: int) -> np.ndarray:
     if len(members) == 0:
         raise DataError("the subset is empty; a plan needs at least one sample")
     if members.dtype.kind not in "ui":
-        raise DataError(f"the subset holds {members.dtype} values; give the integer indices of samples")
+        raise DataError(f"the subset has {members.dtype} values; give integer indices of samples")
     strange = members[(members < 0) | (members >= samples)]
     if len(strange):
         raise DataError(
@@ -172,5 +171,5 @@ def _members(subset: npt.ArrayLike, samples: int) -> np.ndarray:
         )
     twice = members[1:][members[1:] == members[:-1]]
     if len(twice):
-        raise DataError(f"the subset holds index {twice[0]} twice; give each sample once")
+        raise DataError(f"the subset has index {twice[0]} twice; give each sample once")
     return members.astype(np.int64)

@@ -1,7 +1,7 @@
-"""Which samples to label: small subsets that hold every class, nested in one another, whatever the shards look like.
+"""Choose the samples to label: small nested subsets that contain every class, independent of the layout of the shards.
 
-One sequence of all samples is built and its prefixes are the subsets, so 20 samples are within 50 within 100. A
-sample's luck is a hash of its key: neither the layout nor the order of the shards matters.
+The subsets are prefixes of one sequence of all samples, so the 20 samples are among the 50, and these among the 100. A
+sample's luck is a hash of its key, so neither the layout nor the order of the shards matters.
 """
 
 import difflib
@@ -26,7 +26,7 @@ class Keyed(Protocol):
 
 
 class Counted(Keyed, Protocol):
-    """A shard set or a pool: keys, and how many pixels of each class every sample holds."""
+    """A shard set or a pool: keys, and the pixels of each class in every sample."""
 
     def class_pixels(self, taxonomy: Taxonomy) -> np.ndarray:
         """Pixels, int64 [samples, classes]."""
@@ -34,30 +34,30 @@ class Counted(Keyed, Protocol):
 
 
 def stratified(shards: Counted, taxonomy: Taxonomy, count: int, seed: int) -> np.ndarray:
-    """Choose `count` samples that represent the classes of all: sorted int64 indices.
+    """Choose `count` samples that represent the classes: sorted int64 indices.
 
-    A smaller count gives a subset of a larger one's, and every class that occurs anywhere is in it as soon as the count
+    A smaller count gives a subset of those of a larger one, and contains every class that occurs as soon as the count
     allows. Raises DataError if there are fewer samples. See `sequence` for the rule.
     """
     samples = len(shards.keys())
     if not 1 <= count <= samples:
-        raise DataError(f"a subset of {count} of {samples} samples can't be chosen; ask for 1 to {samples}")
+        raise DataError(f"a subset of {count} of {samples} samples can't be chosen; choose 1 to {samples}")
     return np.sort(np.array(_choose(shards, taxonomy, seed, count), np.int64))
 
 
 def sequence(shards: Counted, taxonomy: Taxonomy, seed: int) -> list[int]:
     """All samples' indices in the order in which subsets take them.
 
-    First, while a class is uncovered: the rarest of them (in the fewest images) gets its luckiest image. Then, again
-    and again, the class with the largest deficit gets its luckiest remaining image: its share of all images, times one
-    more than the number chosen so far, minus its images among those. Where no class lags, the luckiest image follows.
-    Lower class ids win ties.
+    First, while a class is not covered, the rarest such class (in the fewest images) gets its luckiest image. Then, at each
+    step, the class with the largest deficit gets its luckiest remaining image; the deficit is its share of all images, times
+    one more than the number chosen so far, minus its images among those. If no class has a deficit, the luckiest image
+    follows. Lower class ids win ties.
     """
     return _choose(shards, taxonomy, seed, len(shards.keys()))
 
 
 def by_keys(shards: Keyed, keys: Iterable[str]) -> np.ndarray:
-    """The samples of those keys, as sorted int64 indices; DataError for unknown, repeated or ambiguous ones."""
+    """The samples with these keys, as sorted int64 indices; DataError for unknown, repeated or ambiguous keys."""
     wanted, known = list(keys), list(shards.keys())
     index = {key: i for i, key in enumerate(known)}
     missing = [key for key in wanted if key not in index]
@@ -66,21 +66,21 @@ def by_keys(shards: Keyed, keys: Iterable[str]) -> np.ndarray:
         guess = f"; nearest to '{missing[0]}' is '{close[0]}'" if close else ""
         named = ", ".join(f"'{key}'" for key in missing[:3]) + ", ..." * (len(missing) > 3)
         raise DataError(f"{len(missing)} of {len(wanted)} keys are not among the {len(known)} samples: {named}{guess}")
-    _refuse_twice(wanted, "asked for")
+    _refuse_twice(wanted, "given")
     if len(index) < len(known):
         _refuse_twice([key for key in known if key in set(wanted)], "in the shards")
     return np.sort(np.array([index[key] for key in wanted], np.int64))
 
 
 def digest_of(keys: Iterable[str]) -> str:
-    """A name for a set of samples: sha256 (hex) of the sorted keys, one a line; equal whatever their order."""
+    """A name for a set of samples: sha256 (hex) of the sorted keys, one per line; independent of their order."""
     return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
 
 
 def _choose(shards: Counted, taxonomy: Taxonomy, seed: int, count: int) -> list[int]:
     keys = shards.keys()
     lucky = sorted(range(len(keys)), key=lambda i: (key64("subset", seed, keys[i]), keys[i]))
-    # From here on an image is its place in `lucky`: "luckiest" is "lowest", and the shards' order is gone.
+    # From here on, an image is its index in `lucky`: the luckiest is the lowest, and the shards' order plays no role.
     present = (np.asarray(shards.class_pixels(taxonomy)) > 0)[lucky]
     images = present.sum(0, dtype=np.int64)
     queues = [_Queue(np.flatnonzero(column).tolist()) for column in present.T]
@@ -107,7 +107,7 @@ def _choose(shards: Counted, taxonomy: Taxonomy, seed: int, count: int) -> list[
 
 
 class _Queue:
-    """Images in order of luck, of which some were taken by others."""
+    """Images in order of luck, some of which were taken by other queues."""
 
     def __init__(self, images: Sequence[int]) -> None:
         self._images = images
@@ -123,5 +123,5 @@ def _refuse_twice(keys: list[str], where: str) -> None:
     twice = [key for key, times in Counter(keys).items() if times > 1]
     if twice:
         raise DataError(
-            f"{len(twice)} keys are {where} more than once, such as '{twice[0]}'; each must name one sample"
+            f"{len(twice)} keys are {where} more than once, such as '{twice[0]}'; a key must name one sample"
         )

@@ -1,8 +1,8 @@
-"""Class-uniform sampling: crops around the places of each class, so that rare classes are seen as often as common ones.
+"""Class-uniform sampling: crops around pixels of each class, so that rare classes are seen as often as common ones.
 
 Zhu et al. 2019 (Improving semantic segmentation via video propagation and label relaxation), section 4.1, used by the
-structured consistency paper: part of the crops are drawn class by class, each around the centroid that a class has in a
-tile of an image. The centroids come from the shards' indexes, which hold sums for each tile and raw id: no pixel is read.
+structured consistency paper: some of the crops are drawn class by class, each around a class's centroid in a tile of an
+image. The centroids come from the shards' indexes, which hold sums for each tile and raw id; no pixel is read.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ class Anchors:
 
     sample  index of the sample
     label   class id
-    row, column  the centroid in pixels of the stored image, rounded down; of a bent shape it may lie outside the class
+    row, column  the centroid in pixels of the stored image, rounded down; it may lie outside of a bent shape
     """
 
     sample: np.ndarray
@@ -35,19 +35,19 @@ class Anchors:
         return len(self.sample)
 
     def where(self, kept: np.ndarray) -> "Anchors":
-        """Those that a mask (bool [n]) or an index array keeps."""
+        """Select by a mask (bool [n]) or an index array."""
         return Anchors(self.sample[kept], self.label[kept], self.row[kept], self.column[kept])
 
     def of_samples(self, subset: np.ndarray) -> "Anchors":
-        """Those of some samples."""
+        """Anchors of these samples only."""
         return self.where(np.isin(self.sample, subset))
 
     def of_classes(self, classes: Iterable[int]) -> "Anchors":
-        """Those of some classes."""
+        """Anchors of these classes only."""
         return self.where(np.isin(self.label, list(classes)))
 
     def of_next_set(self, first: int) -> "Anchors":
-        """The same for samples that are numbered from `first` on: those of a further set in a pool."""
+        """The same with samples numbered from `first` on, for a further set in a pool."""
         return Anchors(self.sample + first, self.label, self.row, self.column)
 
     def __add__(self, other: "Anchors") -> "Anchors":
@@ -56,7 +56,7 @@ class Anchors:
 
     @classmethod
     def merged(cls, sample: np.ndarray, tile: np.ndarray, label: np.ndarray, sums: np.ndarray) -> "Anchors":
-        """From rows of (sample, tile, class) with `sums` [n, 3] of pixels, x and y: equal rows are merged, exactly."""
+        """From rows of (sample, tile, class) with `sums` [n, 3] of pixels, x and y; equal rows are added exactly."""
         rows = np.stack([sample, tile, label], axis=1)
         found, place = np.unique(rows, axis=0, return_inverse=True)
         merged = np.zeros((len(found), 3), np.int64)
@@ -66,16 +66,16 @@ class Anchors:
 
 
 class ClassUniformPlan:
-    """An endless order in which a share of the draws visits the classes in turn; `Plan`'s interface.
+    """An endless order in which a share of the draws visits the classes in turn; same interface as `Plan`.
 
-    plan    gives the other draws, each sample once before any comes again
-    anchors where the classes are; a class without any is not drawn. Samples are numbered as the plan's shards are
-    share   of the draws that are class-uniform, spread evenly: of any stretch of the order, to within one draw
-    until   position from which on `later` is used in place of `anchors` (None: never); what a class has drawn before counts
+    plan    gives the other draws, every sample once before any is repeated
+    anchors where the classes are; a class without anchors is not drawn. Samples are numbered as in the plan's shards
+    share   of class-uniform draws, spread evenly: exact to within one draw in any range of the order
+    until   position from which `later` replaces `anchors` (None: never); a class continues its count of draws
 
-    The classes take turns in a new random order each round, so that their numbers are equal within one at every point. A
-    class goes through all its anchors, in a new random order each time, before it takes one again. Everything is a function
-    of seed, the shards' digest and the position.
+    The classes take turns in a new random order each round, so their counts differ by at most one at any position. A class
+    uses all of its anchors, in a new random order each time, before it repeats one. Everything is a function of the seed,
+    the shards' digest and the position.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class ClassUniformPlan:
         later: Anchors | None = None,
     ) -> None:
         if not 0 < share <= 1:
-            raise DataError(f"a class-uniform share of {share:g}: it must be above 0 and at most 1")
+            raise DataError(f"the class-uniform share is {share:g}; it must be above 0 and at most 1")
         if len(anchors) == 0 or (later is not None and len(later) == 0):
-            raise DataError("class-uniform sampling has nothing to draw: no sample holds any class of the taxonomy")
+            raise DataError("class-uniform sampling has nothing to draw: no sample contains a class of the taxonomy")
         self.plan = plan
         self._key = (plan.seed, plan.digest)
         self._share = Fraction(share).limit_denominator(10_000)
@@ -104,7 +104,7 @@ class ClassUniformPlan:
         return tuple(self._tables[0].classes.tolist())
 
     def __len__(self) -> int:
-        """Samples an epoch, as if all draws were plain."""
+        """Samples per epoch, as if all draws were the plan's."""
         return len(self.plan)
 
     def draws(self, start: int, stop: int) -> list[Draw]:
@@ -122,7 +122,7 @@ class ClassUniformPlan:
         return draws
 
     def upcoming(self, position: int) -> list[int]:
-        """As `Plan.upcoming`, of the draws that follow the plan; the others come from anywhere."""
+        """As `Plan.upcoming`, for the plan's draws; the others may be in any shard."""
         return self.plan.upcoming(position - int(position * self._share))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,14 +142,14 @@ class ClassUniformPlan:
 
     def _order(self, key: tuple[int | str, ...], count: int) -> np.ndarray:
         if key not in self._orders:
-            if len(self._orders) >= 256:  # far more than the classes: old turns go
+            if len(self._orders) >= 256:  # far more than there are classes
                 self._orders.clear()
             self._orders[key] = permutation(count, "class-uniform", *self._key, *key)
         return self._orders[key]
 
 
 class _Table:
-    """Anchors sorted by class, and where each class begins."""
+    """Anchors sorted by class, and where each class starts."""
 
     def __init__(self, anchors: Anchors) -> None:
         self.anchors = anchors.where(np.lexsort((anchors.column, anchors.row, anchors.sample, anchors.label)))

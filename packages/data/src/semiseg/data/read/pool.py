@@ -1,4 +1,4 @@
-"""Several shard sets as one: what a source of several splits is read through."""
+"""Read several shard sets as one, for a source with several splits."""
 
 import operator
 from bisect import bisect_right
@@ -15,7 +15,7 @@ from semiseg.data.taxonomy import RawSpace, Taxonomy
 
 
 class Pool:
-    """Several sets of one raw space, read as one: the samples of the first set, then those of the second, and so on."""
+    """Several sets of one raw space as one: the samples of the first set, then those of the second, and so on."""
 
     def __init__(self, sets: Sequence[ShardSet]) -> None:
         if not sets:
@@ -24,20 +24,20 @@ class Pool:
             if other.raw_space != sets[0].raw_space:
                 raise DataError(
                     f"{other.url} has labels of raw space '{other.raw_space.name}', {sets[0].url} of "
-                    f"'{sets[0].raw_space.name}': ids of one mean nothing in the other, pool sets of one raw space"
+                    f"'{sets[0].raw_space.name}', and their ids have different meanings; pool sets of one raw space"
                 )
         self.sets = tuple(sets)
-        self.shard_sizes = tuple(size for each in sets for size in each.shard_sizes)
-        self._stops = list(accumulate(len(each) for each in sets))
+        self.shard_sizes = tuple(size for shards in sets for size in shards.shard_sizes)
+        self._stops = list(accumulate(map(len, sets)))
 
     @property
     def url(self) -> str:
-        return " + ".join(each.url for each in self.sets)
+        return " + ".join(shards.url for shards in self.sets)
 
     @property
     def digest(self) -> str:
-        """That of the only set, or one that follows from those of all sets in their order."""
-        digests = [each.digest for each in self.sets]
+        """The digest of the only set, or a hash of those of all sets in their order."""
+        digests = [shards.digest for shards in self.sets]
         return digests[0] if len(digests) == 1 else sha256(canonical(digests))
 
     @property
@@ -46,14 +46,14 @@ class Pool:
 
     @property
     def taxonomies(self) -> tuple[Taxonomy, ...]:
-        """Those that were written with its sets, each name once; DataError where two sets disagree on one."""
+        """Taxonomies that were written with the sets, by unique names; DataError if two sets differ in one."""
         found: dict[str, tuple[Taxonomy, ShardSet]] = {}
-        for each in self.sets:
-            for taxonomy in each.taxonomies:
-                other, owner = found.setdefault(taxonomy.name, (taxonomy, each))
+        for shards in self.sets:
+            for taxonomy in shards.taxonomies:
+                other, owner = found.setdefault(taxonomy.name, (taxonomy, shards))
                 if other != taxonomy:
                     raise DataError(
-                        f"{owner.url} and {each.url} have other classes or colours in taxonomy '{taxonomy.name}': "
+                        f"{owner.url} and {shards.url} have different classes or colours in taxonomy '{taxonomy.name}': "
                         f"run `semiseg data shard` again for both, which rewrites their manifests"
                     )
         return tuple(taxonomy for taxonomy, _ in found.values())
@@ -65,7 +65,7 @@ class Pool:
     @property
     def labeled(self) -> bool:
         """Whether every sample has a label."""
-        return all(each.labeled for each in self.sets)
+        return all(shards.labeled for shards in self.sets)
 
     def __len__(self) -> int:
         return self._stops[-1]
@@ -79,7 +79,7 @@ class Pool:
         return chosen.read(inner, label=label)
 
     def __iter__(self) -> Iterator[Sample]:
-        return (sample for each in self.sets for sample in each)
+        return (sample for shards in self.sets for sample in shards)
 
     def raw(self, number: int) -> Members:
         """As `ShardSet.raw`."""
@@ -89,37 +89,36 @@ class Pool:
     def ahead(self, shards: Iterable[int]) -> None:
         """As `ShardSet.ahead`; shards are numbered through the sets."""
         numbers, first = list(shards), 0
-        for each in self.sets:
-            mine = [number - first for number in numbers if 0 <= number - first < len(each.shard_sizes)]
-            each.ahead(mine)
-            first += len(each.shard_sizes)
+        for chosen in self.sets:
+            chosen.ahead([number - first for number in numbers if 0 <= number - first < len(chosen.shard_sizes)])
+            first += len(chosen.shard_sizes)
 
     def keys(self) -> list[str]:
-        return [key for each in self.sets for key in each.keys()]  # noqa: SIM118 (no mapping)
+        return [key for shards in self.sets for key in shards.keys()]  # noqa: SIM118 (no mapping)
 
     def sizes(self) -> np.ndarray:
-        return np.concatenate([each.sizes() for each in self.sets])
+        return np.concatenate([shards.sizes() for shards in self.sets])
 
     def flags(self) -> list[tuple[str, ...]]:
-        return [found for each in self.sets for found in each.flags()]
+        return [flags for shards in self.sets for flags in shards.flags()]
 
     def tags(self) -> list[tuple[str, ...]]:
-        return [found for each in self.sets for found in each.tags()]
+        return [tags for shards in self.sets for tags in shards.tags()]
 
     def class_pixels(self, taxonomy: Taxonomy) -> np.ndarray:
-        return np.concatenate([each.class_pixels(taxonomy) for each in self.sets])
+        return np.concatenate([shards.class_pixels(taxonomy) for shards in self.sets])
 
     def anchors(self, taxonomy: Taxonomy) -> Anchors:
         """As `ShardSet.anchors`."""
         first, found = 0, []
-        for each in self.sets:
-            found.append(each.anchors(taxonomy).of_next_set(first))
-            first += len(each)
+        for shards in self.sets:
+            found.append(shards.anchors(taxonomy).of_next_set(first))
+            first += len(shards)
         return sum(found[1:], found[0])
 
     def check(self, taxonomy: Taxonomy) -> None:
-        for each in self.sets:
-            each.check(taxonomy)
+        for shards in self.sets:
+            shards.check(taxonomy)
 
     def _locate(self, number: int) -> tuple[ShardSet, int]:
         position = operator.index(number)

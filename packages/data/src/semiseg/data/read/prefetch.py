@@ -1,7 +1,7 @@
-"""The files of a remote shard set, read from copies on this machine where there are any, and fetched ahead of the reader.
+"""Read a remote shard set through copies on this machine, which are fetched ahead of the reader.
 
-Reading never waits for a whole shard: what is not here yet is read in ranges, while a thread fetches the shards that the
-order of training comes to next. So the cache decides how fast a sample is there, and never which sample, nor whether.
+Reading never waits for a complete shard: what is not cached yet is read in ranges, while a thread fetches the shards that
+come next in the order of training. So the cache affects how fast samples are read, but never which ones.
 """
 
 import logging
@@ -20,19 +20,19 @@ from semiseg.data.storage.cache import Cache, cache
 from semiseg.data.storage.retry import say
 from semiseg.data.storage.storage import Descriptor, Storage
 
-_OPEN_COPIES = 16  # that a reader holds against removal: a window of shards and the next ones
+_OPEN_COPIES = 16  # that a reader protects from removal: a window of shards and the next one
 
 log = logging.getLogger("semiseg.data")
 
 
 def cached(storage: Storage, entries: Sequence[ShardEntry]) -> "Files":
-    """The set's files through the cache; the storage itself where they are local, or the cache is switched off."""
+    """The set's files through the cache; the storage itself if they are local or the cache is switched off."""
     found = cache() if storage.folder is None else None
     return storage if found is None else Cached(storage, entries, found)
 
 
 class Cached:
-    """What `Storage` has for reading, of the files that a manifest names. Pickles without handles and threads."""
+    """The reading methods of `Storage`, for the files of a manifest. Pickles without handles and threads."""
 
     def __init__(self, storage: Storage, entries: Sequence[ShardEntry], copies: Cache) -> None:
         self.storage, self.entries, self.copies = storage, entries, copies
@@ -45,10 +45,10 @@ class Cached:
         return self.storage.where(name)
 
     def read(self, name: str) -> bytes:
-        """A whole file. One that is not here yet is fetched, and kept if it is what the manifest says."""
+        """A complete file. If it is not cached yet, it is fetched, and kept if its sha256 is the manifest's."""
         expected, size = self._known[name]
         if (copy := self.copies.open(expected, size)) is not None:
-            data = os.pread(copy.number, size, 0)
+            data = copy.read(size, 0)
             if sha256(data) == expected:
                 return data
             self._drop(name)
@@ -57,20 +57,20 @@ class Cached:
             try:
                 self.copies.fetch(expected, size, lambda start, stop: data[start:stop])
             except OSError as error:
-                log.warning("%s: not kept in %s (%s)", self.where(name), self.copies.folder, say(error))
+                log.warning("%s: not cached in %s (%s)", self.where(name), self.copies.folder, say(error))
         return data
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes start..stop of a file; fewer where the file ends before `stop`."""
         if (copy := self._copy(name)) is not None:
             try:
-                return os.pread(copy.number, stop - start, start)
-            except OSError:  # a disk that fails; a network file system on which another machine has removed it
+                return copy.read(stop - start, start)
+            except OSError:  # a failing disk, or a network file system where another machine removed the file
                 self.forget(name)
         return self.storage.read_range(name, start, stop)
 
     def forget(self, name: str) -> bool:
-        """Drop the copy of a file that was just read from it, since this disk has damaged it; whether there was one."""
+        """Drop a file's copy, which turned out to be damaged; whether there was one."""
         with self._ours():
             there = self._open.pop(name, None) is not None
         if there:
@@ -78,9 +78,9 @@ class Cached:
         return there
 
     def ahead(self, names: Iterable[str]) -> None:
-        """Fetch these files in the background, in this order; takes the place of what was asked for before.
+        """Fetch these files in the background, in this order; replaces earlier requests.
 
-        A failure is logged, and raised by whoever reads the file, if it still fails then.
+        A failure is logged; reading the file raises it if it still fails then.
         """
         with self._ours():
             self._wanted = [
@@ -94,7 +94,7 @@ class Cached:
         return Cached, (self.storage, self.entries, self.copies)
 
     def _reset(self) -> None:
-        """Begin anew, in a new or in a forked process: no descriptors, no thread, no lock that a thread held."""
+        """The state of a new or forked process: no descriptors, no thread, no lock that a thread held."""
         self._process = os.getpid()
         self._open: OrderedDict[str, Descriptor] = OrderedDict()
         self._lock = threading.Lock()
@@ -119,7 +119,7 @@ class Cached:
             return copy
 
     def _drop(self, name: str) -> None:
-        log.warning("%s: its copy in %s is damaged; it is read anew", self.where(name), self.copies.folder)
+        log.warning("%s: its copy in %s is damaged; it is read again", self.where(name), self.copies.folder)
         self.copies.drop(self._known[name][0])
 
     def _work(self) -> None:
@@ -132,10 +132,10 @@ class Cached:
                 name = self._wanted.pop(0)
             if not self._fetch(name):
                 with self._lock:
-                    self._wanted = []  # no room for what comes sooner: none either for what comes later
+                    self._wanted = []  # no room for this one, so none for later ones
 
     def _fetch(self, name: str) -> bool:
-        """Fetch a file; False where there is no room for it."""
+        """Fetch a file; False if there is no room for it."""
         expected, size = self._known[name]
         try:
             return self.copies.fetch(expected, size, partial(self.storage.read_range, name)) != "full"
@@ -150,19 +150,19 @@ Files = Storage | Cached
 
 
 def read_index(storage: "Files", entry: ShardEntry, manifest: Manifest, remedy: str) -> Index:
-    """A shard's index, checked against the manifest: its sha256, and that what it says can be true of this set."""
+    """A shard's index, checked against the manifest: its sha256, and whether its values can be true of this set."""
     where = storage.where(entry.index)
     try:
         data = storage.read(entry.index)
     except OSError as error:
         raise DataError(f"{where}: cannot be read ({error.strerror or error}); {remedy}") from error
     if sha256(data) != entry.index_sha256:
-        raise DataError(f"{where}: its {len(data)} bytes are not those of the manifest (sha256 differs); {remedy}")
+        raise DataError(f"{where}: its {len(data)} bytes do not match the manifest (sha256 differs); {remedy}")
     try:
         index = Index(data)
         fault = index_fault(index, entry, manifest)
-    except Exception as error:  # its checksum holds, so it was made so; pyarrow says that in many ways
-        raise DataError(f"{where}: is no index ({type(error).__name__}: {error}); {remedy}") from error
+    except Exception as error:  # its checksum is right, so it was written like this; pyarrow raises many types
+        raise DataError(f"{where}: is not an index ({type(error).__name__}: {error}); {remedy}") from error
     if fault is not None:
         raise DataError(f"{where}: {fault}; {remedy}")
     return index

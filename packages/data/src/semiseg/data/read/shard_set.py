@@ -1,8 +1,8 @@
 """Read a written split: any sample by its number, from a local folder or any fsspec URL.
 
-A sample costs one range read, since its members lie side by side; a shard's index is read when the first of its samples is
-asked for, and kept while its window is read. Every member is checked against its crc32: damage is an error with a place,
-never a wrong pixel.
+A sample costs one range read, since its members are adjacent; a shard's index is read with the first of its samples, and
+kept while its window is read. Every member is checked against its crc32: damage is an error that says where, never a
+wrong pixel.
 """
 
 import operator
@@ -29,7 +29,7 @@ from semiseg.data.remedies import absent, remedy
 from semiseg.data.storage.storage import Storage
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 
-_INDEXES = 64  # that a reader keeps, of about 2 kB a sample; or as many as `ahead` announced, where that is more
+_INDEXES = 64  # that a reader keeps, at about 2 kB per sample; more if `ahead` announces more
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """One sample as it is stored: the bytes of a JPEG or PNG, of a PNG of raw ids, and of JSON. Checksums hold."""
+    """One sample as stored: bytes of a JPEG or PNG, of a PNG of raw ids, and of JSON; checksums are verified."""
 
     key: str
     image: bytes
@@ -56,8 +56,8 @@ class Members:
 class ShardSet:
     """The samples of one written split, in the order of the tars.
 
-    Pickles without handles; each process opens its own. Raises DataError where there is no manifest (with the command
-    that writes one), and wherever a shard does not hold what its manifest and index say.
+    Pickles without handles; each process opens its own. Raises DataError if there is no manifest (with the command
+    that writes one), and if a shard does not match its manifest and index.
     """
 
     def __init__(self, url: str | PathLike[str]) -> None:
@@ -72,7 +72,7 @@ class ShardSet:
 
     @property
     def digest(self) -> str:
-        """Names contents and settings: the key of every order drawn from this set."""
+        """Identifies contents and settings: part of the key of every order of this set."""
         return self.manifest.digest
 
     @property
@@ -81,13 +81,13 @@ class ShardSet:
 
     @property
     def taxonomies(self) -> tuple[Taxonomy, ...]:
-        """Those that were written with the set: its own classes, known wherever the shards are."""
+        """Those that were written with the set, known without the data set's package."""
         return self.manifest.taxonomies
 
     def taxonomy(self, name: str) -> Taxonomy:
-        """The taxonomy of that name, the set's own before installed ones; whether it reads this set is `check`'s question.
+        """The taxonomy of that name, from the set or else from an installed package; `check` says whether it reads this set.
 
-        Raises DataError with the nearest name where neither has it.
+        Raises DataError with the nearest name if there is none.
         """
         return Taxonomy.get(name, self.taxonomies)
 
@@ -102,14 +102,14 @@ class ShardSet:
         return self.read(number)
 
     def read(self, number: int, *, label: bool = True) -> Sample:
-        """A decoded sample; without its label where that is not wanted (`label=False`), which saves decoding it."""
+        """A decoded sample; `label=False` saves decoding its label."""
         members = self.raw(number)
         try:
             image = decode_image(members.image)
             ids = decode_label(members.label) if label and members.label is not None else None
             check_pair(image, ids, self._size(number), self.manifest)
             tags, meta = read_meta(members.key, members.meta)
-        except DataError as error:  # its checksum holds: it was broken when it was written
+        except DataError as error:  # its checksum is right: it was broken when it was written
             raise self._damaged(*self._locate(number), str(error)) from error
         return Sample(members.key, rgb(image), ids, tuple(tags), meta)
 
@@ -121,7 +121,7 @@ class ShardSet:
             yield self[number]
 
     def raw(self, number: int) -> Members:
-        """The still encoded members, for callers who decode themselves; one range read."""
+        """The encoded members, for callers who decode them; one range read."""
         shard, row = self._locate(number)
         index, entry, extensions = self._index(shard), self.manifest.shards[shard], self.manifest.members
         start, stop = extent(index, row, entry, extensions)
@@ -131,13 +131,13 @@ class ShardSet:
             raise self._unreadable(shard, error) from error
         for fault in faults(index, row, entry, extensions, span, start):
             if self._files.forget(entry.tar):
-                return self.raw(number)  # not the shard is damaged, but its copy on this machine
+                return self.raw(number)  # the copy on this machine is damaged, not the shard
             raise self._damaged(shard, row, str(fault))
         found = {member: span[at - start : at - start + size] for member, at, size, _ in index.places[row]}
         return Members(index.keys[row], found["image"], found.get("label"), found["meta"])
 
     def ahead(self, shards: Iterable[int]) -> None:
-        """Shards, by their numbers, that will be read soon: remote ones are fetched to this machine in the background."""
+        """Announce the numbers of shards that will be read soon; remote ones are fetched in the background."""
         entries = [self.manifest.shards[shard] for shard in shards]
         self._kept = max(self._kept, len(entries))
         self._files.ahead([name for entry in entries for name in (entry.index, entry.tar)])
@@ -153,14 +153,14 @@ class ShardSet:
 
     def flags(self) -> list[tuple[str, ...]]:
         """What the writer marked each sample with, such as "constant-image". Reads every index."""
-        return [tuple(found) for index in self._all() for found in index.table["flags"].to_pylist()]
+        return [tuple(flags) for index in self._all() for flags in index.table["flags"].to_pylist()]
 
     def tags(self) -> list[tuple[str, ...]]:
         """Every sample's image-level labels. Reads every index."""
-        return [tuple(found) for index in self._all() for found in index.table["tags"].to_pylist()]
+        return [tuple(tags) for index in self._all() for tags in index.table["tags"].to_pylist()]
 
     def class_pixels(self, taxonomy: Taxonomy) -> np.ndarray:
-        """Pixels of each class in each sample, int64 [n, classes]; ignored pixels count nowhere. Reads every index."""
+        """Pixels of each class in each sample, int64 [n, classes]; ignored pixels are not counted. Reads every index."""
         self.check(taxonomy)
         pixels = np.zeros((len(self), len(taxonomy.names)), np.int64)
         first = 0
@@ -190,7 +190,7 @@ class ShardSet:
         """DataError unless this set has labels of the taxonomy's raw space."""
         _check_space(self.url, self.raw_space, taxonomy)
         if not self.labeled:
-            raise DataError(f"{self.url}: has no labels, so no classes either; use a labeled split")
+            raise DataError(f"{self.url}: has no labels, hence no classes; use a labeled split")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_indexes": {}}
@@ -209,7 +209,7 @@ class ShardSet:
         if index is None:
             index = read_index(self._files, self.manifest.shards[shard], self.manifest, self._remedy())
             self._indexes[shard] = index
-            # The first that came goes, not the least used: a hit then changes nothing, and threads need no lock.
+            # Removes the oldest, not the least recently used: a hit changes nothing, so threads need no lock.
             for old in list(self._indexes)[: -self._kept]:
                 self._indexes.pop(old, None)
         return index
@@ -221,7 +221,7 @@ class ShardSet:
         return DataError(f"{self._where(shard)}: sample '{self._index(shard).keys[row]}': {what}; {self._remedy()}")
 
     def _size(self, number: int) -> tuple[int, int]:
-        """Width and height of a sample, as the index has them."""
+        """Width and height of a sample, from the index."""
         shard, row = self._locate(number)
         return self._index(shard).sizes[row]
 
@@ -237,7 +237,7 @@ class ShardSet:
 
 
 def read_manifest(storage: Storage) -> Manifest:
-    """The manifest of a set; DataError that says what to type where there is none."""
+    """The manifest of a set; DataError with the command that writes one if there is none."""
     try:
         return Manifest.from_json(storage.read(MANIFEST).decode(errors="replace"), storage.where(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
@@ -245,7 +245,7 @@ def read_manifest(storage: Storage) -> Manifest:
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"
         raise DataError(
-            f"{storage.where(MANIFEST)}: {what}; give the folder of one split, that you may read"
+            f"{storage.where(MANIFEST)}: {what}; give the folder of one split, with permission to read it"
         ) from error
     raise DataError(absent(storage))
 

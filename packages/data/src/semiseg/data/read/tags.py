@@ -1,4 +1,4 @@
-"""Image-level labels as classes: from the tags that a publisher gives, or from dense labels, to simulate them."""
+"""Image-level labels as classes: from the publisher's tags, or simulated from dense labels."""
 
 import difflib
 
@@ -10,11 +10,11 @@ from semiseg.data.taxonomy import Taxonomy
 
 
 def image_classes(shards: ShardSet, taxonomy: Taxonomy, *, masks: bool = False, least: float = 0.0) -> np.ndarray:
-    """Which classes each image holds, bool [n, classes]. Reads every index, no pixel.
+    """Which classes are in each image, bool [n, classes]. Reads every index, no pixels.
 
-    By its tags, which are names of classes; with `masks` by its dense label: a class is there that has more than the
-    share `least` of the image's pixels. Raises DataError for a tag that no class has, with the nearest, and where no
-    image has a tag at all.
+    From its tags, which are class names; with `masks`, from its dense label: a class with more than the share `least` of
+    the image's pixels is present. Raises DataError for a tag that is not a class name, with the nearest one, and if no
+    image has tags.
     """
     if masks:
         pixels = shards.class_pixels(taxonomy)
@@ -22,15 +22,15 @@ def image_classes(shards: ShardSet, taxonomy: Taxonomy, *, masks: bool = False, 
     every = shards.tags()
     if not any(every):
         raise DataError(
-            f"{shards.url}: no image has tags; the adapter gives none (a folder takes them from tags.csv, VOC from its "
-            "Annotations), or let dense labels simulate them"
+            f"{shards.url}: no image has tags; the adapter provides none (a folder reads them from tags.csv, VOC from its "
+            "Annotations); or simulate them from dense labels"
         )
     places = {name: number for number, name in enumerate(taxonomy.names)}
     strange = {tag for tags in every for tag in tags} - places.keys()
     if strange:
         lines = [_say(tag, taxonomy, shards, every) for tag in sorted(strange)[:5]] + ["..."] * (len(strange) > 5)
         raise DataError(
-            f"{shards.url}: tags that no class of taxonomy '{taxonomy.name}' has:\n  "
+            f"{shards.url}: tags that are not classes of taxonomy '{taxonomy.name}':\n  "
             + "\n  ".join(lines)
             + f"\nclasses: {', '.join(taxonomy.names)}; correct the tags and write the shards again"
         )

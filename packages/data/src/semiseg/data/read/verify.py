@@ -1,6 +1,6 @@
-"""Prove a shard set against its manifest: every byte, every checksum, every pixel of every label.
+"""Check a shard set against its manifest: every byte, every checksum, every pixel of every label.
 
-Nothing is raised for damage: all of it is collected, each problem with its place and its remedy.
+Damage is not raised but collected: each problem says where it is and what to do.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """What `verify` found: the share and how many shards that is, samples and bytes looked at, and every problem."""
+    """What `verify` found: the share, its number of shards, samples and bytes checked, and every problem."""
 
     url: str
     share: str = "1/1"
@@ -70,13 +70,13 @@ def verify(
 ) -> Report:
     """Check a written split, on this machine or at any URL that fsspec knows.
 
-    The manifest and its checksums; size and sha256 of every tar and index; each member's header, crc32 and place; padding
-    and end-of-archive blocks; images and labels decode and agree in size; ids belong to the raw space; sizes, flags,
-    content hashes and statistics of the index against a recount; unique keys; files that are missing or don't belong.
+    Checks the manifest and its checksums; size and sha256 of every tar and index; each member's header, crc32 and offset;
+    padding and end-of-archive blocks; that images and labels decode and have one size; that ids are in the raw space; sizes,
+    flags, content hashes and statistics of the index against a recount; unique keys; missing and unexpected files.
 
-    `share` "i/n" looks at every n-th shard, from the i-th on: the n shares together are the whole set, one a night or one
-    a machine. `workers` processes divide the shards (a script that asks for several needs the usual
-    `if __name__ == "__main__":`); the report is the same. Raises DataError for a share that is none.
+    `share` "i/n" checks every n-th shard, starting with the i-th; the n shares together are the complete set, for example
+    one per night or per machine. `workers` processes divide the shards (a script with several needs the usual
+    `if __name__ == "__main__":`); the report is the same. Raises DataError for an invalid share.
     """
     part, of = _parse_share(share)
     if workers < 1:
@@ -85,43 +85,41 @@ def verify(
     try:
         manifest = read_manifest(storage)
     except DataError as error:
-        told, _, advice = str(error).removeprefix(f"{storage.where(MANIFEST)}: ").partition("; ")
-        return Report(str(url), share, problems=[Problem(shard=MANIFEST, what=told, remedy=advice)])
+        what, _, advice = str(error).removeprefix(f"{storage.where(MANIFEST)}: ").partition("; ")
+        return Report(str(url), share, problems=[Problem(shard=MANIFEST, what=what, remedy=advice)])
     jobs = [_Job(str(url), replace(manifest, shards=(entry,))) for entry in manifest.shards[part - 1 :: of]]
     total = sum(job.manifest.samples for job in jobs)
     found = run_all(_prove, jobs, workers=workers, samples=total, progress=progress)
-    problems = [*_strangers(storage, manifest), *(problem for each in found for problem in each.problems)]
+    problems = [*_strangers(storage, manifest), *(problem for result in found for problem in result.problems)]
     owners: dict[str, str] = {}
-    for job, each in zip(jobs, found, strict=True):
-        for key in each.keys:
+    for job, result in zip(jobs, found, strict=True):
+        for key in result.keys:
             if (owner := owners.setdefault(key, job.tar)) != job.tar:
-                what = f"another sample of this key is in {owner}"
+                what = f"another sample with this key is in {owner}"
                 problems.append(Problem(shard=job.tar, what=what, remedy=remedy(str(url), manifest), key=key))
-    samples, size = sum(each.samples for each in found), sum(each.bytes for each in found)
+    samples, size = sum(result.samples for result in found), sum(result.bytes for result in found)
     return Report(str(url), share, len(jobs), samples, size, problems)
 
 
 def _parse_share(share: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", share)
     if match is None or int(match[1]) > int(match[2]):
-        raise DataError(
-            f"share '{share}' is not understood; write i/n with i from 1 to n, as in 1/10 for the first tenth"
-        )
+        raise DataError(f"invalid share '{share}'; write i/n with i from 1 to n, as in 1/10 for the first tenth")
     return int(match[1]), int(match[2])
 
 
 def _strangers(storage: Storage, manifest: Manifest) -> Iterator[Problem]:
-    """Files that don't belong; missing ones are found when they are read."""
+    """Unexpected files; missing ones are found when they are read."""
     known = {MANIFEST, *(name for entry in manifest.shards for name in (entry.tar, entry.index))}
     try:
         names = storage.names()
     except (OSError, DataError) as error:
-        log.warning("%s cannot be listed, so files that don't belong are not looked for (%s)", storage.url, say(error))
+        log.warning("%s cannot be listed, so unexpected files are not reported (%s)", storage.url, say(error))
         return
     for name in names:
         if name == PLAN or part_of(name) or name.endswith(TEMP):
-            what = "is left over from a writing that was cut off"
-            yield Problem(shard=name, what=what, remedy="run the same command again, or delete it")
+            what = "is left over from an interrupted command"
+            yield Problem(shard=name, what=what, remedy="rerun the command that wrote the set, or delete the file")
         elif name not in known:
             what, advice = "does not belong to this set", "move it elsewhere, or delete it"
             yield Problem(shard=name, what=what, remedy=advice)
@@ -129,7 +127,7 @@ def _strangers(storage: Storage, manifest: Manifest) -> Iterator[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One shard to prove, as it travels to another process: a set's manifest, cut to that shard."""
+    """One shard to check, for another process: a set's manifest with this shard only."""
 
     url: str
     manifest: Manifest
@@ -141,7 +139,7 @@ class _Job:
 
 @dataclass(slots=True)
 class _Found:
-    """What was found in one shard."""
+    """The results of one shard."""
 
     problems: list[Problem] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
@@ -150,7 +148,7 @@ class _Found:
 
 
 def _prove(job: _Job, tick: Tick) -> _Found:
-    """One tar, read once from its start to its end, along its index."""
+    """Check one tar, which is read once, from start to end, along with its index."""
     return _Proof(Storage(job.url), job.manifest, tick).run()
 
 
@@ -181,7 +179,7 @@ class _Proof:
         if stream.sha256.hexdigest() != entry.sha256:
             self._add(entry.tar, "its sha256 is not the manifest's")
         if index and len(contents) == len(index.keys) and shard_content(contents) != entry.content:
-            what = "its keys, images, label pixels or meta are not those that the manifest's digest names"
+            what = "its keys, images, label pixels or meta differ from those in the manifest's digest"
             self._add(entry.tar, what)
         return found
 
@@ -189,12 +187,12 @@ class _Proof:
         try:
             return read_index(self.storage, self.entry, self.manifest, self.remedy)
         except DataError as error:
-            told = str(error).removeprefix(f"{self.storage.where(self.entry.index)}: ")
-            self._add(self.entry.index, told.removesuffix(f"; {self.remedy}"))
+            what = str(error).removeprefix(f"{self.storage.where(self.entry.index)}: ")
+            self._add(self.entry.index, what.removesuffix(f"; {self.remedy}"))
         return None
 
     def _samples(self, index: Index, stream: "_Stream") -> Iterator[str]:
-        """Check sample after sample; their content hashes as recounted."""
+        """Check the samples one by one; yields their recomputed content hashes."""
         for row, key in enumerate(index.keys):
             start, stop = extent(index, row, self.entry, self.manifest.members)
             span = stream.take(stop - start)
@@ -202,7 +200,7 @@ class _Proof:
             if start + len(span) < min(stop, self.entry.bytes) and (
                 lost or start + len(span) <= index.places[row][-1][1]
             ):
-                what = f"the file ends inside this sample, the {lost} after it are lost"
+                what = f"the file ends inside this sample, the {lost} samples after it are lost"
                 return self._add(self.entry.tar, what, key=key, offset=start + len(span))
             for fault in faults(index, row, self.entry, self.manifest.members, span, start):
                 self._add(self.entry.tar, fault.what, key=key, member=fault.member, offset=fault.offset)
@@ -267,7 +265,7 @@ class _Proof:
 
 
 class _Stream:
-    """A file read in large pieces, from its start on, and the sha256 of what was read."""
+    """A file that is read from its start in large pieces, and the sha256 of what was read."""
 
     def __init__(self, read: Callable[[int, int], bytes]) -> None:
         self.read = read
@@ -276,7 +274,7 @@ class _Stream:
         self._buffer, self._used = b"", 0
 
     def take(self, size: int) -> bytes:
-        """The next bytes; fewer where the file ends."""
+        """The next bytes; fewer at the end of the file."""
         missing = size - (len(self._buffer) - self._used)
         if missing > 0:
             begin = self.at + size - missing

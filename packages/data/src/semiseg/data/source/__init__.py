@@ -1,1 +1,1 @@
-"""Publishers' files: what an adapter is, where its root is found, trees and archives read alike."""
+"""Publishers' files: the adapter protocol, finding the files, reading folders and archives."""

@@ -1,7 +1,7 @@
 """What a data set package provides, and how it is opened by name.
 
-An adapter reads a publisher's files as they come and yields encoded samples; it downloads nothing and decodes as little
-as it can. Packages announce their adapter class in the entry-point group "semiseg.datasets".
+An adapter reads a publisher's files as published and yields encoded samples; it downloads nothing and decodes as little as
+possible. Packages register their adapter class in the entry-point group "semiseg.datasets".
 """
 
 import inspect
@@ -21,20 +21,20 @@ KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 Member: TypeAlias = bytes | Callable[[], bytes]
-"""An encoded file, or a way to get it that travels to other processes: functools.partial of module-level functions."""
+"""An encoded file, or a function that returns it and can be pickled: functools.partial of a module-level function."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawSample:
-    """One image with its label, still encoded, as an adapter hands it to the writer of shards.
+    """One image with its label, still encoded, as an adapter passes it to the writer of shards.
 
     key    letters, digits, `_`, `-` and single inner `/` (see `clean_key`); unique in its split
-    image  a JPEG or PNG file's bytes, stored untouched
+    image  a JPEG or PNG file's bytes, stored unchanged
     label  a PNG file's bytes, or raw ids [h, w] of an integer type, or None in an unlabeled split
-    size   estimated bytes of all members: shards are planned by it, before anything is read
+    size   estimated bytes of all members, used to lay out shards before anything is read
     tags   image-level labels
-    meta   anything JSON; meta["source"] is the publisher's name of the sample
-    stamp  changes with the source's files where size alone might not; shards don't hold it, only the listing counts it
+    meta   any JSON; meta["source"] is the publisher's name of the sample
+    stamp  changes with the source's files where the size might not; part of the listing's hash, not of the shards
     """
 
     key: str
@@ -52,16 +52,16 @@ class RawSample:
                 f"(a dot merges samples in plain readers); semiseg.data.clean_key gives '{clean_key(self.key)}'"
             )
         if self.size < 0:
-            raise DataError(f"sample '{self.key}' has a size of {self.size} bytes; estimate it as 0 or more")
+            raise DataError(f"sample '{self.key}' has a size of {self.size} bytes; the estimate must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """What an adapter knows of one split, whether or not its files are there.
+    """What an adapter knows about one split, whether or not its files are available.
 
-    samples   how many are there; expected: how many the publisher has, if known
+    samples   number of available samples; expected: number that the publisher has, if known
     missing   why the split can't be read and what to do about it, or None
-    default   False for a split that is written only when asked for
+    default   False for a split that is written only on request
     """
 
     name: str
@@ -73,33 +73,33 @@ class Split:
 
 
 class Adapter(Protocol):
-    """One publisher's data set on this machine; splits that are missing are reported, not an error."""
+    """One publisher's data set on this machine; missing splits are reported, and are not an error."""
 
     name: ClassVar[str]
     summary: ClassVar[str]  # one line for `semiseg data list`
     home: ClassVar[str]  # the publisher's page
     taxonomies: ClassVar[tuple[Taxonomy, ...]]
 
-    # In the type system `*_` and `**options` together stand for any further options; they are keyword-only.
+    # For type checkers, `*_` and `**options` together allow any further keyword-only options.
     def __init__(self, root: Path | None = None, *_: Any, **options: Any) -> None: ...
 
     @property
     def version(self) -> str:
-        """The protocol of the files, such as "segnet-480x360"."""
+        """Which version of the files this is, such as "segnet-480x360"."""
         ...
 
     @property
     def raw_space(self) -> RawSpace:
-        """What the labels' ids mean."""
+        """The meaning of the ids in the labels."""
         ...
 
     @property
     def root(self) -> Path | None:
-        """Where the files were found; None for data that is generated."""
+        """Where the files were found; None for generated data."""
         ...
 
     def splits(self) -> dict[str, Split]:
-        """All the publisher has, also what is missing here."""
+        """All splits of the publisher, including missing ones."""
         ...
 
     def samples(self, split: str) -> Iterator[RawSample]:
@@ -109,21 +109,21 @@ class Adapter(Protocol):
 
 @runtime_checkable
 class Guide(Protocol):
-    """An adapter that has more to say than its splits: `semiseg data shard` prints it. No adapter needs to be one."""
+    """An adapter with notes and next steps, which `semiseg data shard` prints; optional."""
 
     def notes(self) -> list[str]:
-        """What was decided while looking at the files, and what a person should look at."""
+        """What was inferred from the files, and what a person should check."""
         ...
 
     def next_steps(self, splits: Sequence[str], to: str) -> list[str]:
-        """The commands to type once these splits are written below `to`, the most wanted one last."""
+        """Commands to run once these splits are written to `to`, the most useful one last."""
         ...
 
 
 def open_dataset(name: str, /, root: str | Path | None = None, **options: Any) -> Adapter:
-    """Find an installed data set by name and the publisher's files by looking (see `find_root`).
+    """Open an installed data set by name, and find the publisher's files (see `find_root`).
 
-    Raises DataError for an unknown name or option, with the nearest, and where no usable files are found.
+    Raises DataError for an unknown name or option, with the nearest one, and if no usable files are found.
     """
     adapter = _adapter(name)
     _check_options(name, adapter, options)
@@ -131,10 +131,10 @@ def open_dataset(name: str, /, root: str | Path | None = None, **options: Any) -
 
 
 def clean_key(text: str) -> str:
-    """A sample key from a publisher's file stem: characters that a key may not hold become `_`, empty parts vanish.
+    """A sample key from a publisher's file stem: forbidden characters become `_`, empty parts are dropped.
 
-    Two stems can meet ("a b" and "a.b"): an adapter whose publisher's names allow it must tell them apart itself; the
-    writer of shards refuses duplicate keys.
+    Two stems can give one key ("a b" and "a.b"). An adapter whose publisher has such names must make their keys differ; the
+    writer of shards refuses duplicates.
     """
     parts = [re.sub(r"[^A-Za-z0-9_-]", "_", part) for part in text.split("/") if part]
     return "/".join(parts) or "_"
@@ -143,8 +143,8 @@ def clean_key(text: str) -> str:
 def _adapter(name: str) -> type[Adapter]:
     if name not in announced():
         raise DataError(
-            f"{unknown('data set', name, announced())}; others install as pip install semiseg-<name>; "
-            "images of your own become one with: semiseg data shard folder ROOT --option name=<name>"
+            f"{unknown('data set', name, announced())}; install others with: pip install semiseg-<name>; "
+            "to use your own images: semiseg data shard folder ROOT --option name=<name>"
         )
     loaded = load(name)
     if isinstance(loaded, str):
@@ -160,6 +160,6 @@ def _check_options(name: str, adapter: type[Adapter], options: Mapping[str, Any]
     for option in options:
         if option not in known:
             raise DataError(f"data set '{name}': {unknown('option', option, known)}")
-    needed = [option for option, it in known.items() if it.default is it.empty and option not in options]
+    needed = [name for name, value in known.items() if value.default is value.empty and name not in options]
     if needed:
         raise DataError(f"data set '{name}' needs the option{'s' * (len(needed) > 1)} {', '.join(needed)}")

@@ -1,7 +1,7 @@
-"""What an archive holds and its members' bytes, without unpacking anything: zip, tar, compressed tar.
+"""List and read the members of an archive without unpacking it: zip, tar, compressed tar.
 
-Names and kinds of members come from strangers: what is no plain file below the archive's own root is refused by name,
-and nothing is ever written.
+Archives are not trusted: members that are not regular files below the archive's root are refused by name, and nothing is
+ever written.
 """
 
 import bz2
@@ -25,9 +25,9 @@ from typing import Any
 
 from semiseg.data.errors import DataError
 
-LARGEST = 1 << 30  # bytes of a member that is read whole; SUN RGB-D's labels, the largest known file, are 0.7e9
-KEPT = 256 << 20  # bytes of passed-over members that a process keeps of each compressed tar
-CURSORS = 4  # passes through a compressed tar that a process has under way at once
+LARGEST = 1 << 30  # bytes of a member that is read; SUN RGB-D's labels, the largest known file, are 0.7e9
+KEPT = 256 << 20  # bytes of skipped members that a process keeps per compressed tar
+CURSORS = 4  # simultaneous passes of a process through a compressed tar
 _KINDS = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 _OPEN = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError)
@@ -37,14 +37,14 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMA
 class Entry:
     """A regular file in an archive. `place`: its data's offset in a tar, its number among a compressed tar's members."""
 
-    name: str  # as the archive spells it
+    name: str  # as in the archive
     size: int
     place: int
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Regular files by clean relative name, in the order of names; and why each of the other members is refused."""
+    """Regular files by clean relative name, sorted by name; and why the other members are refused."""
 
     entries: dict[str, Entry]
     refused: dict[str, str]
@@ -65,24 +65,26 @@ def kind_of(path: Path) -> str:
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
         what = f"starts with {head[:8]!r}" if head else "is empty"
-        raise DataError(f"{path} {what}: it is no folder, zip or tar (plain, gz, bz2, xz); get it anew") from error
+        raise DataError(f"{path} {what}: it is not a folder, zip or tar (plain, gz, bz2, xz); get it again") from error
     return "tar"
 
 
 def listing(path: Path, kind: str) -> Listing:
-    """All members of an archive; looked up once as long as the file stays the same. DataError where it is damaged."""
+    """All members of an archive; listed once as long as the file stays the same. DataError if it is damaged."""
     with _damage(path):
         state = path.stat()
         return _listing(str(path), kind, state.st_mtime_ns, state.st_size)
 
 
 def read(path: str, kind: str, entry: Entry) -> bytes:
-    """A member's bytes; `functools.partial` of this travels to other processes. DataError names archive and member.
+    """A member's bytes; `functools.partial` of this can be pickled. DataError names archive and member.
 
-    Zip handles are opened once a process, a tar is read by offset. A compressed tar is read in passes: see `_Passes`.
+    Zips are opened once per process, a tar is read by offset. A compressed tar is read in passes: see `_Passes`.
     """
     if entry.size > LARGEST:
-        raise DataError(f"{path}: {entry.name} has {entry.size:,} bytes; members up to {LARGEST:,} are read: unpack it")
+        raise DataError(
+            f"{path}: {entry.name} has {entry.size:,} bytes; members have at most {LARGEST:,}: unpack the archive"
+        )
     with _damage(path, entry.name):
         if kind == "tar":
             with Path(path).open("rb") as file:
@@ -91,7 +93,7 @@ def read(path: str, kind: str, entry: Entry) -> bytes:
         else:
             state = Path(path).stat()
             holder = _zip if kind == "zip" else _passes
-            # A handle that was opened before a fork shares its position with the parent: each process has its own.
+            # A handle from before a fork shares its position with the parent, so each process opens its own.
             data = holder(path, kind, state.st_mtime_ns, state.st_size, os.getpid()).read(entry)
         if len(data) != entry.size:
             raise EOFError(f"{len(data):,} bytes instead of {entry.size:,}")
@@ -99,7 +101,7 @@ def read(path: str, kind: str, entry: Entry) -> bytes:
 
 
 def junk(name: str) -> bool:
-    """Whether macOS put a file beside the publisher's."""
+    """Whether macOS added this file."""
     return name.startswith(("__MACOSX/", "._")) or "/._" in name or name.endswith(".DS_Store")
 
 
@@ -114,14 +116,14 @@ def _listing(path: str, kind: str, modified: int, size: int) -> Listing:
             continue
         if fault or stray:
             refused[entry.name if stray else name] = stray or fault
-            entries.pop(name, None)  # unpacking would put it in the place of an earlier file
+            entries.pop(name, None)  # unpacking would replace an earlier file with it
         else:
-            entries[name] = entry  # the last of a name is what unpacking would leave
+            entries[name] = entry  # of several with one name, unpacking would leave the last
     return Listing(dict(sorted(entries.items())), refused)
 
 
 def _clean(name: str) -> tuple[str, str]:
-    """A member's relative posix name, and why it may not be used, if so."""
+    """A member's relative posix name, and why it is refused, or ""."""
     posix = name.replace("\\", "/")
     parts = [part for part in posix.split("/") if part not in ("", ".")]
     fault = ""
@@ -132,7 +134,7 @@ def _clean(name: str) -> tuple[str, str]:
     elif ".." in parts:
         fault = "a name that climbs out of the archive"
     elif not parts or not posix.isprintable():
-        fault = "a name of characters that no file should have"
+        fault = "an empty name" if not parts else "a name with unprintable characters"
     return "/".join(parts), fault
 
 
@@ -160,12 +162,12 @@ def _tar_members(path: str, kind: str) -> Iterator[tuple[Entry, str]]:
                 fault = "a sparse file" if info.isreg() else "a device"
             yield Entry(info.name, info.size, info.offset_data if kind == "tar" else number), fault
         while kind != "tar" and file.read(1 << 20):
-            pass  # to the very end, where the checksum is
+            pass  # up to the end, where the checksum is
 
 
 @contextmanager
 def _members(path: str, kind: str) -> Iterator[tuple[Any, Iterator[tarfile.TarInfo]]]:
-    """The (uncompressed) file and the members of a tar, in one pass forward."""
+    """The (uncompressed) file and the members of a tar, in one forward pass."""
     with _OPEN.get(kind, open)(path, "rb") as file:
         yield file, _forward(path, file)
 
@@ -175,14 +177,14 @@ def _forward(path: str, file: Any) -> Iterator[tarfile.TarInfo]:
     with tarfile.open(fileobj=watched, mode="r:") as tar:  # type: ignore[call-overload]
         while (info := tar.next()) is not None:
             yield info
-            tar.members.clear()  # or it keeps them all
-    # tarfile takes a missing or broken header for the end.
+            tar.members.clear()  # tarfile would keep all of them
+    # tarfile treats a missing or broken header as the end.
     if watched.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it ends without an end-of-archive block")
 
 
 class _Watched:
-    """A file that remembers what was read last."""
+    """A file that remembers the last block that was read."""
 
     def __init__(self, file: Any) -> None:
         self.file, self.last = file, b""
@@ -194,7 +196,7 @@ class _Watched:
 
 
 class _Zip:
-    """A zip that stays open; its own lock makes it safe for threads."""
+    """A zip that stays open; safe for threads, by zipfile's lock."""
 
     def __init__(self, path: str) -> None:
         self.archive = zipfile.ZipFile(path)
@@ -202,22 +204,22 @@ class _Zip:
     def read(self, entry: Entry) -> bytes:
         try:
             return self.archive.read(entry.name)
-        except (KeyError, RuntimeError) as error:  # gone since; or a compression that Python does not know
+        except (KeyError, RuntimeError) as error:  # removed since; or an unknown compression
             raise ValueError(str(error)) from error
 
 
 class _Passes:
-    """Random access to a compressed tar, which can be read forward only.
+    """Random access to a compressed tar, which can only be read forward.
 
-    Up to CURSORS passes are under way, so that images and masks from two folders of the archive can be asked for in
-    turn. While a pass moves on, it keeps what it passes in the asked member's own folder, KEPT bytes in all, the oldest
-    going first: a folder of masks is read in any order for one pass. Beyond that, what lies behind costs a new pass.
+    There are up to CURSORS passes at a time, so that images and masks from two folders of the archive can be read in turn.
+    A pass keeps the members that it skips in the folder of the requested one, up to KEPT bytes, dropping the oldest first:
+    a folder of masks can be read in any order in one pass. Any other member behind the passes costs a new pass.
     """
 
     def __init__(self, path: str, kind: str) -> None:
         self.path, self.kind = path, kind
         self.lock = threading.Lock()
-        self.cursors: list[_Cursor] = []  # the one that was used last comes last
+        self.cursors: list[_Cursor] = []  # the last one is the most recently used
         self.kept: OrderedDict[int, bytes] = OrderedDict()
         self.bytes = 0
         self.started = 0
@@ -227,9 +229,8 @@ class _Passes:
             if entry.place in self.kept:
                 self.kept.move_to_end(entry.place)
                 return self.kept[entry.place]
-            cursor = max(
-                (it for it in self.cursors if it.number <= entry.place), key=lambda it: it.number, default=None
-            )
+            before = (cursor for cursor in self.cursors if cursor.number <= entry.place)
+            cursor = max(before, key=lambda cursor: cursor.number, default=None)
             if cursor is None:
                 cursor = _Cursor(self.path, self.kind)
                 self.started += 1
@@ -242,9 +243,9 @@ class _Passes:
                 if (wanted or neighbour) and number not in self.kept:
                     self._keep(number, cursor.data(info))
                 if wanted:
-                    self.cursors = [*self.cursors[1 - CURSORS :], cursor]  # one that failed is not put back
+                    self.cursors = [*self.cursors[1 - CURSORS :], cursor]  # a failed one is not put back
                     return self.kept[number]
-        raise EOFError("its end came first")
+        raise EOFError("the archive ends before it")
 
     def _keep(self, number: int, data: bytes) -> None:
         self.kept[number] = data
@@ -254,7 +255,7 @@ class _Passes:
 
 
 class _Cursor:
-    """One pass through a compressed tar; `number` counts the members that it has gone by."""
+    """One pass through a compressed tar; `number` counts the members that it has passed."""
 
     def __init__(self, path: str, kind: str) -> None:
         self.number = 0
@@ -283,7 +284,7 @@ def _passes(path: str, kind: str, modified: int, size: int, process: int) -> _Pa
 
 @contextmanager
 def _damage(path: str | Path, member: str = "") -> Iterator[None]:
-    """What goes wrong inside is the archive's fault: say so."""
+    """Report errors in the block as damage of the archive."""
     try:
         yield
     except _BROKEN as error:
@@ -291,4 +292,4 @@ def _damage(path: str | Path, member: str = "") -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"{where} can't be read ({error.strerror})") from error
         what = str(error) or type(error).__name__
-        raise DataError(f"{where} can't be read ({what}); the file is cut off or damaged: get it anew") from error
+        raise DataError(f"{where} can't be read ({what}); the file is cut off or damaged: get it again") from error

@@ -1,4 +1,4 @@
-"""Find a publisher's files on this machine by looking where people put them."""
+"""Find a publisher's files on this machine in the usual places."""
 
 import os
 import textwrap
@@ -17,12 +17,12 @@ def find_root(
     expected: str,
     home: str,
 ) -> Path:
-    """Find a publisher's files by looking; what an adapter calls first.
+    """Find a publisher's files; an adapter calls this first.
 
-    `locate(candidate)` returns the true root if the candidate is (or holds) one, else None. With a `root`, it is asked
-    about the root, its sub-folders and its parent. Without one: $SEMISEG_DATA/<name>, each of the publisher's own
-    environment `variables`, ./data/<name>, and the sub-folders of each. Raises DataError that lists every place with
-    the reason, the `expected` tree and the publisher's page.
+    `locate(candidate)` returns the data set's root if the candidate is (or contains) one, else None. With a `root`, the
+    candidates are the root, its sub-folders and its parent; without one, $SEMISEG_DATA/<name>, each of the publisher's
+    environment `variables`, ./data/<name>, and their sub-folders. Raises DataError that lists every place with the reason,
+    the `expected` tree and the publisher's page.
     """
     looked: list[str] = []
     for label, place in _places(name, root, variables):
@@ -37,12 +37,12 @@ def find_root(
     tree = "\n".join(f"  {line}" for line in textwrap.dedent(expected).strip("\n").splitlines())
     raise DataError(
         f"found no files of '{name}'. Looked at:\n{listing}\nexpected:\n{tree}\n"
-        f"get the files from {home} and name their folder, or set SEMISEG_DATA to the folder that holds '{name}'"
+        f"get the files from {home} and name their folder, or set SEMISEG_DATA to the folder that contains '{name}'"
     )
 
 
 def _places(name: str, root: str | Path | None, variables: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
-    """(what to call it, the folder or None where its variable is not set), in the order to look."""
+    """(name for messages, the folder or None if its variable is not set), in the order to look."""
     if root is not None:
         place = Path(root).expanduser().absolute()
         yield str(place), place

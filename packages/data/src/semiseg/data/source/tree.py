@@ -1,4 +1,4 @@
-"""A publisher's files, in a folder or still in their archive: one way to list and read them, without unpacking."""
+"""A publisher's files in a folder or an archive, listed and read in the same way, without unpacking."""
 
 import difflib
 import functools
@@ -16,9 +16,9 @@ from semiseg.data.source import archive
 class Tree:
     """Relative posix names and bytes of the regular files below a folder, or in a zip or tar, read without unpacking.
 
-    Made by `Tree.open`. Archives are listed once and never extracted. Their members that climb out ("..", absolute names,
-    drive letters), links and devices are never followed: they are in `refused` and reading one raises DataError. Links
-    inside a folder are the user's own and are followed; those that lead to nothing are in `refused`, too.
+    Created by `Tree.open`. Archives are listed once and never extracted. Members with unsafe names ("..", absolute names,
+    drive letters), links and devices are never read: they are in `refused`, and reading one raises DataError. Links in a
+    folder are the user's and are followed; broken ones are in `refused`, too.
     Files that macOS adds ("._x", __MACOSX/) are left out.
     """
 
@@ -29,7 +29,7 @@ class Tree:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Tree":
-        """The tree of a folder, .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, told apart by their first bytes.
+        """The tree of a folder, .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, recognised by its first bytes.
 
         Raises DataError for anything else. An archive is listed when its names are first asked for.
         """
@@ -42,12 +42,12 @@ class Tree:
 
     @property
     def sequential(self) -> bool:
-        """Whether the archive can only be read forward: random access then costs passes (a minute for some GB)."""
+        """Whether the archive can only be read forward: random access then costs passes (a minute for a few GB)."""
         return self.kind in ("gz", "bz2", "xz")
 
     @property
     def refused(self) -> dict[str, str]:
-        """Names that are there and never read, and what each is: {"../evil": "a name that climbs out ..."}."""
+        """Names that exist but are never read, and what they are: {"../evil": "a name that climbs out ..."}."""
         return self._walked[1] if self.kind == "folder" else archive.listing(self.path, self.kind).refused
 
     def names(self) -> list[str]:
@@ -59,13 +59,13 @@ class Tree:
         return [name[len(self.prefix) :] for name in self._slice(_folder(folder))]
 
     def glob(self, pattern: str) -> list[str]:
-        """The names that match, sorted: `*` and `?` within a part of a name, `**/` for any folders, `[ab]` a choice."""
+        """The names that match, sorted: `*` and `?` within a part of a name, `**/` for any folders, `[ab]` for a choice."""
         literal = re.match(r"[^*?\[]*/", pattern)
         expression = re.compile(_translate(pattern))
         return [name for name in self.under(literal[0] if literal else "") if expression.fullmatch(name)]
 
     def folders(self, folder: str = "") -> list[str]:
-        """The names of the folders directly below a folder that hold any files, sorted."""
+        """The names of the non-empty folders directly below a folder, sorted."""
         start = len(_folder(folder))
         return sorted({name[start:].partition("/")[0] for name in self.under(folder) if "/" in name[start:]})
 
@@ -81,7 +81,7 @@ class Tree:
         return f"Tree({self.where()})"
 
     def where(self, name: str = "") -> str:
-        """A file of this tree, or the tree itself, as an error message should name it."""
+        """The name of a file of this tree, or of the tree itself, for messages."""
         if self.kind == "folder":
             return str(self.path / name)
         inside = (self.prefix + name).rstrip("/")
@@ -92,35 +92,35 @@ class Tree:
         return self._file(name).stat().st_size if self.kind == "folder" else self._entry(name).size
 
     def read(self, name: str) -> bytes:
-        """A file's bytes; DataError where it is not there (with the nearest name), refused or damaged."""
+        """A file's bytes; DataError if it is missing (with the nearest name), refused or damaged."""
         return self.member(name)()
 
     def member(self, name: str) -> Callable[[], bytes]:
-        """A way to get a file's bytes later, in any process: for `RawSample.image` and `label`.
+        """A function that reads a file later, in any process: for `RawSample.image` and `label`.
 
-        In a compressed tar, a process that asks in the archive's order makes one pass in all; it keeps some hundreds of MB
-        of what it passes, so masks of a folder come in any order (see `semiseg.data.source.archive`).
+        A process that reads a compressed tar in the archive's order makes one pass in total. It keeps some hundreds of MB
+        of the members that it passes, so masks of a folder can be read in any order (see `semiseg.data.source.archive`).
         """
         if self.kind == "folder":
             return functools.partial(_read, self._file(name))
         return functools.partial(archive.read, str(self.path), self.kind, self._entry(name))
 
     def sub(self, folder: str) -> "Tree":
-        """The tree below a folder of this one; empty if there is none."""
+        """The tree below a folder of this one; empty if the folder does not exist."""
         if self.kind == "folder":
             return Tree(self.path / folder, "folder")
         return Tree(self.path, self.kind, self.prefix + _folder(folder))
 
     @cached_property
     def _names(self) -> list[str]:
-        """Names of the whole folder or archive."""
+        """All names in the folder or archive."""
         if self.kind != "folder":
             return archive.listing(self.path, self.kind).names
         return self._walked[0]
 
     @cached_property
     def _walked(self) -> tuple[list[str], dict[str, str]]:
-        """A folder's names, and the links in it that lead to nothing."""
+        """A folder's names, and its broken links."""
         dangling: dict[str, str] = {}
         names = sorted(name for name in _walk(self.path, dangling) if not archive.junk(name))
         return names, {name: why for name, why in sorted(dangling.items()) if not archive.junk(name)}
@@ -151,7 +151,7 @@ class Tree:
             raise DataError(f"{self.where(name)} is {fault}: {remedy}")
         folder = f"{PurePosixPath(name).parent}/" if "/" in name else ""
         close = difflib.get_close_matches(name, self.under(folder)[:5000], n=1)
-        raise DataError(f"{self.where(name)} is not there" + (f"; did you mean '{close[0]}'?" if close else ""))
+        raise DataError(f"{self.where(name)} does not exist" + (f"; did you mean '{close[0]}'?" if close else ""))
 
 
 def _read(path: Path) -> bytes:
@@ -162,9 +162,9 @@ def _read(path: Path) -> bytes:
 
 
 def _walk(folder: Path, dangling: dict[str, str]) -> Iterator[str]:
-    """Relative posix names of the regular files below a folder; links are followed, circles of them once.
+    """Relative posix names of the regular files below a folder; links are followed, cycles once.
 
-    Links that lead to nothing come into `dangling`, with what to say of them.
+    Broken links are added to `dangling`, with a description.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [(str(folder), "")]
@@ -185,7 +185,7 @@ def _walk(folder: Path, dangling: dict[str, str]) -> Iterator[str]:
                         target = Path(item.path).readlink()
                         dangling[prefix + item.name] = f"a symbolic link to {target}, where there is no file"
         except FileNotFoundError:
-            continue  # an empty tree, or a link that leads nowhere
+            continue  # an empty tree, or a broken link
         except OSError as error:
             raise DataError(f"{place} can't be listed ({error.strerror or error})") from error
 

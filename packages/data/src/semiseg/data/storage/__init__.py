@@ -1,1 +1,1 @@
-"""Where bytes lie: local folders and object stores, retries, locks, the cache, files written whole or not at all."""
+"""Where bytes are stored: local folders and object stores, retries, locks, the cache, atomic writes."""

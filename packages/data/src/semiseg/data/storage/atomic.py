@@ -1,4 +1,4 @@
-"""Files and folders that appear under their name whole or not at all, even after a kill or a power cut."""
+"""Files and folders that appear under their name complete or not at all, even after a kill or a power cut."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ TEMP = ".tmp"
 
 @contextmanager
 def atomic(path: "Path | RemotePath") -> Iterator[BinaryIO]:
-    """Write a file that appears under its name whole or not at all.
+    """Write a file that appears under its name complete or not at all.
 
     A temp name in the same folder, fsync, rename, fsync of the folder; remote: a temp file on this machine, uploaded.
     DataError for a full disk or a folder that can't be written; the temp file is removed.
@@ -27,12 +27,11 @@ def atomic(path: "Path | RemotePath") -> Iterator[BinaryIO]:
         with path.uploaded() as file:
             yield file
         return
-    temp = path.with_name(
-        f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMP}"
-    )  # containers share process numbers
+    # Containers may share process numbers, hence the token.
+    temp = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMP}")
     try:
         with temp.open("wb") as file:
-            hold(file.fileno())  # no leftover, to `leftovers.remove_stale` of another process
+            hold(file.fileno())  # so `write.leftovers.remove_stale` of another process keeps it
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -46,7 +45,7 @@ def atomic(path: "Path | RemotePath") -> Iterator[BinaryIO]:
 
 
 def stale(folder: "Path | RemotePath") -> Iterator[Path]:
-    """Temp files: of a writer that is at work, or was killed. None on object stores."""
+    """Temp files of writers that are running or were killed; none on object stores."""
     return folder.glob(f".*{TEMP}") if isinstance(folder, Path) else iter(())
 
 
@@ -66,14 +65,14 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def replaced(target: Path) -> Iterator[Path]:
-    """An empty folder to write into, which takes the place of `target` when all is written; `target` stays where that fails.
+    """An empty folder to write into, which replaces `target` when the block ends; if the block fails, `target` stays.
 
-    A kill between the two renames leaves `target` under another name: `put_back` mends that, as does the next `replaced`.
+    A kill between the two renames leaves `target` under another name: `put_back` or the next `replaced` restores it.
     """
     part, old = (target.with_name(f".{target.name}.{what}") for what in ("part", "old"))
     put_back(target)
-    for each in (part, old):
-        shutil.rmtree(each, ignore_errors=True)
+    for leftover in (part, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
@@ -82,18 +81,18 @@ def replaced(target: Path) -> Iterator[Path]:
         part.rename(target)
     finally:
         put_back(target)
-        for each in (part, old):
-            shutil.rmtree(each, ignore_errors=True)
+        for leftover in (part, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def put_back(target: Path) -> None:
-    """Give a folder its name back that a kill in `replaced` left without one. Several processes may call this at once."""
+    """Restore the name of a folder after a kill in `replaced`. Several processes may call this at once."""
     if not target.is_dir():
         with suppress(FileNotFoundError):
             target.with_name(f".{target.name}.old").rename(target)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Whole or not at all, also when the machine loses power. DataError where it cannot be written."""
+    """Write a text file atomically, even if the machine loses power. DataError if it cannot be written."""
     with atomic(path) as file:
         file.write(text.encode())

@@ -1,28 +1,28 @@
-"""Hold a file or a folder against other processes of this machine; the system lets go of it, however a process ends.
+"""Lock a file or a folder against other processes of this machine; a lock ends with its process, however that ends.
 
-Object stores and some network file systems have no locks. Nothing relies on one: files appear whole, and two writers of
-the same work write the same bytes. A lock turns wasted work into one clear error.
+Object stores and some network file systems have no locks. Nothing relies on one: files appear complete, and two writers of
+the same set write the same bytes. A lock turns wasted work into one clear error.
 """
 
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from semiseg.data.errors import DataError, unwritable
 
 try:
     import fcntl
-except ImportError:  # Windows: a file may be written or fetched twice, and open ones cannot be deleted there anyway
+except ImportError:  # Windows: a file may be written or fetched twice, and open files cannot be removed anyway
     fcntl = None
 
 log = logging.getLogger("semiseg.data")
 
 
 @contextmanager
-def held(path: Path, *, told: str, shared: bool = False, wait: bool = False) -> Iterator[None]:
-    """Hold `path`, alone or with others that share it; where somebody has it, wait, or raise DataError with `told`."""
+def held(path: Path, *, busy: str, shared: bool = False, wait: bool = False) -> Iterator[None]:
+    """Hold `path`, alone or shared; if another process holds it, wait, or raise DataError with the message `busy`."""
     if fcntl is None or not isinstance(path, Path):  # an object store
         yield
         return
@@ -33,8 +33,8 @@ def held(path: Path, *, told: str, shared: bool = False, wait: bool = False) -> 
     try:
         if not hold(descriptor, shared=shared):
             if not wait:
-                raise DataError(f"{path}: {told}; wait for it to end")
-            log.warning("%s: %s; waiting for it to end", path, told)
+                raise DataError(f"{path}: {busy}; wait for it to end")
+            log.warning("%s: %s; waiting for it to end", path, busy)
             hold(descriptor, shared=shared, wait=True)
         yield
     finally:
@@ -43,11 +43,11 @@ def held(path: Path, *, told: str, shared: bool = False, wait: bool = False) -> 
 
 def only_writer(folder: Path) -> AbstractContextManager[None]:
     """Hold a set's folder against a second writer."""
-    return held(folder, told="another process is writing here")
+    return held(folder, busy="another process is writing here")
 
 
 def hold(file: int, *, shared: bool = False, wait: bool = False) -> bool:
-    """Lock an open file until it is closed; whether it is ours. File systems without locks give every one."""
+    """Lock an open file until it is closed; whether that succeeded. On file systems without locks, it always does."""
     if fcntl is None:
         return True
     try:
@@ -60,7 +60,11 @@ def hold(file: int, *, shared: bool = False, wait: bool = False) -> bool:
 
 
 def remove_unheld(path: Path) -> bool:
-    """Remove a file unless somebody holds it; whether it is gone."""
+    """Remove a file unless another process holds it; whether it is gone."""
+    if fcntl is None:  # an open file cannot be removed there
+        with suppress(PermissionError):
+            path.unlink(missing_ok=True)
+        return not path.exists()
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -69,7 +73,7 @@ def remove_unheld(path: Path) -> bool:
         if not hold(file):
             return False
         path.unlink(missing_ok=True)
-    except PermissionError:  # Windows, of an open file
+    except PermissionError:
         return False
     finally:
         os.close(file)

@@ -1,4 +1,4 @@
-"""Open the file systems that fsspec knows: no secrets in URLs, time-outs on everything, retries ours alone."""
+"""Open the file systems that fsspec knows: no secrets in URLs, time-outs for everything, and no retries but ours."""
 
 import os
 import re
@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 from semiseg.data.errors import DataError
 
 CONNECT_S, SILENT_S = 10.0, 60.0  # to wait for a connection, and for the next byte of an answer
-REQUEST_S = 300.0  # for a whole answer, however slowly it drips; requests are of at most `storage.PART` bytes
-UPLOAD_BYTES_S = 100_000  # the slowest upload that is waited for
+REQUEST_S = 300.0  # for a complete answer, however slow; a request is for at most `storage.storage.PART` bytes
+UPLOAD_BYTES_S = 100_000  # slower uploads time out
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf", "http": "http", "https": "http"}
-# user@ or user:secret@ before the host; a secret may hold a "/", a port is followed by one.
+# user@ or user:secret@ before the host; a secret may contain a "/", a port is followed by one.
 _SECRET = re.compile(r"[^/@]*@|(?!arn:)[^/@:]*:(?!\d+(/|$))[^@]*@")
 
 
 class Remote:
-    """A remote folder's file system, opened when it is first asked for, and anew in a process that was forked."""
+    """A remote folder's file system, opened at its first use, and again in a forked process."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -34,35 +34,35 @@ class Remote:
 
 
 def check_url(url: str) -> None:
-    """DataError for a URL that holds a secret, or a chain of file systems."""
+    """DataError for a URL that contains a secret or chains file systems."""
     scheme, _, rest = url.partition("://")
     if "::" in scheme:
         raise DataError(
-            f"{_hidden(url)}: chains of file systems are not read; shards have a cache of their own (SEMISEG_CACHE), "
+            f"{_hidden(url)}: chained file systems are not supported; shards are cached anyway (SEMISEG_CACHE), "
             f"so write {scheme.rsplit('::', 1)[-1]}://..."
         )
     if _SECRET.match(rest):
         raise DataError(
-            f"{_hidden(url)}: a URL must not hold credentials, since it is logged and kept; take them out (the part before "
-            "'@') and set them in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            f"{_hidden(url)}: a URL must not contain credentials, since it is logged and stored; remove them (the part "
+            "before '@') and set them in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         )
     if scheme in ("http", "https") and "?" in rest:
         raise DataError(
-            f"{url.partition('?')[0]}?...: a signed URL is of one file, and holds a secret; give the folder's own URL, or read "
+            f"{url.partition('?')[0]}?...: a signed URL names one file and contains a secret; give the folder's URL, or read "
             "an object store by its scheme (s3://, gs://), with the credentials in the environment"
         )
 
 
 def timed(system: Any, seconds: float = REQUEST_S) -> dict[str, Any]:
-    """The keyword that limits a call of a file system, where it knows one."""
+    """The keyword argument that limits the time of a file system's call, if it has one."""
     return {"timeout": seconds} if getattr(system, "async_impl", False) else {}
 
 
 def _shared(url: str) -> Any:
-    """One file system for all folders of a bucket or server, as long as the environment's settings stay."""
+    """One file system for all folders of a bucket or server, as long as its environment variables stay the same."""
     parts = urlsplit(url)
-    told = tuple(sorted(each for each in os.environ.items() if each[0].startswith(("AWS_", "FSSPEC_"))))
-    key = (os.getpid(), parts.scheme, parts.netloc, told)
+    settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "FSSPEC_"))))
+    key = (os.getpid(), parts.scheme, parts.netloc, settings)
     with _lock:
         if key not in _systems:
             _systems[key] = _open(url, parts.scheme)
@@ -76,16 +76,16 @@ def _open(url: str, protocol: str) -> Any:
         system, _ = fsspec.core.url_to_fs(url, skip_instance_cache=True, **_options(protocol))
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
-        install = f"pip install 'semiseg-data[{extra}]'" if extra else "install what fsspec asks for"
+        install = f"pip install 'semiseg-data[{extra}]'" if extra else "install what fsspec requires"
         raise DataError(f"{url}: a package is missing ({error}): {install}") from error
     except ValueError as error:
-        raise DataError(f"{url}: cannot be opened ({error}); s3://, gs://, hf:// and https:// are known") from error
+        raise DataError(f"{url}: cannot be opened ({error}); s3://, gs://, hf:// and https:// work") from error
     if protocol in ("s3", "s3a"):
         system.retries = 1
     return system
 
 
-# A forked process keeps its parent's systems, which only their owner may close, and never uses them.
+# A forked process keeps but never uses its parent's file systems: only their owner may close them.
 _systems: dict[tuple[Any, ...], Any] = {}
 _lock = threading.Lock()
 
@@ -100,12 +100,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def _options(protocol: str) -> dict[str, Any]:
-    """Settings for the protocols that we know; the others keep the ways of their packages."""
+    """Settings for some protocols; the others keep the defaults of their packages."""
     if protocol in ("s3", "s3a"):
         limits = {"connect_timeout": CONNECT_S, "read_timeout": SILENT_S, "retries": {"total_max_attempts": 1}}
         return {"config_kwargs": limits, "use_listings_cache": False}
     if protocol in ("http", "https"):
-        import aiohttp  # an ImportError is the caller's to tell
+        import aiohttp  # the caller reports an ImportError
 
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENT_S)
         return {"client_kwargs": {"timeout": limits}, "use_listings_cache": False}

@@ -1,6 +1,6 @@
-"""Try again what a network failed at: waits that double, with jitter, capped in number and in time, each of them told.
+"""Retry what a network failed at: waits double, with jitter, are limited in number and time, and are logged.
 
-What no second attempt would change is one error with its remedy, at once: nothing there, no permission, no credentials.
+What a retry cannot change is an error with its remedy at once: a missing file, no permission, no credentials.
 """
 
 import errno
@@ -20,7 +20,7 @@ log = logging.getLogger("semiseg.data")
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How often and for how long an action is tried: the first wait doubles up to the longest, each times 0.5 to 1.5."""
+    """How often and for how long an action is tried. Waits double from the first to the longest, each times 0.5 to 1.5."""
 
     attempts: int = 10
     first_s: float = 0.1
@@ -28,19 +28,19 @@ class Patience:
     total_s: float = 300.0
 
 
-PATIENCE = Patience()  # rides out about a minute of failures that are answered at once
+PATIENCE = Patience()  # survives about a minute of immediate failures
 
 
 class ShortRead(OSError):
-    """An answer that ends before what was asked for, while the file does not."""
+    """An answer that is shorter than requested although the file is not."""
 
 
 def persist(where: str, action: Callable[[], Result], patience: Patience | None = None) -> Result:
-    """The result of `action`, tried again while it fails for reasons that pass.
+    """The result of `action`, retried while it fails for temporary reasons.
 
-    Those are dropped connections, time-outs, short answers, throttling and the server's own errors (HTTP 408, 425, 429,
-    5xx); each is logged as a warning of "semiseg.data". Raises FileNotFoundError where nothing is there; DataError, with
-    the remedy, for what is refused, and when patience is at its end. `where` names the file in messages.
+    Those are dropped connections, time-outs, short answers, throttling and server errors (HTTP 408, 425, 429, 5xx); each
+    is logged as a warning of "semiseg.data". Raises FileNotFoundError if nothing is there; DataError, with the remedy, for
+    what is refused, and after the last attempt. `where` names the file in messages.
     """
     patience = patience or PATIENCE
     began = time.monotonic()
@@ -59,13 +59,13 @@ def persist(where: str, action: Callable[[], Result], patience: Patience | None 
             if attempt >= patience.attempts or took + wait > patience.total_s:
                 raise DataError(
                     f"{where}: cannot be reached, {attempt} attempts in {took:.0f} s failed, the last with: {reason}; "
-                    "check the network and the endpoint (AWS_ENDPOINT_URL for s3://), then run the same command again"
+                    "check the network and the endpoint (AWS_ENDPOINT_URL for s3://), then rerun the command"
                 ) from error
-        log.warning("%s: attempt %d of %d: %s; again in %.1f s", where, attempt, patience.attempts, reason, wait)
+        log.warning("%s: attempt %d of %d: %s; retrying in %.1f s", where, attempt, patience.attempts, reason, wait)
         time.sleep(wait)
 
 
-_JITTER = random.SystemRandom()  # no state that forked processes would share, none of the user's
+_JITTER = random.SystemRandom()  # no state that forked processes would share, and not the user's
 
 
 def say(error: BaseException) -> str:
@@ -74,20 +74,20 @@ def say(error: BaseException) -> str:
 
 
 def status(error: BaseException) -> int | None:
-    """The HTTP status that an error of a client library tells, or of the error that caused it."""
-    for each in _chain(error):
-        response = getattr(each, "response", None)
-        told = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-        for found in (told, getattr(response, "status_code", None), getattr(each, "status", None)):
+    """The HTTP status of a client library's error, or of the error that caused it."""
+    for cause in _chain(error):
+        response = getattr(cause, "response", None)
+        boto = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+        for found in (boto, getattr(response, "status_code", None), getattr(cause, "status", None)):
             if isinstance(found, int):
                 return found
-        # Of gcsfs alone: aiohttp calls an answer that was cut off a code 400 too.
-        if type(each).__name__ == "HttpError" and str(code := getattr(each, "code", "")).isdigit():
+        # Only gcsfs: aiohttp also gives a truncated answer the code 400.
+        if type(cause).__name__ == "HttpError" and str(code := getattr(cause, "code", "")).isdigit():
             return int(code)
     return None
 
 
-# By name, since their packages need not be installed: of botocore, aiohttp, requests, httpx and gcsfs.
+# Errors of botocore, aiohttp, requests, httpx and gcsfs; by name, since these need not be installed.
 _PASSING = {"HTTPClientError", "ConnectionError", "IncompleteReadError", "ResponseParserError", "ClientError"}
 _PASSING |= {"RequestException", "TransportError", "HttpError"}
 _PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "OperationAborted"}
@@ -96,7 +96,7 @@ _CREDENTIALS = {"ProfileNotFound", "UnauthorizedSSOTokenError", "TokenRetrievalE
 
 
 def _verdict(where: str, error: Exception) -> Exception | None:
-    """The final error for what stays as it is; None for the rest."""
+    """The final error if a retry would not help, else None."""
     found, code, reason = status(error), _code(error), say(error)
     name = type(error).__name__
     if isinstance(error, DataError):
@@ -113,23 +113,23 @@ def _verdict(where: str, error: Exception) -> Exception | None:
         return DataError(f"{where}: there is no such bucket; create it, or correct its name or AWS_ENDPOINT_URL")
     if isinstance(error, PermissionError) or found in (401, 403):
         return DataError(
-            f"{where}: access is refused ({reason}); check that the credentials in the environment may read it (to write: "
-            "may write it), and that the name is right: without the right to list, a missing object is refused too"
+            f"{where}: access is refused ({reason}); check that the credentials in the environment may read it (or "
+            "write it), and that the name is right: without permission to list, a missing object is refused too"
         )
     if found == 404 or (found is None and _absent(error)):
         return FileNotFoundError(errno.ENOENT, "no such file", where)
     if found is not None and 300 <= found < 500 and found not in _PASSING_STATUS:
         return DataError(f"{where}: the server refuses the request ({reason}); check the URL, the region, the endpoint")
     if not _passes(error) and ({"BotoCoreError", "ValueError"} & _names(error)):
-        return DataError(f"{where}: cannot be asked for ({reason}); check the URL and the settings in the environment")
+        return DataError(f"{where}: cannot be requested ({reason}); check the URL and the settings in the environment")
     return None
 
 
 def _absent(error: BaseException) -> bool:
-    """Whether an error says that nothing is there, and not because of another error (so fsspec's http does)."""
+    """Whether an error says that nothing is there, and was not caused by another error (as in fsspec's http)."""
     first, *causes = _chain(error)
     absent = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-    return isinstance(first, absent) and not any(_passes(each) and not isinstance(each, absent) for each in causes)
+    return isinstance(first, absent) and not any(_passes(cause) and not isinstance(cause, absent) for cause in causes)
 
 
 def _passes(error: BaseException) -> bool:
@@ -137,14 +137,14 @@ def _passes(error: BaseException) -> bool:
 
 
 def _names(error: BaseException) -> set[str]:
-    """Of its class and all that this is derived from."""
-    return {each.__name__ for each in type(error).__mro__}
+    """Names of its class and of all base classes."""
+    return {base.__name__ for base in type(error).__mro__}
 
 
 def _code(error: BaseException) -> str | None:
-    """The error code that S3 gives beside the status, which is 400 for much that passes."""
-    for each in _chain(error):
-        response: Any = getattr(each, "response", None)
+    """The error code that S3 gives beside the status, which is 400 for many temporary errors."""
+    for cause in _chain(error):
+        response: Any = getattr(cause, "response", None)
         if isinstance(response, dict):
             return response.get("Error", {}).get("Code")
     return None

@@ -1,8 +1,8 @@
-"""Where bytes come from and go to: local folders, and any URL that fsspec knows.
+"""Read and write files in local folders and at any URL that fsspec knows.
 
-Reads are whole files or ranges. Local files are read with pread on descriptors that each process opens for itself;
-remote file systems are opened after a fork, never before it, and asked again when the network fails. Writes appear whole
-or not at all.
+Reads are complete files or ranges. Local files are read with pread on descriptors that each process opens for itself;
+remote file systems are opened after a fork, never before it, and requests are retried when the network fails. Files that
+are written appear complete or not at all.
 """
 
 import os
@@ -11,24 +11,20 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from semiseg.data.errors import DataError
 from semiseg.data.storage.remote import REQUEST_S, UPLOAD_BYTES_S, Remote, check_url, timed
 from semiseg.data.storage.retry import ShortRead, persist, status
 
-if TYPE_CHECKING:
-    pass
-
-PART = 1 << 23  # bytes of a request; a failure costs no more to repeat
-_OPEN_FILES = 64  # descriptors kept a storage: far below the usual limit of 1,024 a process
+PART = 1 << 23  # bytes of a request: what a failure costs to repeat
+_OPEN_FILES = 64  # descriptors kept per storage, far below the usual limit of 1,024 per process
 
 
 class Storage:
-    """A folder of files, local or remote (`s3://...`, `https://...`, `memory://...`, `file://...`). Pickles as its URL alone.
+    """A folder of files, local or remote (`s3://...`, `https://...`, `memory://...`, `file://...`). Pickles as its URL.
 
-    Remote reads are tried again as `retry.persist` says; they raise FileNotFoundError, and DataError for all else. Local
-    ones raise OSErrors. DataError for a URL that holds credentials.
+    Remote reads are retried by `retry.persist`; they raise FileNotFoundError, or DataError for anything else. Local reads
+    raise OSErrors. DataError for a URL that contains credentials.
     """
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
@@ -44,7 +40,7 @@ class Storage:
         return f"{self.url}/{name}"
 
     def read(self, name: str) -> bytes:
-        """A whole file."""
+        """A complete file."""
         if self.folder is not None:
             return (self.folder / name).read_bytes()
         return self.read_range(name, 0, self.size(name))
@@ -57,7 +53,7 @@ class Storage:
             if descriptor is None:
                 part = self._request(name, at, min(stop, at + PART))
             else:
-                part = os.pread(descriptor.number, stop - at, at)  # one read gives at most 2 GiB
+                part = descriptor.read(stop - at, at)  # one read gives at most 2 GiB
             if not part:
                 break
             parts.append(part)
@@ -73,14 +69,14 @@ class Storage:
     def exists(self, name: str) -> bool:
         if self.folder is not None:
             return (self.folder / name).exists()
-        try:  # fsspec's own `exists` takes any failure for an answer
+        try:  # fsspec's `exists` treats any failure as an answer
             self.size(name)
         except FileNotFoundError:
             return False
         return True
 
     def names(self) -> list[str]:
-        """Names of all that lies in the folder, sorted."""
+        """Names of everything in the folder, sorted."""
         if self.folder is not None:
             return sorted(path.name for path in self.folder.iterdir())
 
@@ -94,7 +90,7 @@ class Storage:
         return sorted({path.rsplit("/", 1)[-1] for path in persist(self.url, ask)})
 
     def put(self, path: Path, name: str) -> None:
-        """Upload a local file; its name holds what it held before, or all of it. Large ones go in parts (multipart)."""
+        """Upload a local file atomically; large files are sent in parts (multipart)."""
 
         def ask() -> None:
             system, root = self._remote.open()
@@ -104,17 +100,17 @@ class Storage:
         persist(self.where(name), ask)
 
     def delete(self, name: str) -> None:
-        """Remove a remote file, if it is there: a first attempt may have removed it without an answer."""
+        """Remove a remote file if it exists: a first attempt may have removed it without an answer."""
         system, root = self._remote.open()
         with suppress(FileNotFoundError):
             persist(self.where(name), lambda: system.rm_file(f"{root}/{name}", **timed(system)))
 
     def forget(self, name: str) -> bool:
-        """Whether a copy was dropped that was not the file itself: never here, see `ahead.Cached`."""
+        """Drop a copy of a file; whether there was one. Never here, see `read.prefetch.Cached`."""
         return False
 
     def ahead(self, names: Iterable[str]) -> None:
-        """Files that will be read soon: no news here, see `ahead.Cached`."""
+        """Announce files that will be read soon; ignored here, see `read.prefetch.Cached`."""
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.url,)
@@ -129,14 +125,14 @@ class Storage:
             except Exception as error:
                 if status(error) != 416:
                     raise
-                data = b""  # a server's word for a range that starts where the file ends, or after it
+                data = b""  # the range starts at or after the file's end
             if len(data) > stop - start:
                 raise DataError(
-                    f"{self.where(name)}: the server sends {len(data)} bytes where {stop - start} were asked for: it ignores "
-                    "ranges; serve the folder by a server that knows them (nginx, any object store), or copy it to disk"
+                    f"{self.where(name)}: the server sends {len(data)} bytes instead of the requested {stop - start}: it "
+                    "ignores ranges; serve the folder by one that supports them (nginx, any object store), or copy it to disk"
                 )
             if len(data) < stop - start and (size := self._size(name)) > start + len(data):
-                raise ShortRead(f"{len(data)} bytes from {start}, {min(stop, size) - start} were expected")
+                raise ShortRead(f"{len(data)} bytes from {start}, expected {min(stop, size) - start}")
             return data
 
         return persist(self.where(name), ask)
@@ -146,7 +142,7 @@ class Storage:
         system.invalidate_cache()
         size = system.info(f"{root}/{name}", **timed(system))["size"]
         if size is None:
-            raise DataError(f"{self.where(name)}: the server does not tell its size; serve the folder by another one")
+            raise DataError(f"{self.where(name)}: the server does not report its size; use another server")
         return int(size)
 
     def _reset(self) -> None:
@@ -168,11 +164,20 @@ class Storage:
 
 
 class Descriptor:
-    """An open file that closes with its last user: a reader in another thread may outlive its place in the cache."""
+    """An open file that closes with its last user: a reader in another thread may outlive its entry in the cache."""
 
     def __init__(self, path: Path) -> None:
         self.number = -1
         self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._seeking = threading.Lock()
+
+    def read(self, size: int, start: int) -> bytes:
+        """Bytes from `start` on, at most `size`; safe for several threads."""
+        if hasattr(os, "pread"):
+            return os.pread(self.number, size, start)
+        with self._seeking:  # Windows has no pread
+            os.lseek(self.number, start, os.SEEK_SET)
+            return os.read(self.number, size)
 
     def __del__(self) -> None:
         if self.number >= 0:
@@ -180,7 +185,7 @@ class Descriptor:
 
 
 def local_path(url: str | os.PathLike[str]) -> Path | None:
-    """The folder that a URL names on this machine, or None for a remote one."""
+    """The local folder that a URL names, or None for a remote URL."""
     text = str(url)
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))

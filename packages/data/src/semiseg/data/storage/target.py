@@ -1,6 +1,6 @@
-"""A folder of an object store, in the words of pathlib that the writer of shards uses.
+"""Where shards are written: a local folder, or an object store with the methods of pathlib that the writer uses.
 
-Folders there are prefixes of names: they exist where something lies in them, and need not be made or removed.
+Folders of an object store are prefixes of names: they exist if they contain something, and are never created or removed.
 """
 
 import errno
@@ -22,7 +22,7 @@ from semiseg.data.storage.storage import PART, Storage, local_path
 
 
 class RemotePath:
-    """A file or folder of a remote file system. Equal where the URL is; methods are as those of `pathlib.Path`."""
+    """A file or folder of a remote file system, with methods of `pathlib.Path`. Equal if the URLs are."""
 
     parents: tuple["RemotePath", ...] = ()
 
@@ -59,32 +59,37 @@ class RemotePath:
         return self.read_bytes().decode(encoding, errors)
 
     def open(self, mode: str = "rb") -> BinaryIO:
-        """The file to read from its start; nothing else."""
+        """Open the file for reading from its start; other modes are not supported."""
         assert mode == "rb"
         return cast(BinaryIO, io.BufferedReader(_Reader(self._storage, self.name), PART))
 
     @contextmanager
     def uploaded(self) -> Iterator[BinaryIO]:
-        """A local temp file to write, which is uploaded under this name when all is written, or else thrown away."""
-        _sweep()
-        with tempfile.NamedTemporaryFile(prefix=_TEMP) as file:
-            hold(file.fileno())
-            try:
-                yield cast(BinaryIO, file)
-                file.flush()
-            except OSError as error:
-                raise unwritable(error, Path(file.name)) from error
-            self._storage.put(Path(file.name), self.name)
+        """A local temp file that is uploaded under this name when the block ends, and discarded if it fails."""
+        _remove_leftovers()
+        descriptor, name = tempfile.mkstemp(prefix=_TEMP)  # NamedTemporaryFile can't be opened again on Windows
+        temp = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                hold(descriptor)
+                try:
+                    yield file
+                    file.flush()
+                except OSError as error:
+                    raise unwritable(error, temp) from error
+                self._storage.put(temp, self.name)
+        finally:
+            temp.unlink(missing_ok=True)
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Remove the file; one that is missing is no error, as most stores have it."""
+        """Remove the file; a missing file is not an error, as in most stores."""
         self._storage.delete(self.name)
 
     def iterdir(self) -> Iterator["RemotePath"]:
         return (self / name for name in Storage(self.url).names())
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
-        """Files of the folder itself; none where it does not exist."""
+        """Matching files directly in the folder; none if it does not exist."""
         try:
             names = Storage(self.url).names()
         except FileNotFoundError:
@@ -92,10 +97,10 @@ class RemotePath:
         return (self / name for name in names if fnmatchcase(name, pattern))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: a folder comes with its first file."""
+        """Do nothing: a folder appears with its first file."""
 
     def rmdir(self) -> None:
-        """Nothing: a folder goes with its last file."""
+        """Do nothing: a folder disappears with its last file."""
 
     def __str__(self) -> str:
         return self.url
@@ -112,7 +117,7 @@ class RemotePath:
 _TEMP, _YOUNG_S = "semiseg-upload-", 60.0
 
 
-def _sweep() -> None:
+def _remove_leftovers() -> None:
     """Remove the temp files that killed writers left on this machine."""
     for path in Path(tempfile.gettempdir()).glob(f"{_TEMP}*"):
         with suppress(OSError):  # another user's
@@ -121,7 +126,7 @@ def _sweep() -> None:
 
 
 class _Reader(io.RawIOBase):
-    """A remote file from its start to its end, in range reads that are each tried again."""
+    """A remote file from start to end, in range reads that are retried one by one."""
 
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage, self._name, self._at = storage, name, 0
@@ -136,8 +141,8 @@ class _Reader(io.RawIOBase):
         return len(data)
 
 
-def place(to: str | os.PathLike[str]) -> Path:
-    """A folder to write to. A remote one is a `RemotePath`, which stands in for a Path in all that the writer asks.
+def target(to: str | os.PathLike[str]) -> Path:
+    """A folder to write to; for a remote one a `RemotePath`, which has all methods of Path that the writer needs.
 
     DataError for a web server.
     """
@@ -146,17 +151,16 @@ def place(to: str | os.PathLike[str]) -> Path:
         return folder
     if str(to).startswith(("http://", "https://")):
         raise DataError(
-            f"{to}: web servers are only read from; write to a folder or an object store (s3://bucket/shards)"
+            f"{to}: web servers can only be read from; write to a folder or an object store (s3://bucket/shards)"
         )
-
     return cast(Path, RemotePath(str(to)))
 
 
-def check_place(folder: "Path | RemotePath") -> None:
-    """DataError where a file is in the place of the folder, or of one above it."""
+def check_target(folder: "Path | RemotePath") -> None:
+    """DataError if the folder, or one above it, is a file."""
     if not isinstance(folder, Path):
         return
-    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
     if there is not None and not there.is_dir():
         code = errno.EEXIST if there == folder else errno.ENOTDIR
         raise unwritable(OSError(code, os.strerror(code)), folder)

@@ -1,1 +1,1 @@
-"""Writing shards: layout, encoding, parallel and partial writing, merging, what a killed writer left."""
+"""Writing shards: layout, encoding, parallel and partial writing, merging, leftovers of killed writers."""

@@ -1,7 +1,7 @@
-"""One sample, checked and ready for a tar: its members as bytes, and its row of the index.
+"""Check a sample and encode it for a tar: its members as bytes, and its row of the index.
 
-Images stay as the publisher made them. Labels become one-band PNGs of raw ids. What is broken is found here, while the
-publisher's file still has a name, and not in the middle of a training.
+Images stay as published; labels become one-band PNGs of raw ids. Broken files are found here, where they can be named, and
+not during training.
 """
 
 import struct
@@ -35,21 +35,21 @@ from semiseg.data.taxonomy import ranges
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What all samples of a set have in common, and where it was seen first."""
+    """What all samples of a set have in common."""
 
     dataset: str
     split: str
     labeled: bool
     image: str
     conversion: Conversion
-    first: str  # the sample that decided the kind of image, for messages
+    first: str  # the sample that determined the kind of image, for messages
     raw_space: str
     raw_ids: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Members in the order of the tar, and the columns of the index that don't depend on where the members lie."""
+    """Members in the order of the tar, and the columns of the index that do not depend on their offsets."""
 
     key: str
     members: dict[str, bytes]
@@ -57,7 +57,7 @@ class Encoded:
 
 
 def encode(sample: RawSample, contents: Contents) -> Encoded:
-    """Check one sample and encode its members; DataError names the sample, what is wrong with it and the remedy."""
+    """Check one sample and encode its members; DataError says which sample, what is wrong and what to do."""
     where = f"{contents.dataset}/{contents.split}: {describe(sample)}"
     image = fetch(where, "image", sample.image)
     if contents.conversion.kind is None:
@@ -69,18 +69,18 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
     except DataError as error:
         raise DataError(f"{where}: {error}; {_remedy(error)}") from error
     meta = canonical({**sample.meta, "key": sample.key, "tags": TAGS.join(sample.tags)})
-    whole = picture.size
+    original = picture.size
     image, picture = contents.conversion.image(image, picture, contents.image)
     payloads = [image, meta]
     label = None
     if sample.label is not None:
         where = f"{contents.dataset}/{contents.split}: {describe(sample, label=True)}"
         stored, label = _label(where, fetch(where, "label", sample.label), max(contents.raw_ids))
-        if label.shape[::-1] != whole:
-            label_size, image_size = (f"{width}x{height}" for width, height in (label.shape[::-1], whole))
+        if label.shape[::-1] != original:
+            label_size, image_size = (f"{width}x{height}" for width, height in (label.shape[::-1], original))
             raise DataError(
                 f"{where}: the label is {label_size} pixels, the image {image_size}; "
-                "they must be of one size: is it the label of this image?"
+                "they must have the same size: is it the label of this image?"
             )
         strange = unknown_id(label, contents.raw_ids)
         if strange is not None:
@@ -105,7 +105,7 @@ def encode(sample: RawSample, contents: Contents) -> Encoded:
 
 
 def describe(sample: RawSample, *, label: bool = False) -> str:
-    """A sample by its key and the publisher's name, for messages; with the file of its label where that is known."""
+    """A sample's key and publisher's name, for messages; with the file of its label if that is known."""
     source, mask = sample.meta.get("source"), sample.meta.get("mask")
     if label and mask is None:
         mask = _file(sample.label)
@@ -114,7 +114,7 @@ def describe(sample: RawSample, *, label: bool = False) -> str:
 
 
 def _file(read: Any) -> str | None:
-    """The file that a member is read from, where it is a partial that was given one, or another partial."""
+    """The file that a member is read from, if it is a partial with a file, or with such a partial, as an argument."""
     arguments: tuple[Any, ...] = read.args if isinstance(read, partial) else ()
     for value in arguments:
         if isinstance(value, Path):
@@ -127,14 +127,14 @@ def _file(read: Any) -> str | None:
 
 
 def fetch(where: str, member: str, value: Any) -> Any:
-    """A member's bytes, or a label's array; what goes wrong while an adapter reads it names the sample."""
+    """A member's bytes, or a label's array; errors in an adapter's function name the sample."""
     if not callable(value):
         return value
     try:
         return value()
     except DataError as error:
         raise DataError(f"{where}: {member}: {error}") from error
-    except Exception as error:  # adapters are anybody's code: a traceback out of a worker would not name the sample
+    except Exception as error:  # adapters are third-party code: a worker's traceback would not name the sample
         what = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         file = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
         raise DataError(
@@ -152,12 +152,12 @@ def _label(where: str, value: Any, largest: int) -> tuple[bytes, np.ndarray]:
         return _from_array(where, value, largest)
     remedy = "give the ids as an 8 or 16 bit greyscale or palette PNG"
     if isinstance(value, bytes) and not value:
-        remedy = "replace the file with a whole copy, or leave it out"
+        remedy = "replace the file with an intact copy, or leave it out"
     try:
         depth, colour = png_header(value)
         grey, palette = colour == 0, colour == 3
         if not grey and not palette:
-            raise DataError("the label is a PNG of colours or with transparency, which hold no ids")
+            raise DataError("the label is a PNG with colours or transparency, not with ids")
         if grey and depth < 8:
             raise DataError(f"the label is a greyscale PNG of {depth} bits, which readers scale in different ways")
         ids = png_pixels(value, verify=True)
@@ -174,20 +174,20 @@ def _from_array(where: str, ids: np.ndarray, largest: int) -> tuple[bytes, np.nd
     if low < 0 or high > 0xFFFF:
         what = f"the label holds ids {low} to {high}; a stored label holds 0 to 65535"
         raise DataError(f"{where}: {what}; correct the adapter")
-    # The raw space decides, not the sample: labels of one set have one type.
+    # The raw space determines the type, not the sample: all labels of a set have one type.
     ids = np.ascontiguousarray(ids, np.uint16 if max(largest, high) > 0xFF else np.uint8)
     return _png(ids), ids
 
 
 def _remedy(error: DataError) -> str:
-    """What to do about an image that is refused."""
+    """What to do about a refused image."""
     if isinstance(error, Bomb):
-        return "a small file of so many is likely made to exhaust memory: leave it out; cut a true one into tiles"
-    return "replace the file with a whole copy, or leave it out"
+        return "a small file with that many may be made to exhaust memory: leave it out; cut a genuine one into tiles"
+    return "replace the file with an intact copy, or leave it out"
 
 
 def _png(ids: np.ndarray) -> bytes:
-    """A greyscale PNG whose rows are not filtered: of ids it is smaller that way, and decodes in half the time."""
+    """A greyscale PNG without row filters, which is smaller for ids, and decodes in half the time."""
     height, width = ids.shape
     rows = np.zeros((height, 1 + width * ids.itemsize), np.uint8)  # each row starts with its filter: 0, none
     rows[:, 1:] = ids.astype(ids.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)

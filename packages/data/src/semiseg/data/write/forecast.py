@@ -1,4 +1,4 @@
-"""What writing shards will take, before it starts: room on the disk and time, from a sample of the images."""
+"""Estimate the disk space and time to write shards, from a sample of the images."""
 
 import shutil
 import time
@@ -12,12 +12,12 @@ from semiseg.data.sizes import readable
 from semiseg.data.write.encode import encode
 from semiseg.data.write.layout import Layout, part_numbers
 
-_IMAGES, _SECONDS = 8, 2.0  # that are tried, at most
+_IMAGES, _SECONDS = 8, 2.0  # limits per layout
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Bytes needed and free under `place` (None: nobody knows, an object store), and seconds for one process."""
+    """Bytes needed, bytes free under `place` (None: unknown, an object store), and seconds for one process."""
 
     place: Path
     need: int
@@ -33,18 +33,18 @@ class Forecast:
         return f"{room}; takes about {took}{spread}"
 
     def check(self) -> None:
-        """DataError where the room does not do."""
+        """DataError if there is not enough space."""
         if self.free is not None and self.need > self.free:
             raise DataError(
-                f"{self.place}: about {readable(self.need)} are needed and {readable(self.free)} are free; "
-                "free some space, name another folder with --to, or ask for fewer splits with --split"
+                f"{self.place}: about {readable(self.need)} are needed, {readable(self.free)} are free; "
+                "free some space, name another folder with --to, or write fewer splits with --split"
             )
 
 
 def forecast(layouts: Sequence[Layout], to: Path, part: tuple[int, int] = (1, 1)) -> Forecast:
-    """Try the first images of each layout; DataError for those that can't be stored, before anything is written.
+    """Encode the first images of each layout; DataError for those that can't be stored, before anything is written.
 
-    The first ones, since a source that is read in sequence would have to be read to its end for others.
+    Only the first ones, since a source that can only be read forward would have to be read completely for others.
     """
     need, seconds = 0.0, 0.0
     for layout in layouts:
@@ -63,10 +63,10 @@ def forecast(layouts: Sequence[Layout], to: Path, part: tuple[int, int] = (1, 1)
         names = {f"{shard_name(number)}.tar" for number in mine}
         there = [path.stat().st_size for path in layout.folder(to).glob("*.tar") if path.name in names]
         own = replace(layout, shards=layout.shards[mine.start : mine.stop])
-        whole = own.packed(stored / planned if planned else 1.0)
-        left = max(0.0, whole - sum(there))
+        total = own.packed(stored / planned if planned else 1.0)
+        left = max(0.0, total - sum(there))
         need += left
-        seconds += took / count * own.samples * left / whole
+        seconds += took / count * own.samples * left / total
     if not isinstance(to, Path):
         return Forecast(place=to, need=round(need), free=None, seconds=seconds)
     place = next(path for path in (to.absolute(), *to.absolute().parents) if path.exists())

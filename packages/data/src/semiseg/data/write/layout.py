@@ -1,7 +1,7 @@
-"""Which sample goes into which shard: decided, and checked, before anything is written.
+"""Decide which sample goes into which shard, and check the samples, before anything is written.
 
-A layout is a function of what the adapter lists and of the size of shards. It is kept as plan.json beside the shards
-while they are being written, so that a second call either continues the same work or refuses.
+A layout is a function of the adapter's listing and the size of shards. While shards are written, it is kept beside them as
+plan.json, so that a second call either resumes the same work or refuses.
 """
 
 import re
@@ -21,20 +21,20 @@ from semiseg.data.source.adapter import Adapter, RawSample
 from semiseg.data.taxonomy import Taxonomy
 from semiseg.data.write.encode import Contents, describe, fetch
 
-LONGEST_KEY = 200  # characters: with its extension below 255, the longest name of a file
+LONGEST_KEY = 200  # characters; with its extension below 255, the longest file name
 _SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.@-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A split, spread over shards: all that decides the bytes of a shard set."""
+    """A split divided into shards: everything that determines the bytes of a shard set."""
 
     version: str
     contents: Contents
     size: int
     listing: str
     shards: tuple[tuple[RawSample, ...], ...]
-    taxonomies: tuple[Taxonomy, ...] = ()  # how its labels are read; decides no byte
+    taxonomies: tuple[Taxonomy, ...] = ()  # how its labels are read; affects no byte
 
     @property
     def samples(self) -> int:
@@ -42,30 +42,30 @@ class Layout:
 
     @property
     def settings(self) -> dict[str, int | str]:
-        """What the writer was told, as manifests have it."""
+        """The writer's settings, as in a manifest."""
         return {"size": self.size, **self.contents.conversion.settings()}
 
     def packed(self, ratio: float = 1.0) -> float:
-        """About the bytes that the tars will take on disk, if members take `ratio` of what the adapter estimates."""
+        """Approximate bytes of the set on disk, if members take `ratio` times the adapter's estimate."""
         members = sum(sample.size for shard in self.shards for sample in shard)
         return ratio * members + 2 * 1024 * self.samples + 16 * 1024 * len(self.shards)  # headers, padding; indexes
 
     def folder(self, to: Path) -> Path:
-        """Where the set lies below the folder of all shards."""
+        """The set's folder below the folder of all shards."""
         return to / self.contents.dataset / self.contents.split
 
     @property
     def configuration(self) -> str:
-        """Names what a shard was written from; kept in its index, so that no other work is taken for it."""
+        """Identifies what a shard was written from; kept in its index, so that shards of other layouts are not mistaken."""
         return sha256(canonical(self.describe()))
 
     @property
-    def plan(self) -> bytes:
-        """What plan.json holds: all that a manifest needs before there are shards."""
-        return canonical(self.describe() | {"taxonomies": [each.fields() for each in self.taxonomies]}) + b"\n"
+    def plan_json(self) -> bytes:
+        """The contents of plan.json: everything that a manifest needs except the shards' checksums."""
+        return canonical(self.describe() | {"taxonomies": [taxonomy.fields() for taxonomy in self.taxonomies]}) + b"\n"
 
     def describe(self) -> dict[str, Any]:
-        """What decides the bytes; equal for two calls exactly where the second one may continue the first."""
+        """Everything that determines the bytes; a call may resume an earlier one exactly if theirs are equal."""
         contents = self.contents
         return {
             "format": FORMAT,
@@ -91,11 +91,10 @@ def lay_out(
     resize: int | str | tuple[int, int] | None = None,
     format: str = "keep",
 ) -> Layout:
-    """Plan the shards of a split: greedy by `RawSample.size`, in the adapter's order; `resize` and `format` as in `shard`.
+    """Divide a split into shards: greedy by `RawSample.size`, in the adapter's order; `resize` and `format` as in `shard`.
 
-    Reads the first image, for its kind, and one more where the names tell of another kind. Raises DataError for a split that
-    is unknown, missing or empty, keys that are malformed or not unique, labels on a part of the samples only, meta that
-    differs in its keys.
+    Reads the first image, for its kind, and one more if the names suggest another kind. Raises DataError for a split that is
+    unknown, missing or empty, malformed or duplicate keys, labels on only some of the samples, and meta with different names.
     """
     where = f"{adapter.name}/{split}"
     limit = parse_size(size)
@@ -104,12 +103,12 @@ def lay_out(
     if split not in known:
         raise DataError(f"{adapter.name}: {unknown('split', split, known)}")
     if not _SPLIT.fullmatch(split):
-        raise DataError(f"{adapter.name}: split '{split}' is no name for a folder; use letters, digits, '_', '-', '.'")
+        raise DataError(f"{adapter.name}: split '{split}' can't name a folder; use letters, digits, '_', '-', '.'")
     if known[split].missing is not None:
         raise DataError(f"{where}: {known[split].missing}")
     samples = list(adapter.samples(split))
     if not samples:
-        raise DataError(f"{where}: the adapter lists no samples; look at its root ({adapter.root})")
+        raise DataError(f"{where}: the adapter lists no samples; check its root ({adapter.root})")
     _check(where, samples, labeled=known[split].labeled)
     first = samples[0]
     contents = Contents(
@@ -128,27 +127,33 @@ def lay_out(
         size=limit,
         listing=_listing(samples),
         shards=tuple(_greedy(samples, limit)),
-        taxonomies=tuple(each for each in adapter.taxonomies if each.raw == adapter.raw_space),
+        taxonomies=tuple(taxonomy for taxonomy in adapter.taxonomies if taxonomy.raw == adapter.raw_space),
     )
 
 
 def part_numbers(shards: int, part: tuple[int, int]) -> range:
-    """The shards of part (i, n), 1 <= i <= n: contiguous, since an archive is read forward, and even to within one."""
+    """The shards of part (i, n), 1 <= i <= n: contiguous, since archives are read forward; sizes differ by at most one."""
     number, count = part
     return share(0, shards, number - 1, count)
 
 
 def _listing(samples: list[RawSample]) -> str:
-    """Names all that an adapter lists; tells whether the source has changed since."""
+    """A hash of everything that an adapter lists; it changes with the source."""
     rows = [
-        [each.key, each.size, list(each.tags), dict(each.meta), *([] if each.stamp is None else [each.stamp])]
-        for each in samples
+        [
+            sample.key,
+            sample.size,
+            list(sample.tags),
+            dict(sample.meta),
+            *([sample.stamp] if sample.stamp is not None else []),
+        ]
+        for sample in samples
     ]
     return sha256(canonical(rows))
 
 
 def _greedy(samples: Iterable[RawSample], limit: int) -> Iterator[tuple[RawSample, ...]]:
-    """Consecutive samples while they fit; a sample larger than the limit gets a shard of its own."""
+    """Consecutive samples while they fit; a sample larger than the limit gets a separate shard."""
     shard: list[RawSample] = []
     total = 0
     for sample in samples:
@@ -162,7 +167,7 @@ def _greedy(samples: Iterable[RawSample], limit: int) -> Iterator[tuple[RawSampl
 
 
 def _only_kind(where: str, samples: list[RawSample]) -> str:
-    """The kind of all images, as far as the first one and the names of the publisher's files tell."""
+    """The kind of all images, as far as the first one and the names of the publisher's files show."""
 
     def kind(sample: RawSample) -> str:
         place = f"{where}: {describe(sample)}"
@@ -173,19 +178,19 @@ def _only_kind(where: str, samples: list[RawSample]) -> str:
     for sample in samples:
         if PurePosixPath(str(sample.meta.get("source"))).suffix.lower() in others:
             check_kind(f"{where}: {describe(sample)}", kind(sample), describe(samples[0]), first)
-            break  # a name that lies: the writer looks at each file anyway
+            break  # the name is wrong; the writer checks every file anyway
     return first
 
 
 def _check(where: str, samples: list[RawSample], *, labeled: bool) -> None:
-    """Everything that a list of samples shows without reading one."""
-    strangers = [sample for sample in samples if (sample.label is not None) != labeled]
-    if strangers:
+    """Check everything that can be checked without reading a sample."""
+    wrong = [sample for sample in samples if (sample.label is not None) != labeled]
+    if wrong:
         have, kind = ("no label", "a labeled") if labeled else ("a label", "an unlabeled")
         raise DataError(
-            f"{where}: {len(strangers)} of {len(samples)} samples have {have} in {kind} split, "
-            f"first {describe(strangers[0])}; "
-            "unlabeled images are a split of their own (plain readers lose samples whose members differ)"
+            f"{where}: {len(wrong)} of {len(samples)} samples have {have} in {kind} split, "
+            f"first {describe(wrong[0])}; "
+            "put unlabeled images into a separate split (plain readers lose samples whose members differ)"
         )
     seen: dict[str, RawSample] = {}
     shape = _shape(samples[0])
@@ -194,14 +199,14 @@ def _check(where: str, samples: list[RawSample], *, labeled: bool) -> None:
             raise DataError(
                 f"{where}: two samples have the key '{sample.key}': "
                 f"{describe(seen[sample.key])} and {describe(sample)}; "
-                "keys are unique within a split: make the adapter tell the two apart"
+                "make the adapter give them different keys, which must be unique within a split"
             )
         seen[sample.key] = sample
         _check_key(where, sample)
         if (other := _shape(sample)) != shape:
             raise DataError(
                 f"{where}: {describe(sample)} has the meta {_say(other)}, {describe(samples[0])} has {_say(shape)}; "
-                "plain readers lose what differs: give all samples the same names and types, empty where unknown"
+                "plain readers lose samples that differ: give all samples the same names and types, empty if unknown"
             )
 
 
@@ -212,17 +217,17 @@ def _check_key(where: str, sample: RawSample) -> None:
         )
     if len(sample.key) > LONGEST_KEY:
         raise DataError(
-            f"{where}: {describe(sample)}: a key of {len(sample.key)} characters is too long for the file systems that "
-            f"others unpack tars to; keep it within {LONGEST_KEY}"
+            f"{where}: {describe(sample)}: a key of {len(sample.key)} characters is too long for unpacking the tars on "
+            f"some file systems; use at most {LONGEST_KEY}"
         )
     reserved = {"key", "tags"} & set(sample.meta)
     if reserved:
         raise DataError(
-            f"{where}: {describe(sample)}: its meta holds '{min(reserved)}', which the writer adds; rename it"
+            f"{where}: {describe(sample)}: its meta has the name '{min(reserved)}', which the writer adds; rename it"
         )
     broken = [tag for tag in sample.tags if not tag or TAGS in tag]
     if broken:
-        raise DataError(f"{where}: {describe(sample)}: tag {broken[0]!r} is empty or holds a '{TAGS}'; rename it")
+        raise DataError(f"{where}: {describe(sample)}: tag {broken[0]!r} is empty or contains a '{TAGS}'; rename it")
     try:
         canonical(dict(sample.meta))
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What an earlier run left in a set's folder: to be continued, to be written anew, or another's work to keep hands off."""
+"""What an earlier run left in a set's folder: work to resume, to write again, or of another configuration to refuse."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -13,16 +13,16 @@ from semiseg.data.storage.atomic import atomic, stale
 from semiseg.data.storage.lock import remove_unheld
 from semiseg.data.write.layout import Layout, part_numbers
 
-_SOURCE = {"listing", "samples", "shards"}  # of a plan: what follows from the publisher's files
+_SOURCE = {"listing", "samples", "shards"}  # fields of a plan file that depend on the publisher's files
 _FIELDS = _SOURCE | {"format", "dataset", "version", "split", "raw_space", "raw_ids", "labeled", "image", "settings"}
-_LOOKED_AT = 8  # plans of other parts, before one begins: a thousand parts must not read a thousand plans each
+_MOST_READ = 8  # plan files of other parts, before a part starts: each of a thousand parts must not read a thousand
 _WORDS = {"listing": "keys, sizes, tags, meta and stamps of the source's samples"}
 
 
 def check_folder(folder: Path, layout: Layout) -> Manifest | None:
-    """The manifest that is there, if any; DataError where the folder holds the work of another configuration.
+    """The folder's manifest, if any; DataError if the folder has shards of another configuration.
 
-    A set that is not finished may be of a source that has changed since: a file that was broken is whole now.
+    The source of an unfinished set may have changed since, for example because a broken file was replaced.
     """
     manifest, found = _found(folder)
     for plan in found.values():
@@ -33,37 +33,36 @@ def check_folder(folder: Path, layout: Layout) -> Manifest | None:
 
 
 def begin(folder: Path, layout: Layout) -> None:
-    """Prepare the folder for writing: no leftovers, and the plan, which goes when the manifest comes."""
+    """Prepare the folder for writing: remove leftovers and write plan.json, which is removed after the manifest is written."""
     remove_stale(folder)
     manifest, found = _found(folder)
     if manifest is None and any(_differing(plan, layout) for plan in found.values()):
-        for path in folder.iterdir():  # the source has changed: what was planned then is void
+        for path in folder.iterdir():  # the source has changed, so earlier shards are useless
             if SHARD_FILE.fullmatch(path.name) or ANY_PLAN.fullmatch(path.name):
                 path.unlink()
     with atomic(folder / PLAN) as file:
-        file.write(layout.plan)
+        file.write(layout.plan_json)
 
 
 def begin_part(folder: Path, layout: Layout, part: tuple[int, int]) -> None:
-    """Write a part's plan, unless it is there; DataError where other shards in the folder are of another configuration.
+    """Write a part's plan file, unless it exists; DataError if other shards in the folder have another configuration.
 
-    Also where the source alone has changed: nobody could tell whether all machines have seen the change.
+    Also if only the source has changed: it is unknown whether all machines have seen the change.
     """
     for plan in _found(folder)[1].values():
         if _differing(plan, layout):
             raise _another(folder, plan, layout)
     path = folder / part_plan(part)
-    if not path.exists() or path.read_bytes() != layout.plan:
+    if not path.exists() or path.read_bytes() != layout.plan_json:
         with atomic(path) as file:
-            file.write(layout.plan)
+            file.write(layout.plan_json)
 
 
-def plans(folder: Path, most: int | None = None) -> dict[str, dict[str, Any]]:
-    """What plan.json and the plans of parts, or `most` of them, say, by their names; DataError where one can't be read."""
+def plan_files(folder: Path, most: int | None = None) -> dict[str, dict[str, Any]]:
+    """The contents of plan.json and of the plan files of parts (at most `most`), by name; DataError if one can't be read."""
     found: dict[str, dict[str, Any]] = {}
-    parsed: dict[bytes, dict[str, Any]] = {}  # those of parts are the same, and large where there are many shards
-    there = [path for path in folder.glob("plan*.json") if ANY_PLAN.fullmatch(path.name)]
-    for path in sorted(there, key=lambda path: (path.name != PLAN, path.name))[:most]:
+    parsed: dict[bytes, dict[str, Any]] = {}  # those of parts are equal, and large if there are many shards
+    for path in sorted(_plan_paths(folder), key=lambda path: (path.name != PLAN, path.name))[:most]:
         with suppress(FileNotFoundError):  # a merge has just removed it
             data = path.read_bytes()
             try:
@@ -71,44 +70,46 @@ def plans(folder: Path, most: int | None = None) -> dict[str, dict[str, Any]]:
                 if missing := _FIELDS - plan.keys():
                     raise ValueError(f"it has no {min(missing)}")
             except (ValueError, TypeError) as error:
-                raise DataError(f"{path}: the plan can't be read ({error}); delete it and write it again") from error
+                raise DataError(
+                    f"{path}: the plan file can't be read ({error}); delete it and write the part again"
+                ) from error
     return found
 
 
 def leftovers(folder: Path) -> bool:
-    """Whether a finished set has traces of its writing."""
-    return any(ANY_PLAN.fullmatch(path.name) for path in folder.glob("plan*.json")) or any(stale(folder))
+    """Whether a finished set still has plan files or temp files."""
+    return bool(_plan_paths(folder)) or any(stale(folder))
 
 
 def clear(folder: Path) -> None:
-    """Remove the traces of writing from a finished set, where the folder lets us."""
+    """Remove plan files and temp files from a finished set, if permissions allow."""
     with suppress(OSError):
         remove_stale(folder)
-        for path in [path for path in folder.glob("plan*.json") if ANY_PLAN.fullmatch(path.name)]:
+        for path in _plan_paths(folder):
             path.unlink(missing_ok=True)
 
 
 def remove_stale(folder: Path, shards: Collection[str] | None = None) -> None:
-    """Remove the temp files that killed writers left, of all shards or of some; those of a writer at work are held."""
+    """Remove temp files of killed writers, for all shards or some; running writers hold theirs."""
     for path in stale(folder):
         if shards is None or path.name.split(".")[1] in shards:
             remove_unheld(path)
 
 
 def give_up(folder: Path, upto: Path) -> None:
-    """After a failure: where no shard was finished, leave nothing, no folder either, `upto` and above excepted."""
+    """After a failure: if no shard was finished, remove the folder, and empty folders above it below `upto`."""
     with suppress(OSError):
         remove_stale(folder)
         if any(folder.glob("*.tar")) or (folder / MANIFEST).exists():
             return
         (folder / PLAN).unlink(missing_ok=True)
         while folder != upto:
-            folder.rmdir()  # fails where anything else lies in it
+            folder.rmdir()  # fails if it is not empty
             folder = folder.parent
 
 
 def give_up_part(folder: Path, part: tuple[int, int], shards: Collection[str]) -> None:
-    """After a failure: where no shard of the part was finished, its plan goes. The folder stays, for others."""
+    """After a failure: if no shard of the part was finished, remove its plan file. The folder stays, for other parts."""
     with suppress(OSError):
         remove_stale(folder, shards)
         if not any((folder / f"{name}.tar").exists() for name in shards):
@@ -116,7 +117,7 @@ def give_up_part(folder: Path, part: tuple[int, int], shards: Collection[str]) -
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
-    """Lines on what differs between two plans: "version: 1 there, 2 now"."""
+    """Lines on the differences between two plan files: "version: 1 there, 2 now"."""
     for name in wanted:
         old, new = found.get(name), wanted[name]
         if old == new:
@@ -132,11 +133,15 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
             yield from _differing_ids(old or {}, new)
             continue
         elif name == "taxonomies":
-            yield "names or colours of classes: others there"
+            yield "names or colours of classes: different"
             continue
         elif name == "listing":
             old, new = (f"listing {str(value)[:12]}" for value in (old, new))
         yield f"{_WORDS.get(name, name)}: {old} there, {new} now"
+
+
+def _plan_paths(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("plan*.json") if ANY_PLAN.fullmatch(path.name)]
 
 
 def _another(folder: Path, plan: dict[str, Any], layout: Layout) -> DataError:
@@ -148,7 +153,7 @@ def _another(folder: Path, plan: dict[str, Any], layout: Layout) -> DataError:
 
 
 def _found(folder: Path) -> tuple[Manifest | None, dict[str, dict[str, Any]]]:
-    """The manifest, and what it or else the plans say. A plan without any of its tars beside it promises nothing."""
+    """The manifest, and its fields or else those of the plan files; plan files without any of their tars do not count."""
     try:
         if (folder / MANIFEST).exists():
             text = (folder / MANIFEST).read_text(errors="replace")
@@ -156,18 +161,20 @@ def _found(folder: Path) -> tuple[Manifest | None, dict[str, dict[str, Any]]]:
             return manifest, {MANIFEST: _described(manifest)}
         tars = {path.name.removesuffix(".tar") for path in folder.glob("*.tar")}
         return None, {
-            name: plan for name, plan in plans(folder, _LOOKED_AT).items() if tars & _planned(name, plan)
+            name: plan for name, plan in plan_files(folder, _MOST_READ).items() if tars & _planned(name, plan)
         } if tars else {}
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be read ({error.strerror or error}); change its permissions, or name another folder (--to)"
         ) from error
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{folder}: its plan can't be read ({error}); delete the folder and write it again") from error
+        raise DataError(
+            f"{folder}: its plan file can't be read ({error}); delete the folder and write it again"
+        ) from error
 
 
 def _planned(name: str, plan: dict[str, Any]) -> set[str]:
-    """The shards that a plan is about: all, or those of a part."""
+    """The shards of a plan file: all, or those of a part."""
     shards = [shard["name"] for shard in plan["shards"]]
     part = part_of(name)
     mine = part_numbers(len(shards), part) if part else range(len(shards))
@@ -179,13 +186,13 @@ def _wanted(layout: Layout) -> dict[str, Any]:
 
 
 def _differing(found: dict[str, Any], layout: Layout) -> set[str]:
-    """Names of what differs; none where nothing is there."""
+    """Names of differing fields; none if nothing was found."""
     wanted = _wanted(layout)
     return {name for name in wanted if found.get(name) != wanted[name]} if found else set()
 
 
 def _described(manifest: Manifest) -> dict[str, Any]:
-    """A manifest in the words of plan.json."""
+    """A manifest's fields in the form of plan.json."""
     fields = json.loads(manifest.to_json())
     shards = [{"name": entry["name"], "samples": entry["samples"]} for entry in fields["shards"]]
     left_out = ("bytes", "digest", "taxonomies")
@@ -204,9 +211,9 @@ def _differing_settings(found: dict[str, Any], wanted: dict[str, Any]) -> Iterat
 
 
 def _differing_ids(found: dict[str, str], wanted: dict[str, str]) -> Iterator[str]:
-    """Ids and names of the raw space that came, went or changed; the others would bury them."""
+    """Only the ids and names of the raw space that were added, removed or changed."""
     for number in sorted(found.keys() | wanted.keys(), key=int):
         old, new = found.get(number), wanted.get(number)
         if old != new:
-            told = ["not" if name is None else f"'{name}'" for name in (old, new)]
-            yield f"id {number} of the raw space: {told[0]} there, {told[1]} now"
+            before, now = ("not" if name is None else f"'{name}'" for name in (old, new))
+            yield f"id {number} of the raw space: {before} there, {now} now"

@@ -1,7 +1,7 @@
-"""Commit a set whose parts were written by many machines: all shards there, all of one configuration, one manifest.
+"""Complete a set whose parts were written by many machines: check that all shards are present and of one configuration.
 
-Looks at plans, indexes and the sizes of tars, not into the tars: who wrote them took their sha256, and `verify` reads
-every byte. The manifest is the one that a single writer would have written.
+Reads plan files, indexes and the sizes of tars, not the tars: their writers computed the sha256, and `verify` reads every
+byte. The manifest is the same as that of a single writer.
 """
 
 import os
@@ -20,28 +20,28 @@ from semiseg.data.remedies import absent, shard_command
 from semiseg.data.storage.atomic import atomic
 from semiseg.data.storage.lock import held
 from semiseg.data.storage.storage import Storage
-from semiseg.data.storage.target import place
+from semiseg.data.storage.target import target
 from semiseg.data.taxonomy import ranges
 from semiseg.data.write.layout import part_numbers
-from semiseg.data.write.leftovers import clear, differences, leftovers, plans
+from semiseg.data.write.leftovers import clear, differences, leftovers, plan_files
 from semiseg.data.write.shard import entry_of
 
-_AT_ONCE = 16  # indexes that are read at a time: on an object store each costs a round trip
+_AT_ONCE = 16  # indexes to read at a time: on an object store, each costs a round trip
 
 
 def merge(url: str | os.PathLike[str]) -> Manifest:
-    """Commit the set at `url`, <to>/<dataset>/<split>, whose parts `shard_part` has written; a second time, nothing happens.
+    """Complete the set at `url`, <to>/<dataset>/<split>, whose parts `shard_part` has written; a second call does nothing.
 
-    Several merges at a time end in the same bytes. Raises DataError that names every part that is missing, or not finished,
-    or of another configuration, with the command that mends it.
+    Several merges at a time write the same bytes. Raises DataError that names every part that is missing, not finished, or
+    of another configuration, with the command that writes it.
     """
-    folder = place(url)
+    folder = target(url)
     if not folder.exists():
         raise DataError(absent(Storage(url)))
-    with held(folder, told="it is being written", wait=True):
+    with held(folder, busy="it is being written", wait=True):
         if (folder / MANIFEST).exists():
             manifest = Manifest.from_json((folder / MANIFEST).read_text(errors="replace"), str(folder / MANIFEST))
-        elif planned := plans(folder):
+        elif planned := plan_files(folder):
             manifest = _manifest(folder, planned)
             with atomic(folder / MANIFEST) as file:
                 file.write(manifest.to_json().encode())
@@ -53,45 +53,45 @@ def merge(url: str | os.PathLike[str]) -> Manifest:
 
 
 def _manifest(folder: Path, planned: Mapping[str, dict[str, Any]]) -> Manifest:
-    """What a single writer would have said of the shards that are there; DataError unless they are all and alike."""
+    """The manifest of all shards; DataError if any is missing, damaged or of another configuration."""
     plan = _agreed(folder, planned)
     shards = plan["shards"]
     described = {name: value for name, value in plan.items() if name != "taxonomies"}
-    look = partial(_look, folder, sha256(canonical(described)))
+    check = partial(_check, folder, sha256(canonical(described)))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        looked = list(pool.map(look, shards))
-    faults = {number: each for number, each in enumerate(looked) if isinstance(each, str)}
+        results = list(pool.map(check, shards))
+    faults = {number: fault for number, fault in enumerate(results) if isinstance(fault, str)}
     if faults:
         raise DataError(_say(folder, plan, planned, faults))
-    return Manifest.of(plan, (each for each in looked if isinstance(each, ShardEntry)))
+    return Manifest.of(plan, (entry for entry in results if isinstance(entry, ShardEntry)))
 
 
 def _agreed(folder: Path, planned: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The plan of all parts; DataError that names those which differ from most, and in what."""
+    """The plan that all parts share; DataError that names those that differ from most, and in what."""
     texts = {name: canonical(plan) for name, plan in planned.items()}
     common, _ = Counter(texts.values()).most_common(1)[0]
     first = next(name for name, text in texts.items() if text == common)
     lines = []
     for name, text in texts.items():
         if text != common:
-            told = "; ".join(differences(planned[name], planned[first])).replace(" now", f" in {_called(first)}")
-            lines.append(f"  {_called(name)}: {told}")
+            what = "; ".join(differences(planned[name], planned[first])).replace(" now", f" in {_called(first)}")
+            lines.append(f"  {_called(name)}: {what}")
     if lines:
         raise DataError(
             f"{folder}: parts of different configurations:\n" + "\n".join(lines) + "\n"
-            "delete the shards and plans of those parts and write them again with the options and the files of the others"
+            "delete the shards and plan files of those parts, then write them again with the options and files of the others"
         )
     return planned[first]
 
 
-def _look(folder: Path, configuration: str, shard: Mapping[str, Any]) -> ShardEntry | str:
+def _check(folder: Path, configuration: str, shard: Mapping[str, Any]) -> ShardEntry | str:
     """The entry of a shard, or what is wrong with it."""
     name = shard["name"]
     tar, path = folder / f"{name}.tar", folder / f"{name}.index.parquet"
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return "missing"  # a tar without an index is one that was being written
+        return "missing"  # a tar without an index is unfinished
     try:
         index = Index(data)
         entry = entry_of(name, index.facts, data)
@@ -108,7 +108,7 @@ def _look(folder: Path, configuration: str, shard: Mapping[str, Any]) -> ShardEn
 
 
 def _say(folder: Path, plan: Mapping[str, Any], planned: Mapping[str, Any], faults: Mapping[int, str]) -> str:
-    """Every part that has faults, its shards, and what mends it; shards alone, where parts of several counts are mixed."""
+    """Every part with faults, its shards and the command that writes them; only the shards, if counts of parts are mixed."""
     known = {part for name in planned if (part := part_of(name)) is not None}
     counts = {count for _, count in known}
     total = len(plan["shards"])
@@ -119,11 +119,11 @@ def _say(folder: Path, plan: Mapping[str, Any], planned: Mapping[str, Any], faul
         lines = []
         for part in ((number, count) for number in range(1, count + 1)):
             broken = {number: faults[number] for number in part_numbers(total, part) if number in faults}
-            begun = "" if part in known else " (it was never begun, or has failed)"
+            begun = "" if part in known else " (not started, or failed)"
             if broken:
                 lines.append(f"  part {part[0]}/{count}{begun}: {_named(broken)}: {command} --part {part[0]}/{count}")
-    whole = f"{total - len(faults)} of {total} shards are whole, nothing is committed"
-    return f"{folder}: {whole} (ROOT and options, where the other parts had them, are to be added)\n" + "\n".join(lines)
+    state = f"{total - len(faults)} of {total} shards are complete, so nothing is merged"
+    return f"{folder}: {state}; write the others (with ROOT and options, if any):\n" + "\n".join(lines)
 
 
 def _named(faults: Mapping[int, str]) -> str:
@@ -137,4 +137,4 @@ def _named(faults: Mapping[int, str]) -> str:
 
 def _called(name: str) -> str:
     part = part_of(name)
-    return f"part {part[0]}/{part[1]}" if part else "the whole set"
+    return f"part {part[0]}/{part[1]}" if part else "the complete set"

@@ -1,7 +1,7 @@
-"""Write a split as WebDataset tars: planned, parallel, atomic, continued after a kill, byte-identical however run.
+"""Write a split as WebDataset tars: in parallel, atomically, resumable after a kill, always with the same bytes.
 
-The order of events: plan.json, then each tar followed by its index, then manifest.json, which commits the set. A shard
-is a function of its samples alone, so any number of processes writes the same bytes.
+The order of events: plan.json, then each tar followed by its index, then manifest.json, which completes the set. A shard
+depends on its samples only, so any number of processes writes the same bytes.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from semiseg.data.parallel import Progress, Tick, run_all
 from semiseg.data.source.adapter import Adapter, RawSample
 from semiseg.data.storage.atomic import atomic
 from semiseg.data.storage.lock import only_writer
-from semiseg.data.storage.target import place
+from semiseg.data.storage.target import target
 from semiseg.data.write.encode import Contents, Encoded, crc32, encode
 from semiseg.data.write.layout import Layout, lay_out
 from semiseg.data.write.leftovers import begin, check_folder, clear, give_up, leftovers
@@ -42,16 +42,14 @@ def shard(
 ) -> Manifest:
     """Write `<to>/<adapter.name>/<split>/`, or finish writing it, and return its manifest.
 
-    `size` is about how large a shard gets; `workers` processes share the shards (a script that asks for several needs
-    the usual `if __name__ == "__main__":`). A set that is complete is left as it is. Raises DataError for bad samples,
-    a folder that holds another configuration, a disk that is full; shards that are finished stay, and the same call
-    continues.
+    `size` is the approximate size of a shard; `workers` processes share the shards (a script with several needs the usual
+    `if __name__ == "__main__":`). A complete set is left as it is. Raises DataError for bad samples, a folder with another
+    configuration, or a full disk; finished shards stay, and the same call resumes.
 
-    Images are stored as the publisher made them unless `resize` or `format` say otherwise: `resize` is (width, height) or
-    "640x480" exactly, or one number, to which a longer side is shrunk; labels follow by the nearest id. `format` is "keep",
-    "jpeg" (quality 95, 4:2:0) or "png", for sets of several kinds, or of kinds that shards do not hold. Both are settings
-    in the manifest, hence in the digest. Converted files are of this machine's Pillow, so another version may give a set of
-    another digest.
+    Images are stored as published unless `resize` or `format` say otherwise: `resize` is (width, height) or "640x480"
+    exactly, or one number, to which a longer side is shrunk; labels are resized by the nearest id. `format` is "keep",
+    "jpeg" (quality 95, 4:2:0) or "png", for sets of several kinds, or of kinds that shards do not support. Both are settings
+    in the manifest and therefore in the digest. Converted files depend on the version of Pillow, and so does their digest.
     """
     return write(
         lay_out(adapter, split, size=size, resize=resize, format=format), to, workers=workers, progress=progress
@@ -61,13 +59,13 @@ def shard(
 def write(
     layout: Layout, to: str | os.PathLike[str], *, workers: int = 1, progress: Progress | None = None
 ) -> Manifest:
-    """`shard` for a layout that is there already."""
+    """`shard` for a given layout."""
     if workers < 1:
         raise DataError(f"workers is {workers}; at least one process has to write")
-    folder = layout.folder(place(to)).absolute()
+    folder = layout.folder(target(to)).absolute()
     if (manifest := complete(layout, to)) is not None:
         return _renamed(folder, manifest, layout)
-    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -87,11 +85,11 @@ def write(
 
 
 def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
-    """The manifest of a set that has nothing left to write; DataError where another configuration is in its place.
+    """The manifest of a complete set, else None; DataError if its folder has another configuration.
 
-    A look at names and sizes; `verify` reads every byte.
+    Checks names and sizes only; `verify` reads every byte.
     """
-    folder = layout.folder(place(to))
+    folder = layout.folder(target(to))
     manifest = check_folder(folder, layout)
     if manifest is None:
         return None
@@ -105,7 +103,7 @@ def complete(layout: Layout, to: str | os.PathLike[str]) -> Manifest | None:
 
 
 def jobs(folder: Path, layout: Layout) -> list["Job"]:
-    """One for each shard of the set, in order."""
+    """One job per shard of the set, in order."""
     configuration = layout.configuration
     return [
         Job(str(folder), shard_name(number), samples, layout.contents, configuration)
@@ -114,14 +112,14 @@ def jobs(folder: Path, layout: Layout) -> list["Job"]:
 
 
 def finish(jobs: list["Job"], samples: int, workers: int, progress: Progress | None) -> list[ShardEntry]:
-    """The entries of some shards, written or found finished; `samples` are in them."""
+    """The entries of some shards, written now or already finished; `samples` is the number in all of them."""
     return run_all(finish_shard, jobs, workers=workers, samples=samples, progress=progress, preload=("webdataset",))
 
 
 def _renamed(folder: Path, manifest: Manifest, layout: Layout) -> Manifest:
-    """The manifest of a complete set; where classes have got other names or colours since, it is written anew.
+    """The manifest of a complete set, rewritten if names or colours of classes have changed.
 
-    What a writer left that was killed at its very end goes too.
+    Also removes what a writer left that was killed at the end.
     """
     renamed = manifest.taxonomies != layout.taxonomies
     if not renamed and not leftovers(folder):
@@ -137,24 +135,24 @@ def _renamed(folder: Path, manifest: Manifest, layout: Layout) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One shard to write, as it travels to another process."""
+    """One shard to write, for another process."""
 
     folder: str
     name: str
     samples: tuple[RawSample, ...]
     contents: Contents
-    configuration: str  # names the whole work that the shard is a part of
+    configuration: str  # of the layout that the shard is part of
 
 
 def finish_shard(job: Job, tick: Tick) -> ShardEntry:
-    """The entry of a shard that an earlier run finished, or of the shard now written."""
+    """The entry of a shard, which is written unless an earlier run has finished it."""
     entry = _finished(job)
     if entry is not None:
         tick(entry.samples, entry.bytes)
         return entry
-    from webdataset.writer import TarWriter  # imports torch where it is installed: 1.3 s
+    from webdataset.writer import TarWriter  # imports torch if it is installed: 1.3 s
 
-    tar = place(job.folder) / f"{job.name}.tar"
+    tar = target(job.folder) / f"{job.name}.tar"
     rows: list[dict[str, Any]] = []
     with atomic(tar) as file:
         stream = _Hashing(file)
@@ -177,11 +175,11 @@ def finish_shard(job: Job, tick: Tick) -> ShardEntry:
 
 
 def _add(writer: "TarWriter", sample: Encoded) -> dict[str, Any]:
-    """Append a sample to the tar; its row of the index, with the places of its members."""
+    """Append a sample to the tar; returns its row of the index, with the offsets of its members."""
     row = dict(sample.row)
     offset = writer.tarstream.offset
     names = {extension: f"{sample.key}.{extension}" for extension in sample.members}
-    form = writer.tarstream.format = tar_format([*names.values()])  # TarWriter's own setting has no effect
+    form = writer.tarstream.format = tar_format([*names.values()])  # TarWriter's parameter has no effect
     for extension, data in sample.members.items():
         member = extension.split(".")[0]
         offset += len(header(names[extension], len(data), form))
@@ -190,13 +188,13 @@ def _add(writer: "TarWriter", sample: Encoded) -> dict[str, Any]:
     writer.write({"__key__": sample.key, **sample.members})  # it sorts them by name: image, label, meta
     if writer.tarstream.offset != offset:
         raise DataError(
-            f"'{sample.key}' ends at {writer.tarstream.offset} of its tar instead of {offset}: a defect of the writer"
+            f"'{sample.key}' ends at {writer.tarstream.offset} of its tar instead of {offset}; please report this bug"
         )
     return row
 
 
 class _Hashing:
-    """A stream to write to that keeps the sha256 and the size of what went through."""
+    """A stream that counts the bytes written and their sha256."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -210,7 +208,7 @@ class _Hashing:
 
 
 def entry_of(name: str, facts: Mapping[str, str], index: bytes) -> ShardEntry:
-    """What a manifest says of a shard, from the facts in its index and that index's bytes."""
+    """A shard's entry in the manifest, from the facts in its index and the index's bytes."""
     return ShardEntry(
         name=name,
         samples=int(facts["samples"]),
@@ -223,8 +221,8 @@ def entry_of(name: str, facts: Mapping[str, str], index: bytes) -> ShardEntry:
 
 
 def _finished(job: Job) -> ShardEntry | None:
-    """The entry of a shard whose index is there, of this configuration, and whose tar has the sha256 that it names."""
-    tar = place(job.folder) / f"{job.name}.tar"
+    """The entry of a shard that is finished: its index has this configuration, and its tar the sha256 in the index."""
+    tar = target(job.folder) / f"{job.name}.tar"
     try:
         data = tar.with_name(f"{job.name}.index.parquet").read_bytes()
         index = Index(data)
@@ -235,7 +233,7 @@ def _finished(job: Job) -> ShardEntry | None:
         with tar.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, KeyError, ValueError):  # pyarrow's errors are among them
-        return None  # whatever is wrong, writing the shard again puts it right
+        return None  # whatever is wrong, the shard is written again
     return entry_of(job.name, index.facts, data) if found == index.facts["sha256"] else None
 
 
