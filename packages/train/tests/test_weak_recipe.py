@@ -145,7 +145,7 @@ def test_labels_of_shards_that_were_written_again_are_refused(weak: Callable[...
     shard(open_dataset("street", size="64x48", train_count=18, val_count=5, seed=1), "train", weak_scenes)
     (refused,) = faults(weak())
     digest = ShardSet(weak_scenes / "street" / "train").digest[:12]
-    assert f"has digest {digest}: they were written anew since, and rows no longer match" in refused
+    assert f"has digest {digest}: they were rewritten since, and rows no longer match" in refused
 
 
 def test_labels_of_other_classes_are_refused(weak: Callable[..., Recipe], weak_scenes: Path):
