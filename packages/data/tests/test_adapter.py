@@ -1,4 +1,4 @@
-"""Adapters: found by name among the installed packages, given their options, and their files found by looking."""
+"""Adapters: found by name among the installed packages, with their options and files."""
 
 import textwrap
 from functools import partial
@@ -92,7 +92,7 @@ def test_taxonomies_are_found_by_name(town):
         Taxonomy.get("town-3")
 
 
-def test_a_broken_package_is_named_only_when_it_may_matter(town, install):
+def test_a_broken_package_is_named_only_if_it_may_be_the_cause(town, install):
     install("fake_broken", "import no_such_library", {"wreck": "Wreck"})
     assert "wreck" not in installed()
     assert "No module named 'no_such_library'" in broken()["wreck"]
@@ -128,7 +128,7 @@ look = partial(
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A folder that holds the files, and a machine that does not know where."""
+    """A folder with the files, and an environment that does not say where."""
     (tmp_path / "here" / "Town_v1" / "images").mkdir(parents=True)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")

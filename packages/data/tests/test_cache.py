@@ -1,4 +1,4 @@
-"""Copies on this machine: fetched once, checked, held while in use, never more than was allowed."""
+"""Copies on this machine: fetched once, checked, held while in use, never more than allowed."""
 
 import hashlib
 import logging
@@ -50,7 +50,7 @@ def put(copies: Cache, number: int) -> str:
     return name
 
 
-def test_a_copy_is_what_was_fetched(copies):
+def test_a_copy_has_the_fetched_bytes(copies):
     name, data = made(0)
     assert copies.open(name, 1000) is None and not copies.has(name)
     assert copies.fetch(name, 1000, reader(data)) == "kept"
@@ -91,7 +91,7 @@ def test_the_oldest_that_nobody_reads_goes_first(copies):
 
 
 def fetch_all(folder: str, log: str, numbers: list[int]) -> None:
-    """In a separate process: fetch all copies, and note each file that this process fetched."""
+    """In a separate process: fetch all copies, and note every file that this process fetched."""
     copies = Cache(Path(folder), 10**6)
     for number in numbers:
         name, data = made(number)
@@ -159,7 +159,7 @@ def test_threads_never_exceed_the_limit(copies):
 
 
 def test_a_folder_of_other_files_keeps_them(copies):
-    """Somebody may name the home folder, or a scratch disk."""
+    """The user may choose the home folder, or a scratch disk."""
     others = {".bashrc", "thesis.pdf", f"{'a' * 64}.txt", f".{'a' * 64}.tmp", "." + "b" * 64}
     for name in others:
         (copies.folder / name).write_bytes(bytes(3000))
@@ -169,7 +169,7 @@ def test_a_folder_of_other_files_keeps_them(copies):
     assert others < files(copies) and len(files(copies)) == len(others) + 3
 
 
-def test_what_a_killed_process_left_is_removed_and_fetched_again(copies):
+def test_leftovers_of_a_killed_process_are_removed_and_fetched_again(copies):
     name, data = made(0)
     script = f"""
         import os, sys, time
@@ -193,7 +193,7 @@ def test_what_a_killed_process_left_is_removed_and_fetched_again(copies):
 
 
 def test_a_part_of_the_disk_is_left_to_others(small_disk):
-    """600 kB, of which copies take at most 95 %, whatever they may."""
+    """600 kB, of which copies take at most 95 %, whatever the limit."""
     (small_disk / "locks").mkdir()
     copies = Cache(small_disk, 10**9)
     for number in range(12):
@@ -263,7 +263,7 @@ def test_shards_that_come_next_are_fetched_and_then_read_from_here(stored):
     system.rm("/cache-tests/pictures/train/000000.tar")
     for entry in entries[1:]:
         system.pipe_file(f"/cache-tests/pictures/train/{entry.tar}", b"")
-    assert keys(stored) == expected, "nothing is asked of the store any more"
+    assert keys(stored) == expected, "nothing is requested from the store"
     assert keys(Pool([stored])) == expected == keys(ShardSet(stored.url)) == keys(pickle.loads(pickle.dumps(stored)))
 
 
@@ -315,7 +315,7 @@ def test_a_copy_that_cannot_be_read_is_read_from_the_store(stored, tmp_path):
     assert keys(stored) == expected
 
 
-def test_what_fails_in_the_background_is_raised_by_who_needs_it(stored, caplog):
+def test_a_failure_in_the_background_is_raised_when_the_file_is_read(stored, caplog):
     target(f"{stored.url}/000001.tar").unlink()
     first = sum(stored.shard_sizes[:1])
     with caplog.at_level(logging.WARNING, "semiseg.data"):
@@ -329,7 +329,7 @@ def test_what_fails_in_the_background_is_raised_by_who_needs_it(stored, caplog):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="NOT TESTED: there is no fork here")
 def test_forked_processes_read_and_fetch_for_themselves(stored):
-    """Forked while copies are open, the thread is at work, and its lock is held."""
+    """Forked while copies are open, the thread is running, and its lock is held."""
     expected = keys(stored)
     entries = stored.manifest.shards
     stored.ahead([0])

@@ -212,7 +212,7 @@ def test_ctrl_c_says_how_to_continue(files, workers):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not tar.exists():
         time.sleep(0.01)
-    os.killpg(started.pid, signal.SIGINT)  # as a terminal does it: to all of them
+    os.killpg(started.pid, signal.SIGINT)  # to all processes, as a terminal does
     _, output = started.communicate(timeout=60)
     assert started.returncode == 130, output
     assert output.splitlines()[-1] == "stopped; finished shards are kept; rerun the command to resume"
@@ -258,7 +258,7 @@ def test_stats_prints_sizes_tags_and_labels(adapt, draw, tmp_path):
     assert "tags: car 3, dark 2, wet 2" in output
 
 
-def test_stats_counts_what_a_loop_counts(written, files):
+def test_stats_agrees_with_a_loop(written, files):
     things = [30 * (i + 1) for i in range(7)]
     total, void = 7 * 600, 7 * 30
     facts = json.loads(run("stats", "snaps", "--json").stdout)[0]
@@ -323,7 +323,7 @@ def test_targets_that_are_not_there(written):
     assert "writing was interrupted" in run("list").stdout
 
 
-def test_list_shows_what_is_installed_and_written(files):
+def test_list_shows_installed_and_written_data_sets(files):
     output = run("list").stdout
     assert "snaps: snapshots of things\n" in output
     assert "taxonomies  snaps-2 (2 classes), snaps-1 (1 class" in output
@@ -365,7 +365,9 @@ def test_a_bare_word_is_a_name_below_shards_first(files, written):
     with pytest.raises(DataError, match="no shards at elsewhere/snaps"):
         run("verify", "snaps", "--shards", "elsewhere")
     Path("shards").rename("other")
-    assert run("verify", "snaps").stdout.startswith("snaps/extra: 2 samples"), "nothing there: the folder here"
+    assert run("verify", "snaps").stdout.startswith("snaps/extra: 2 samples"), (
+        "nothing under shards/: the current folder"
+    )
 
 
 def test_printed_commands_can_be_pasted(files):

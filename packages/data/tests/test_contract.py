@@ -1,4 +1,4 @@
-"""The test class for adapters: it passes for a good one, and each of its tests fails for an adapter that breaks it."""
+"""The test class for adapters: it passes for a correct one, and every test of it fails for an adapter that violates it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

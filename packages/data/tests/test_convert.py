@@ -1,4 +1,4 @@
-"""Images resized or of another format: what is asked for and nothing else, the same whoever writes."""
+"""Images resized or in another format: exactly what is requested, the same for any number of processes."""
 
 import io
 from dataclasses import replace
@@ -29,7 +29,7 @@ def test_images_and_labels_get_the_size_that_was_asked_for(camvid, camvid_files,
     for sample, (image, label) in zip(stored, camvid_files, strict=True):
         with Image.open(image) as picture, Image.open(label) as ids:
             expected = np.asarray(picture.resize((160, 90), Image.Resampling.LANCZOS)).astype(int)
-            nearest = np.asarray(ids.resize((160, 90), Image.Resampling.NEAREST))  # Pillow's is the oracle of ours
+            nearest = np.asarray(ids.resize((160, 90), Image.Resampling.NEAREST))  # Pillow is the oracle
         assert sample.label is not None
         assert np.array_equal(sample.label, nearest)
         found = np.asarray(sample.image).astype(int)

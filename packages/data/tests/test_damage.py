@@ -1,4 +1,4 @@
-"""Damage, exhaustively: every byte of a small set, edges and samples of a real one, and sets that were never right.
+"""Damage, exhaustively: every byte of a small set, edges and samples of a real one, and sets that were written wrong.
 
 Each case goes through `verify` and through reading every sample; both must refuse it, with a DataError and nothing else.
 """
@@ -27,7 +27,7 @@ Files = dict[str, bytes]  # of a sample: extension -> bytes
 
 @pytest.fixture(scope="module")
 def small(adapt, draw, tmp_path_factory) -> Path:
-    """Two tiny samples in one tar of 10 kB, the least that a tar takes."""
+    """Two tiny samples in one tar of 10 kB, the smallest size of a tar."""
     root = tmp_path_factory.mktemp("damage")
     shard(adapt(draw(2, height=3, width=4)), "train", root)
     folder = root / "pictures" / "train"
@@ -37,7 +37,7 @@ def small(adapt, draw, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def real(camvid, tmp_path_factory) -> Path:
-    """One real image and its label, as CamVid has them."""
+    """One real image of CamVid and its label."""
     root = tmp_path_factory.mktemp("real")
     shard(camvid, "train", root, size=1)
     folder = root / "camvid-part" / "train"
@@ -55,7 +55,7 @@ def read(folder: Path) -> None:
 
 
 def refused(check: Callable[[Path], object], folder: Path) -> bool:
-    """Whether a check speaks of damage: by a DataError with a remedy, or in a report."""
+    """Whether a check reports damage: by a DataError with a remedy, or in a report."""
     try:
         report = check(folder)
     except DataError as error:
@@ -66,7 +66,7 @@ def refused(check: Callable[[Path], object], folder: Path) -> bool:
 def count_refused(
     folder: Path, name: str, changes: Iterable[tuple[int, int | None]], reader: Callable[[Path], object]
 ) -> int:
-    """Damage a file in its place: flip the bits of a mask at an offset, or (None) cut it off there; how often both refuse."""
+    """Damage a file: flip the bits of a mask at an offset, or (None) cut it off there; returns how often both refuse."""
     path, count = folder / name, 0
     whole = path.read_bytes()
     descriptor = os.open(path, os.O_RDWR)  # in place, so that readers with the file open see it
@@ -90,7 +90,7 @@ def test_every_byte_of_a_tar(small, tmp_path, monkeypatch, part, cut):
     monkeypatch.setattr("semiseg.data.format.index.Index", functools.cache(Index))
     folder = Path(shutil.copytree(small, tmp_path / "pictures" / "train"))
     stored = ShardSet(folder)
-    assert len(list(stored)) == 2  # the file is open, the index read: what is left is to see the tar
+    assert len(list(stored)) == 2  # the file is open, the index read: only the tar is read from now on
     offsets = range(part, RECORD, PARTS)
     changes = [(at, None if cut else 1 << at // PARTS % 8) for at in offsets]
     assert count_refused(folder, TAR, changes, lambda _: list(stored) and None) == RECORD // PARTS
@@ -137,7 +137,7 @@ def test_edges_and_random_offsets_of_a_real_tar(real, tmp_path):
 
 @pytest.fixture
 def make(adapt, draw, encoded, tmp_path) -> Callable[..., Path]:
-    """make(shards of [(key, files)]) -> a set whose every checksum holds, whatever its samples are."""
+    """make(shards of [(key, files)]) -> a set with correct checksums, whatever its samples are."""
     small = shard(adapt(draw(1, height=3, width=4)), "train", tmp_path / "model")
 
     def make(shards: list[list[tuple[str, Files]]]) -> Path:
@@ -169,8 +169,8 @@ def make(adapt, draw, encoded, tmp_path) -> Callable[..., Path]:
     return make
 
 
-def test_sets_that_were_never_right(make, encoded):
-    """All checksums hold: what is wrong is what they are of."""
+def test_sets_that_were_written_wrong(make, encoded):
+    """All checksums are correct; the contents are wrong."""
     pixels = np.random.default_rng(0).integers(0, 255, (3, 4, 3), np.uint8)
     image, ids = encoded(pixels), np.array([[0, 1, 2, 9]] * 3, np.uint8)
 
@@ -215,14 +215,14 @@ def test_sets_that_were_never_right(make, encoded):
     assert not verify(twice).ok
     apart = make([[("a", files("a"))], [("a", files("a"))]])
     assert any("another sample with this key is in 000000.tar" in str(problem) for problem in verify(apart).problems)
-    read(apart)  # reading one shard does not look at the keys of others: `verify` alone sees this
+    read(apart)  # reading one shard does not read the keys of others: only `verify` finds this
     print(f"{len(wrong) + 1} sets that were never right, each refused twice; a key in two shards, by verify")
 
 
 @pytest.mark.parametrize(
     "changed", [{"name": "../000000"}, {"name": "/etc/x"}, {"sha256": "/home/x"}, {"index_sha256": "../x"}]
 )
-def test_a_manifest_leads_nowhere_else(small, changed):
+def test_a_manifest_cannot_lead_to_another_folder(small, changed):
     """Its names become paths, and its sha256 names of copies in the cache, which are removed if they are damaged."""
     manifest = Manifest.from_json((small / MANIFEST).read_text())
     (entry,) = manifest.shards
@@ -236,7 +236,7 @@ def test_a_manifest_leads_nowhere_else(small, changed):
 
 
 def test_members_that_miss_double_or_lie_apart(small, tmp_path):
-    """The tar is another than its index and manifest say, in the ways in which people's scripts make them."""
+    """The tar differs from its index and manifest, in ways that are typical of scripts."""
     whole = (small / TAR).read_bytes()
     blocks: list[bytes] = []
     at = 0

@@ -1,4 +1,4 @@
-"""Decoding: what kornia-rs decodes is what Pillow decodes, and what either refuses stays refused."""
+"""Decoding: kornia-rs and Pillow decode to the same pixels, and what either refuses stays refused."""
 
 import io
 import random
@@ -61,12 +61,12 @@ def test_real_pngs_are_decoded_quickly_and_alike(camvid_files):
 @pytest.mark.parametrize(
     "options", [{}, {"transparency": 0}, {"dpi": (72, 72)}, {"icc_profile": b"x" * 200}, {"optimize": True}]
 )
-def test_pngs_of_any_kind_are_what_pillow_makes_of_them(mode, options):
+def test_pngs_of_any_kind_decode_as_in_pillow(mode, options):
     noise = np.random.default_rng(0).integers(0, 256, (21, 34, 4), np.uint8)
     picture = Image.fromarray(noise)
     picture = Image.fromarray(noise[..., 0].astype(np.uint16) * 257) if mode == "I;16" else picture.convert(mode)
     if "transparency" in options and mode in ("LA", "RGBA"):
-        options = {}  # it has a band of its own
+        options = {}  # it has a separate band
     if "transparency" in options and mode == "RGB":
         options = {"transparency": tuple(noise[0, 0, :3].tolist())}
     stream = io.BytesIO()
@@ -82,8 +82,8 @@ def test_pngs_of_any_kind_are_what_pillow_makes_of_them(mode, options):
         assert "transparency" in found.info, "it decides what RGB is made of it"
 
 
-def test_what_is_damaged_is_refused_or_unchanged_with_and_without(camvid_files, monkeypatch):
-    """A PNG's own checksums: the members' crc32 is what counts, this is the second line."""
+def test_damaged_files_are_refused_or_unchanged_with_and_without(camvid_files, monkeypatch):
+    """The checksums of a PNG, which add to the members' crc32."""
     data = camvid_files[0][0].read_bytes()
     whole, chance = by_pillow(data), random.Random(0)
     places = [*range(60), *chance.sample(range(len(data)), 60), *range(len(data) - 25, len(data))]
@@ -108,7 +108,7 @@ def test_what_is_damaged_is_refused_or_unchanged_with_and_without(camvid_files, 
     width=st.integers(1, 5),
     deep=st.booleans(),
 )
-def test_stored_labels_are_what_pillow_and_we_read(ids, width, deep):
+def test_stored_labels_read_the_same_in_pillow_and_here(ids, width, deep):
     label = np.resize(np.array(ids), (len(ids), width)).astype(np.uint16 if deep else np.uint8)
     data = _png(label)
     decode._check_png(data)

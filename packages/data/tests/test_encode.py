@@ -23,7 +23,7 @@ def refuse(adapt, tmp_path):
         to = tmp_path / str(next(count))
         with pytest.raises(DataError) as caught:
             shard(adapt(samples, **words), "train", to)
-        assert not to.exists(), "no shard was finished: nothing is left"
+        assert not to.exists(), "no shard was finished, so nothing is left"
         return str(caught.value)
 
     return refuse
@@ -92,11 +92,11 @@ def test_ids_outside_the_raw_space_are_refused(with_label, encoded):
 @pytest.mark.parametrize(
     "ids", [np.full((11, 17), -1), np.full((11, 17), 1 << 16), np.zeros((11, 17)), np.zeros((11, 17, 3), np.uint8)]
 )
-def test_arrays_that_are_no_ids_are_refused(with_label, ids):
+def test_arrays_that_are_not_ids_are_refused(with_label, ids):
     assert "sample 'p002'" in with_label(partial(np.array, ids))
 
 
-def test_labels_that_are_no_ids_are_refused(with_label, encoded):
+def test_labels_that_are_not_ids_are_refused(with_label, encoded):
     plain = np.zeros((11, 17), np.uint8)
     assert "PNG with colours" in with_label(encoded(np.zeros((11, 17, 3), np.uint8)))
     assert "colours or transparency" in with_label(encoded(Image.new("LA", (17, 11))))

@@ -31,7 +31,7 @@ def bomb(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("member", ["image", "label"])
-@pytest.mark.parametrize("side", [10_000, 14_000])  # Pillow warns of the first and refuses the second
+@pytest.mark.parametrize("side", [10_000, 14_000])  # Pillow warns about the first and refuses the second
 def test_a_bomb_is_refused_by_name(adapt, draw, tmp_path, member, side):
     first, second = draw(2)
     second = replace(second, **{member: bomb(side)})
@@ -95,7 +95,7 @@ def test_long_keys_lie_where_the_index_says(long_keys, adapt, tmp_path):
     stored = ShardSet(folder)
     assert verify(folder).problems == []
     assert stored.keys() == LONG
-    with tarfile.open(folder / "000000.tar", "r:") as tar:  # the standard library's reader is the oracle of places
+    with tarfile.open(folder / "000000.tar", "r:") as tar:  # the standard library's reader is the oracle for offsets
         members = {member.name: member for member in tar}
         assert list(members) == [f"{key}.{member}" for key in LONG for member in stored.manifest.members]
     data = (folder / "000000.tar").read_bytes()

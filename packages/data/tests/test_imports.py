@@ -1,4 +1,4 @@
-"""What importing takes along: never torch, and nothing at all before a name is used."""
+"""What imports load: never torch, and nothing before a name is used."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ MODULES = sorted(
 
 
 def loaded_by(code: str) -> set[str]:
-    """The top-level modules that a fresh interpreter holds after the code."""
+    """The top-level modules that a fresh interpreter has loaded after the code."""
     code += "\nimport sys; print('LOADED', *{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -28,7 +28,7 @@ def test_the_package_alone_takes_nothing():
 
 
 def test_no_module_takes_torch():
-    # webdataset imports torch where it finds it, so it waits inside the function that writes.
+    # webdataset imports torch if it is installed, so it is imported in the function that writes.
     if find_spec("torch") is None:
         pytest.skip("without torch installed this proves nothing")
     loaded = loaded_by("\n".join(f"import semiseg.data.{module}" for module in MODULES))
@@ -36,7 +36,7 @@ def test_no_module_takes_torch():
     assert "numpy" in loaded
 
 
-def test_each_name_is_there_and_is_itself():
+def test_every_public_name_exists_and_is_the_right_object():
     loaded_by(
         "import semiseg.data as d\n"
         "assert len(d.__all__) > 40 and 'AdapterContract' not in d.__all__\n"

@@ -1,4 +1,4 @@
-"""Keyed randomness: its values never change, they look random, and numpy's own methods have no part in an order."""
+"""Keyed randomness: its values never change, they look random, and no order depends on methods of numpy."""
 
 import hashlib
 from collections import Counter
@@ -70,7 +70,7 @@ def test_an_order_asks_nothing_of_numpys_generator(monkeypatch):
 
 
 @given(st.integers(0, 200), parts)
-def test_a_permutation_holds_each_number_once(n, key):
+def test_a_permutation_contains_every_number_once(n, key):
     order = permutation(n, *key)
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(n))

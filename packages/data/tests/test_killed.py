@@ -1,4 +1,4 @@
-"""Writing that is cut off from outside: killed processes, full disks, folders that can't be written."""
+"""Writing that is interrupted: killed processes, full disks, folders that can't be written."""
 
 import hashlib
 import os
@@ -47,7 +47,7 @@ WRITER = """
         for line in sys.stdin:
             to, workers, pause = line.split()
             pause = float(pause)
-            child = os.fork()  # a process of its own, without the second that importing takes
+            child = os.fork()  # a separate process, without the second that importing takes
             if child:
                 print(child, flush=True)
                 os.waitpid(child, 0)
@@ -61,7 +61,7 @@ WRITER = """
 
 @pytest.fixture
 def writer(tmp_path, draw):
-    """writer(folder, workers) has a process write 24 samples into 8 shards; returns its id and a wait for its end."""
+    """writer(folder, workers) has a process write 24 samples into 8 shards; returns its id and a function to wait for it."""
     script = tmp_path / "writer.py"
     script.write_text(textwrap.dedent(WRITER))
     paths = []
@@ -128,7 +128,7 @@ def test_killed_at_twenty_random_moments_it_resumes_to_the_same_bytes(writer, tm
             shutil.copytree(folder, copy)
             writer(copy.parents[1], 1)[1]()
             assert sums(copy) == whole, f"after kill {kills}"
-    assert found >= 5, "kills that find nothing done prove nothing"
+    assert found >= 5, "kills before anything is written prove nothing"
     print(f"{kills} kills, after each of them a completion to equal bytes; {found} shards were there already")
 
 
@@ -156,7 +156,7 @@ def await_end_of_group(group: int) -> None:
 
 
 def test_a_process_that_hangs_goes_when_another_fails(tmp_path):
-    """As in a request to a network that is dead: nobody waits for it, not after Ctrl-C either."""
+    """As in a request to a dead network: the writer does not wait for it, nor after Ctrl-C."""
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""

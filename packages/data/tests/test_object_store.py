@@ -37,7 +37,7 @@ def server() -> Iterator[int]:
 
 @pytest.fixture
 def bucket(server, monkeypatch, tmp_path) -> str:
-    """The URL of a bucket of the test's own, reached without faults; the cache lies below tmp_path."""
+    """The URL of a bucket for this test, reached without faults; the cache is below tmp_path."""
     name = f"b{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]}"
     make_bucket(server, name)
     use(monkeypatch, server)
@@ -138,10 +138,12 @@ def test_a_killed_writer_continues_to_the_same_bytes(server, bucket, writer, tmp
         process.wait()
         left = sums(url)
         assert "manifest.json" not in left, "killed too late to prove anything"
-        assert all(left[name] == whole[name] for name in set(left) & set(whole)), "what has its name is whole"
+        assert all(left[name] == whole[name] for name in set(left) & set(whole)), (
+            "a file with its final name is complete"
+        )
         stamps = modified(url)
         use(monkeypatch, proxy.port)
-        # What merely bears a shard's name is not taken for it.
+        # A file is not taken for a finished shard because of its name.
         damaged = target(f"{url}/000000.tar")
         with atomic(damaged) as file:
             file.write(bytes(Storage(url).size("000000.tar")))
@@ -197,7 +199,7 @@ def test_commands_read_from_the_store(bucket, adapt, draw, tmp_path):
     assert "train" in {dataset["name"]: dataset for dataset in listing["datasets"]}["pictures"]["shards"]
 
 
-def test_what_is_refused_is_one_error_at_once(server, bucket, monkeypatch, caplog):
+def test_a_refused_request_is_one_error_at_once(server, bucket, monkeypatch, caplog):
     with pytest.raises(DataError, match=r"there is no such bucket; create it"):
         ShardSet("s3://no-such-bucket-here/x/y")
     with pytest.raises(
@@ -209,7 +211,7 @@ def test_what_is_refused_is_one_error_at_once(server, bucket, monkeypatch, caplo
         for action in (ShardSet, lambda url: Storage(url).names()):
             with pytest.raises(DataError, match="access is refused"):
                 action(f"{bucket}/voc/val")
-        assert proxy.seen["forbidden"] <= 4, "asked once or twice, not again and again"
+        assert proxy.seen["forbidden"] <= 4, "requested once or twice, not repeatedly"
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(DataError, match=r"no usable credentials .* set AWS_ACCESS_KEY_ID"):
@@ -217,14 +219,16 @@ def test_what_is_refused_is_one_error_at_once(server, bucket, monkeypatch, caplo
     assert not caplog.records
 
 
-def test_what_stays_down_ends_and_what_stalls_is_asked_again(server, bucket, adapt, draw, tmp_path, monkeypatch):
+def test_a_server_that_is_down_is_an_error_and_a_stalled_request_is_retried(
+    server, bucket, adapt, draw, tmp_path, monkeypatch
+):
     monkeypatch.setattr("semiseg.data.storage.retry.PATIENCE", Patience(attempts=4, first_s=0.01))
     with Proxy.before(server, ("error",), share=1.0, streak=99) as proxy:
         use(monkeypatch, proxy.port)
         with pytest.raises(DataError, match=r"cannot be reached, 4 attempts in .*check the network"):
             ShardSet(f"{bucket}/x/y")
-        assert proxy.seen["error"] == 4, "nobody else tries again"
-    use(monkeypatch, 9)  # nobody listens there
+        assert proxy.seen["error"] == 4, "no other layer retries"
+    use(monkeypatch, 9)  # nothing listens there
     with pytest.raises(DataError, match="cannot be reached, 4 attempts"):
         ShardSet(f"{bucket}/x/y")
     use(monkeypatch, server)

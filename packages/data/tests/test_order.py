@@ -25,7 +25,7 @@ class Shards(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """A set, an order over it, and a run that continues at step `cut` on other processes and workers."""
+    """A set, an order over it, and a run that resumes at step `cut` on other processes and workers."""
 
     sizes: list[int]
     subset: list[int] | None
@@ -131,8 +131,8 @@ def test_a_hundred_million_samples_cost_one_window_and_one_list_of_shards(monkey
         assert peak < 30e6, "numbers of shards, not of samples"
 
 
-def test_a_run_that_continues_reads_what_a_cold_start_reads(adapt, draw, tmp_path, monkeypatch: pytest.MonkeyPatch):
-    """A range a sample, an index a shard, and one look at its tar, at most; nothing of what comes before."""
+def test_a_resumed_run_reads_the_same_as_a_cold_start(adapt, draw, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """At most one range per sample, one index per shard and one open of its tar; nothing from before the position."""
     shard(adapt(draw(60)), "train", tmp_path, size="2KB")
     read: list[str] = []
     for name in ("read", "read_range"):

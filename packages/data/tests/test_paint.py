@@ -19,7 +19,7 @@ TAXONOMY = Taxonomy(
 IDS = np.random.default_rng(0).choice(np.array([0, 1, 2, 255], np.uint8), (24, 30))
 
 
-def test_each_pixel_has_its_classs_colour_and_ignored_ones_a_grey_hatch():
+def test_pixels_have_the_colour_of_their_class_and_ignored_ones_a_grey_hatch():
     painted = colourise(IDS, TAXONOMY)
     assert (painted.shape, painted.dtype) == ((24, 30, 3), np.uint8)
     greys = set()
@@ -33,7 +33,7 @@ def test_each_pixel_has_its_classs_colour_and_ignored_ones_a_grey_hatch():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
-def test_what_is_no_class_is_not_painted(dtype):
+def test_ids_that_are_not_classes_are_not_painted(dtype):
     with pytest.raises(DataError, match=r"id 3 is not a class of taxonomy 'town-3' \(0\.\.2, 255 = ignore\)"):
         colourise(np.array([[0, 3]], dtype), TAXONOMY)
     with pytest.raises(DataError, match="an integer array"):
@@ -102,7 +102,7 @@ def test_nothing_touches_the_margin_however_long_the_words():
     assert sheet.shape[1] <= 500
 
 
-def test_the_legend_shows_the_classes_asked_for_and_the_hatch_where_it_occurs():
+def test_the_legend_shows_the_requested_classes_and_the_hatch_if_it_occurs():
     def legend(**options):
         return {tuple(p) for p in np.asarray(contact_sheet(**options))[130:].reshape(-1, 3).tolist()}  # below the mask
 
@@ -145,6 +145,6 @@ def test_words_are_clipped_only_where_they_run_over():
         ({"rows": [[np.zeros((2, 2, 4), np.uint8)]], "titles": ["a"]}, r"not uint8 \[2, 2, 4\]"),
     ],
 )
-def test_a_sheet_that_makes_no_sense_is_refused(options, message):
+def test_an_inconsistent_sheet_is_refused(options, message):
     with pytest.raises(DataError, match=message):
         contact_sheet(**options)

@@ -1,4 +1,4 @@
-"""A set written in parts, by functions, by real processes, on an object store: the bytes of a single writer, or a refusal."""
+"""A set written in parts, by functions, by real processes, on an object store: the bytes of a single writer, or an error."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ from semiseg.data.write.parts import parse_part
 
 SIZE = "2KB"  # of shards: two samples each
 
-# A task as Ray, Dask or a SLURM array start it: it knows the arguments of `shard_part` and nothing else.
+# A task as started by Ray, Dask or a SLURM array: it has only the arguments of `shard_part`.
 TASK = """
     import sys, time
     from functools import partial
@@ -63,7 +63,7 @@ def sums(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def task(tmp_path, camvid_files):
-    """task(to, i, n, delay) starts a process that writes part i of n of 36 real samples in 12 shards; n = 0: all of it."""
+    """task(to, i, n, delay) starts a process that writes part i of n of 36 real samples in 12 shards; n = 0: all."""
     script = tmp_path / "task.py"
     script.write_text(textwrap.dedent(TASK))
     paths = [str(path) for pair in camvid_files for path in pair]
@@ -83,7 +83,7 @@ def task(tmp_path, camvid_files):
 
 
 def test_a_part_that_is_killed_is_named_and_its_call_completes_the_set(task, tmp_path):
-    """Three processes write a part each at the same time, the second is killed with -9 amid its shards."""
+    """Three processes write a part each at the same time, the second is killed with -9 among its shards."""
     folder = tmp_path / "parts" / "slow" / "train"
     straight = task(tmp_path / "straight", 0, 0)
     first, second, third = (
@@ -99,7 +99,7 @@ def test_a_part_that_is_killed_is_named_and_its_call_completes_the_set(task, tmp
     whole = sums(tmp_path / "straight" / "slow" / "train")
     left = sums(folder)
     assert "manifest.json" not in left
-    assert all(left[name] == whole[name] for name in left if name in whole), "a final name is a whole file"
+    assert all(left[name] == whole[name] for name in left if name in whole), "a file with its final name is complete"
     with pytest.raises(DataError) as caught:
         merge(folder)
     lines = str(caught.value).splitlines()
@@ -176,7 +176,7 @@ def test_parts_of_several_counts_may_be_mixed(adapt, draw, tmp_path):
 
 
 def test_a_part_spares_the_temp_files_of_writers_at_work(adapt, draw, tmp_path):
-    """Parts of several counts overlap: 2/3 may begin while 1/1 is writing."""
+    """Parts of several counts overlap: 2/3 may start while 1/1 is writing."""
     adapter, folder = adapt(draw(12)), tmp_path / "pictures" / "train"
     folder.mkdir(parents=True)
     (folder / ".000002.tar.1-killed.tmp").write_bytes(b"half")
@@ -209,7 +209,7 @@ def test_of_many_parts_a_few_plans_are_read(adapt, draw, tmp_path, monkeypatch):
     ],
 )
 def test_a_part_of_another_configuration_is_named(adapt, draw, taxonomy, tmp_path, change, expected):
-    """Machines that start together see nothing of one another: the merge finds out. One that comes later is refused."""
+    """Machines that start together do not see one another, so the merge detects the conflict. A later one is refused."""
     change = dict(change)
     size, count = change.pop("size", SIZE), change.pop("count", 12)
     other = adapt(draw(count, **{name: change.pop(name) for name in ("seed", "width") if name in change}))
@@ -266,7 +266,7 @@ def test_racing_merges_all_succeed(adapt, draw, tmp_path):
     assert sums(folder) == sums(tmp_path / "one" / "pictures" / "train")
 
 
-def test_a_part_excludes_itself_and_whole_writers_but_no_other_part(adapt, draw, tmp_path):
+def test_a_part_excludes_itself_and_complete_writers_but_not_other_parts(adapt, draw, tmp_path):
     adapter, met = adapt(draw(12)), []
 
     def meanwhile(done: int, total: int, size: int) -> None:
@@ -296,7 +296,7 @@ def test_a_merge_waits_for_a_part_at_work_and_says_so(adapt, draw, tmp_path, cap
         assert merging.result(60).samples == 12
 
 
-def test_a_whole_writer_completes_what_parts_began(adapt, draw, tmp_path):
+def test_a_complete_writer_completes_what_parts_started(adapt, draw, tmp_path):
     adapter, folder = adapt(draw(12)), tmp_path / "pictures" / "train"
     shard_part(adapter, "train", tmp_path, part=(2, 3), size=SIZE)
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
@@ -319,7 +319,7 @@ def test_a_part_that_fails_before_its_first_shard_leaves_the_others_alone(adapt,
     assert sums(folder) == before
 
 
-def test_more_parts_than_shards_is_no_error(adapt, draw, tmp_path):
+def test_more_parts_than_shards_is_not_an_error(adapt, draw, tmp_path):
     adapter = adapt(draw(2))
     assert [len(shard_part(adapter, "train", tmp_path, part=(number, 3))) for number in (1, 2, 3)] == [0, 0, 1]
     assert merge(tmp_path / "pictures" / "train").samples == 2

@@ -56,7 +56,7 @@ def test_hugging_face_datasets_reads_every_sample(tars, camvid_files, tmp_path, 
 
 
 def test_tags_reach_hugging_face_datasets_even_if_the_first_samples_have_none(adapt, draw, tmp_path, monkeypatch):
-    """It infers types from five samples: lists of tags would be lists of null."""
+    """It infers types from five samples, where empty lists of tags would be lists of null."""
     from dataclasses import replace
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -1,4 +1,4 @@
-"""The digest of a set is the key of every order drawn from it: what nobody asked for must not change it."""
+"""The digest of a set is part of the key of every order, so it must not change by accident."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from semiseg.data import RawSample, shard
 
 
 def stored_png(pixels: np.ndarray) -> bytes:
-    """A PNG without compression, written by hand: the same bytes wherever it runs."""
+    """A PNG without compression, written by hand: the same bytes on every machine."""
     height, width = pixels.shape[:2]
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
 

@@ -1,4 +1,4 @@
-"""The order of training: exactly once an epoch, the same however it is cut, spread or entered."""
+"""The order of training: every sample once per epoch, the same however it is cut, spread or resumed."""
 
 import pickle
 from itertools import pairwise
@@ -13,7 +13,7 @@ from semiseg.data import DataError, Draw, Plan, permutation, share
 
 
 class Layout(NamedTuple):
-    """What a plan knows of a shard set."""
+    """What a plan needs from a shard set."""
 
     digest: str
     shard_sizes: tuple[int, ...]
@@ -41,7 +41,7 @@ def reference(sizes, seed, window, subset, epochs, digest="town"):
 
 @st.composite
 def layouts(draw):
-    """(sizes, seed, window, subset): any layout that holds something."""
+    """(sizes, seed, window, subset): any layout with samples."""
     sizes = draw(st.lists(st.integers(0, 7), min_size=1, max_size=9).filter(sum))
     subset = draw(st.none() | st.sets(st.integers(0, sum(sizes) - 1), min_size=1))
     return sizes, draw(st.integers(-5, 5)), draw(st.integers(1, 5)), subset
@@ -59,8 +59,8 @@ def test_the_order_is_its_definition(layout, epochs):
 
 
 @given(layouts())
-def test_what_comes_next_is_this_window_and_the_next_one(layout):
-    """Against windows cut out of the order as it is drawn: by which shards are through when."""
+def test_upcoming_shards_are_those_of_this_window_and_the_next(layout):
+    """Against windows found from the order itself: by when the shards are finished."""
     plan, (sizes, _, window, subset) = plan_of(layout), layout
     home = np.repeat(np.arange(len(sizes)), sizes)
     taken = [
@@ -82,7 +82,7 @@ def test_what_comes_next_is_this_window_and_the_next_one(layout):
 
 
 @given(layouts(), st.integers(0, 10**12))
-def test_each_epoch_holds_each_sample_once(layout, epoch):
+def test_every_epoch_contains_every_sample_once(layout, epoch):
     sizes, _, _, subset = layout
     plan = plan_of(layout)
     draws = plan.draws(epoch * len(plan), (epoch + 1) * len(plan))
@@ -93,7 +93,7 @@ def test_each_epoch_holds_each_sample_once(layout, epoch):
 
 @settings(max_examples=50)
 @given(layouts(), st.lists(st.integers(0, 60), max_size=6), st.randoms())
-def test_any_cuts_in_any_order_give_the_whole(layout, cuts, random):
+def test_ranges_cut_anywhere_and_read_in_any_order_give_the_complete_order(layout, cuts, random):
     pieces = list(pairwise(sorted([0, *cuts, 60])))
     random.shuffle(pieces)
     plan = plan_of(layout)
@@ -103,11 +103,11 @@ def test_any_cuts_in_any_order_give_the_whole(layout, cuts, random):
 
 @settings(max_examples=50)
 @given(layouts(), st.integers(1, 9), st.integers(1, 9), st.integers(0, 6), st.integers(1, 9))
-def test_any_world_before_and_after_a_cut_gives_the_whole(layout, batch, world, cut, other_world):
+def test_any_world_size_before_and_after_a_resume_gives_the_complete_order(layout, batch, world, cut, other_world):
     steps, seen = 8, []
     for step in range(steps):
         ranks = world if step < cut else other_world
-        for rank in range(ranks):  # a fresh plan each time: a process that continues knows the step alone
+        for rank in range(ranks):  # a fresh plan each time: a resumed process knows only the step
             mine = share(step * batch, (step + 1) * batch, rank, ranks)
             seen += plan_of(layout).draws(mine.start, mine.stop)
     assert seen == plan_of(layout).draws(0, steps * batch)
@@ -175,7 +175,7 @@ def test_the_order_never_changes():
     ]
 
 
-def test_seed_digest_and_epoch_each_make_another_order():
+def test_another_seed_digest_or_epoch_gives_another_order():
     def order(seed, digest, epoch):
         return tuple(draw.sample for draw in Plan(shards((50, 50), digest), seed).draws(epoch * 100, epoch * 100 + 100))
 
@@ -235,12 +235,12 @@ def test_a_subset_is_a_set():
         ((4, 4), {"subset": [True, False]}, "bool values"),
     ],
 )
-def test_what_gives_no_order_is_refused(sizes, options, message):
+def test_plans_without_an_order_are_refused(sizes, options, message):
     with pytest.raises(DataError, match=message):
         Plan(shards(sizes), 0, **options)
 
 
-def test_positions_are_a_stretch():
+def test_positions_are_a_range():
     plan = Plan(shards((4,)), 0)
     assert plan.draws(3, 3) == []
     for start, stop in ((-1, 2), (3, 2)):

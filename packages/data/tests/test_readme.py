@@ -1,4 +1,4 @@
-"""The README's adapter does what the README says, typed as it stands."""
+"""The README's adapter works exactly as printed."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is tried again, how long, and what fails at once."""
+"""What is retried, for how long, and what fails at once."""
 
 import itertools
 import logging
@@ -14,7 +14,7 @@ QUICK = Patience(first_s=0.001, longest_s=0.004)
 
 
 def answer(code: str, status: int) -> Exception:
-    """What botocore raises for an error that S3 answers, as s3fs hands it on."""
+    """What botocore raises for an error from S3, as translated by s3fs."""
     errors = pytest.importorskip("botocore.exceptions")
     translate = pytest.importorskip("s3fs.errors").translate_boto_error
     answer = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
@@ -36,7 +36,7 @@ def http_status(status: int) -> Exception:
 
 
 def lost() -> Exception:
-    """fsspec's http calls any failure of a look at a file a missing one."""
+    """fsspec's http reports any failure to stat a file as a missing file."""
     error = FileNotFoundError("http://x/y")
     error.__cause__ = ConnectionResetError("peer")
     return error
@@ -82,7 +82,7 @@ FINAL = [
 
 
 @pytest.mark.parametrize("make", PASSING, ids=range(len(PASSING)))
-def test_what_passes_is_retried_and_logged(make, caplog):
+def test_temporary_failures_are_retried_and_logged(make, caplog):
     failures = iter([make(), make(), make()])
 
     def action() -> str:
@@ -104,7 +104,7 @@ def test_what_passes_is_retried_and_logged(make, caplog):
 
 
 @pytest.mark.parametrize(("make", "kind", "expected"), FINAL, ids=range(len(FINAL)))
-def test_what_stays_fails_at_once(make, kind, expected):
+def test_permanent_failures_are_errors_at_once(make, kind, expected):
     calls = itertools.count()
 
     def action() -> None:

@@ -39,7 +39,7 @@ def test_a_tar_holds_the_publishers_bytes_in_order(adapt, draw, tmp_path):
     folder = tmp_path / "pictures" / "train"
     assert sorted(files(folder)) == ["000000.index.parquet", "000000.tar", "manifest.json"]
     rows = pq.read_table(folder / "000000.index.parquet").to_pylist()
-    with tarfile.open(folder / "000000.tar", "r:") as tar:  # the standard library's reader is the oracle of places
+    with tarfile.open(folder / "000000.tar", "r:") as tar:  # the standard library's reader is the oracle for offsets
         members = tar.getmembers()
         names = [f"{sample.key}.{member}" for sample in samples for member in manifest.members]
         assert [member.name for member in members] == names
@@ -60,7 +60,7 @@ def test_a_tar_holds_the_publishers_bytes_in_order(adapt, draw, tmp_path):
                 assert data == getattr(sample, kind)
 
 
-def test_the_index_counts_what_a_double_loop_counts(adapt, tmp_path, encoded):
+def test_the_index_agrees_with_a_double_loop(adapt, tmp_path, encoded):
     random = np.random.default_rng(0)
     label = random.choice([0, 1, 255], (1030, 1100)).astype(np.uint8)  # four tiles, three of them partial
     label[:1024, :1024] = 2
@@ -121,7 +121,7 @@ def test_finished_shards_are_skipped_and_damaged_ones_written_again(adapt, draw,
     assert {name for name in after if after[name] != before[name]} == {
         "manifest.json", "000001.tar", "000001.index.parquet", "000002.tar", "000002.index.parquet",
     }  # fmt: skip
-    (folder / "000000.tar").unlink()  # after the manifest: noticed all the same
+    (folder / "000000.tar").unlink()  # noticed although there is a manifest
     shard(adapter, "train", tmp_path, size="2KB")
     assert files(folder) == whole
 
@@ -202,7 +202,7 @@ def test_a_tar_of_another_configuration_is_written_again(adapt, draw, tmp_path):
 
 
 def test_a_writer_that_finds_the_set_finished_when_its_turn_comes_leaves_it(adapt, draw, tmp_path, monkeypatch):
-    """Between a first look at the folder and the lock, another process may have written another configuration."""
+    """Between the first check of the folder and the lock, another process may write another configuration."""
     folder, late = tmp_path / "pictures" / "train", []
 
     @contextmanager
@@ -256,7 +256,7 @@ def test_of_a_changed_raw_space_only_the_changes_are_reported(adapt, draw, tmp_p
     ]
 
 
-def test_a_complete_set_is_cleared_of_what_a_killed_writer_left(adapt, draw, tmp_path):
+def test_leftovers_of_a_killed_writer_are_removed_from_a_complete_set(adapt, draw, tmp_path):
     adapter, folder = adapt(draw(3)), tmp_path / "pictures" / "train"
     shard(adapter, "train", tmp_path)
     whole = files(folder)
@@ -300,7 +300,7 @@ def test_the_digest_follows_contents_and_settings_alone(adapt, draw, encoded, tm
         digest("size", samples, "9KB"),
         digest("version", samples, version="2"),
     ]
-    assert len({first, *others}) == 1 + len(others), "each change gives a digest of its own"
+    assert len({first, *others}) == 1 + len(others), "every change gives another digest"
 
 
 def test_labels_become_one_band_of_ids(adapt, encoded, draw, tmp_path):
@@ -357,7 +357,7 @@ def test_a_worker_that_fails_stops_all_and_the_rest_continues(adapt, draw, tmp_p
     assert files(folder) == files(tmp_path / "straight" / "pictures" / "train")
 
 
-def test_an_interrupt_leaves_what_the_next_call_continues(adapt, draw, tmp_path):
+def test_the_next_call_resumes_after_an_interrupt(adapt, draw, tmp_path):
     def stop(done: int, total: int, size: int) -> None:
         if done >= 8:
             raise KeyboardInterrupt

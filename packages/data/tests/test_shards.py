@@ -1,4 +1,4 @@
-"""Reading: any sample by its number, from anywhere, in any process; damage is an error with a place."""
+"""Reading: any sample by its number, from anywhere, in any process; damage is an error that says where."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def same(one: Sample, other: Sample) -> bool:
     return images and labels and (one.key, one.tags, one.meta) == (other.key, other.tags, other.meta)
 
 
-@settings(deadline=None)  # a busy machine is no fault
+@settings(deadline=None)  # a busy machine is not a failure
 @given(numbers=st.lists(st.integers(-23, 22), max_size=12), fresh=st.booleans())
 def test_random_access_equals_iteration(stored, folder, numbers, fresh):
     iterated = list(stored)
@@ -93,7 +93,7 @@ def test_any_url_of_fsspec_reads(folder, stored):
         memory.rm("/somewhere", recursive=True)
 
 
-def test_it_travels_to_another_process_without_its_handles(stored):
+def test_it_pickles_without_its_handles(stored):
     assert stored[20].key == "p020"  # handles and indexes are open
     packed = pickle.dumps(stored)
     assert len(packed) < 8000
@@ -145,7 +145,7 @@ def test_damage_is_an_error_with_its_place(copy, stored):
 
 
 class tar_place:
-    """The tar, offset and bytes of a member, found by looking for its bytes."""
+    """The tar, offset and bytes of a member, found by searching for its bytes."""
 
     def __init__(self, folder: Path, stored: ShardSet, number: int, member: str) -> None:
         self.data = cast(bytes, getattr(stored.raw(number), member))
@@ -186,7 +186,7 @@ ANY = Taxonomy(
 )
 
 
-def test_no_manifest_says_what_to_type(tmp_path, copy):
+def test_a_missing_manifest_gives_the_command_that_writes_it(tmp_path, copy):
     with pytest.raises(DataError) as caught:
         ShardSet(f"{tmp_path}/voc/val")
     assert f"no shards at {tmp_path}/voc/val" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Folders behind URLs: ranges, names, secrets, servers that do not do what is asked."""
+"""Folders behind URLs: ranges, names, secrets, servers that misbehave."""
 
 import io
 import logging
@@ -27,7 +27,7 @@ from semiseg.data.storage.target import target
 
 @pytest.fixture
 def memory() -> Iterator[str]:
-    """The URL of a folder in fsspec's memory, gone afterwards."""
+    """The URL of a folder in fsspec's memory, removed afterwards."""
     yield "memory://storage-tests/folder"
     fsspec.filesystem("memory").rm("/storage-tests", recursive=True)
 
@@ -62,7 +62,7 @@ def test_a_remote_folder_reads_as_a_local_one(memory, tmp_path):
     assert pickle.loads(pickle.dumps(remote)).read("c") == b"xyz"
 
 
-def test_a_remote_path_does_what_the_writer_asks_of_a_path(memory):
+def test_a_remote_path_behaves_like_a_path_for_the_writer(memory):
     folder = target(memory)
     assert not folder.exists() and list(folder.glob("*.tar")) == []
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,9 @@ def test_a_remote_path_does_what_the_writer_asks_of_a_path(memory):
     with atomic(folder / "notes.json") as file:
         file.write(b"{}")
     assert folder.exists() and folder.absolute() == folder and str(folder) == os.fspath(folder) == memory
-    assert [path.name for path in folder.iterdir()] == ["notes.json", "x.tar"], "what failed half way never appears"
+    assert [path.name for path in folder.iterdir()] == ["notes.json", "x.tar"], (
+        "a file that failed halfway never appears"
+    )
     assert list(folder.glob("*.tar")) == [folder / "x.tar"] == [(folder / "notes.json").with_name("x.tar")]
     tar = folder / "x.tar"
     assert tar.stat().st_size == 5 and tar.read_bytes() == b"12345" and tar.read_text() == "12345"
@@ -85,7 +87,7 @@ def test_a_remote_path_does_what_the_writer_asks_of_a_path(memory):
     assert not tar.exists() and tar.parent == folder
 
 
-def test_what_a_killed_upload_left_is_swept_away(memory, tmp_path, monkeypatch):
+def test_leftovers_of_a_killed_upload_are_removed(memory, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     hour_ago = time.time() - 3600
     for name in ("semiseg-upload-killed", "semiseg-upload-held", "semiseg-upload-young", "other"):
@@ -127,14 +129,14 @@ def test_secrets_in_urls_are_refused_and_not_repeated(url):
         with pytest.raises(DataError, match=r"must not contain credentials.*AWS_ACCESS_KEY_ID") as caught:
             action(url)
         assert "hush" not in str(caught.value) and "KEY:" not in str(caught.value)
-    Storage("hf://datasets/somebody/shards@main/voc/train")  # a revision is no secret
+    Storage("hf://datasets/somebody/shards@main/voc/train")  # a revision is not a secret
     Storage("http://host:8080/mail@home/x")
     with pytest.raises(DataError, match=r"https://host/x\?\.\.\.: a signed URL names one file") as caught:
         Storage("https://host/x?signature=hush")
     assert "hush" not in str(caught.value)
 
 
-def test_what_cannot_be_opened_says_why(monkeypatch):
+def test_urls_that_cannot_be_opened_say_why(monkeypatch):
     with pytest.raises(DataError, match=r"Protocol not known: nowhere.* s3://, gs://"):
         Storage("nowhere://x").read("y")
     with pytest.raises(DataError, match=r"chained file systems are not supported.*SEMISEG_CACHE.*write s3://"):
@@ -146,14 +148,14 @@ def test_what_cannot_be_opened_says_why(monkeypatch):
 
 
 class Plain(SimpleHTTPRequestHandler):
-    """Python's own server: whole files only."""
+    """Python's server, which sends only complete files."""
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent."""
 
 
 class Ranged(Plain):
-    """One that knows ranges."""
+    """A server that supports ranges."""
 
     def send_head(self):
         requested = self.headers.get("Range")
@@ -170,7 +172,7 @@ class Ranged(Plain):
 
 
 class Unlisted(Ranged):
-    """One that shows no folders."""
+    """A server that does not list folders."""
 
     def list_directory(self, path):
         self.send_error(403)

@@ -1,4 +1,4 @@
-"""Subsets: nested, of every class where the count allows, and blind to how the shards lie."""
+"""Subsets: nested, with every class if the count allows, and independent of the layout of the shards."""
 
 import hashlib
 from fractions import Fraction
@@ -13,7 +13,7 @@ from semiseg.data import DataError, RawSpace, Taxonomy, by_keys, digest_of, key6
 
 
 class Shards:
-    """Keys and class pixels, as a shard set would have them."""
+    """Keys and class pixels, as in a shard set."""
 
     def __init__(self, keys, pixels):
         self._keys, self._pixels = list(keys), np.asarray(pixels, np.int64)
@@ -80,7 +80,7 @@ def test_the_sequence_is_its_rule(made):
 
 
 @given(sets())
-def test_subsets_are_nested_and_cover_each_class_first(made):
+def test_subsets_are_nested_and_cover_every_class_first(made):
     keys, pixels, seed = made
     shards, taxonomy = Shards(keys, pixels), classes(pixels.shape[1])
     order = sequence(shards, taxonomy, seed)
@@ -112,7 +112,7 @@ def test_the_choice_never_changes():
     assert stratified(shards, classes(6), 8, seed=1).tolist() == [11, 15, 16, 17, 18, 20, 21, 29]
 
 
-def test_a_subset_has_the_class_frequencies_of_the_whole():
+def test_a_subset_has_the_class_frequencies_of_all_samples():
     random = np.random.default_rng(0)
     pixels = random.random((2000, 12)) < np.linspace(0.02, 0.9, 12)
     subset = stratified(Shards([f"k{i}" for i in range(2000)], pixels), classes(12), 200, seed=0)

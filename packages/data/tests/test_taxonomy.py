@@ -28,7 +28,7 @@ def town(**changes):
 @given(
     arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.sampled_from(sorted(SPACE.names)))
 )
-def test_map_is_a_lookup_of_each_pixel(raw):
+def test_map_is_a_lookup_per_pixel(raw):
     taxonomy = town()
     mapped = taxonomy.map(raw)
     assert mapped.dtype == np.uint8
@@ -73,7 +73,7 @@ def test_a_label_of_floats_or_truth_values_is_refused():
         ({"names": tuple(map(str, range(255)))}, "has 255 classes; 1 to 254"),
     ],
 )
-def test_a_taxonomy_that_makes_no_sense_is_refused(changes, message):
+def test_an_inconsistent_taxonomy_is_refused(changes, message):
     with pytest.raises(DataError, match=message):
         town(**changes)
 

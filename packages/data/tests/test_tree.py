@@ -1,4 +1,4 @@
-"""Trees: folders, zips and tars list and read the same; hostile and damaged archives are refused by name."""
+"""Trees: folders, zips and tars are listed and read the same; hostile and damaged archives are refused by name."""
 
 import gzip
 import io
@@ -105,7 +105,7 @@ def test_members_travel_and_are_read_later(tree: Tree) -> None:
     assert pickle.loads(pickle.dumps(tree)).names() == tree.names()
 
 
-def test_what_is_missing_names_the_nearest(tree: Tree) -> None:
+def test_a_missing_name_suggests_the_nearest(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"labels/zz.png does not exist; did you mean 'labels/z.png'\?"):
         tree.read("labels/zz.png")
     with pytest.raises(DataError, match=r"does not exist$"):
@@ -160,7 +160,7 @@ def test_links_of_a_folder_are_followed_and_circles_end(tmp_path: Path) -> None:
         tree.read("images/b.png")
 
 
-def test_what_a_mac_adds_is_left_out(tmp_path: Path) -> None:
+def test_files_that_macos_adds_are_left_out(tmp_path: Path) -> None:
     names = ("a/b.png", "a/._b.png", "__MACOSX/a/b.png", ".DS_Store", "a/.DS_Store", "._a")
     with zipfile.ZipFile(tmp_path / "mac.zip", "w") as packing:
         for name in names:
@@ -245,10 +245,8 @@ def test_the_last_of_a_name_counts_as_it_does_for_tar(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_an_archive_that_is_cut_off_is_an_error_wherever_it_is_cut(
-    packed: dict[str, Path], tmp_path: Path, kind: str
-) -> None:
-    """Every multiple of 512 bytes for a plain tar, where members begin and end, and random places for all."""
+def test_an_archive_cut_off_anywhere_is_an_error(packed: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """Every multiple of 512 bytes for a plain tar, where members start and end, and random offsets for all."""
     whole = packed[kind].read_bytes()
     end = len(whole) - (tarfile.RECORDSIZE + 512 if kind == "tar" else 1)
     blocks = range(512, end, 512 * 16) if kind == "tar" else ()
@@ -282,7 +280,7 @@ def test_a_broken_header_in_the_middle_does_not_pass_for_the_end(packed: dict[st
 
 
 @pytest.mark.parametrize("data", [b"", b"text " * 200, b"\x89PNG\r\n\x1a\n" + bytes(600), b"\x1f\x8bno gzip"])
-def test_other_files_are_no_trees(tmp_path: Path, data: bytes) -> None:
+def test_other_files_are_not_trees(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "file").write_bytes(data)
     with pytest.raises(DataError, match=r"it is not a folder, zip or tar|can't be read"):
         Tree.open(tmp_path / "file").names()
@@ -290,7 +288,7 @@ def test_other_files_are_no_trees(tmp_path: Path, data: bytes) -> None:
         Tree.open(tmp_path / "nothing")
 
 
-def test_an_archive_that_changed_is_listed_again(tmp_path: Path) -> None:
+def test_a_changed_archive_is_listed_again(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     for name in ("one", "another"):
         with zipfile.ZipFile(path, "w") as packing:
@@ -347,7 +345,7 @@ def test_25_000_members_are_listed(many: dict[str, Path], kind: str) -> None:
 
 
 def test_25_000_members_take_little_memory(many: dict[str, Path]) -> None:
-    """Some 700 bytes a member for their names and places; tarfile's own list would take twice that."""
+    """About 700 bytes per member for names and offsets; tarfile's list would take twice that."""
     archive._listing.cache_clear()
     tracemalloc.start()
     tree = Tree.open(many["tar"])
@@ -361,7 +359,7 @@ def test_25_000_members_take_little_memory(many: dict[str, Path]) -> None:
 def test_images_and_labels_of_a_compressed_tar_are_read_in_few_passes(
     many: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In turn from two folders, the labels in an order that is not the archive's: the first pass that needs them keeps them."""
+    """In turn from two folders, with labels in another order than the archive's: the first pass keeps them."""
     path = many["tgz"]
     tree = Tree.open(path)
     names = [name for i in range(12_500) for name in (f"img/{i:05}.jpg", f"cls/{i:05}.mat")]
@@ -373,8 +371,8 @@ def test_images_and_labels_of_a_compressed_tar_are_read_in_few_passes(
     assert len(started) == 2
 
 
-def test_what_a_compressed_tar_keeps_is_bounded(many: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound holds at any order, and the bytes are right whatever was dropped meanwhile."""
+def test_memory_for_a_compressed_tar_is_bounded(many: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound holds in any order, and the bytes are right whatever was dropped."""
     monkeypatch.setattr(archive, "KEPT", 100_000)
     archive._passes.cache_clear()
     tree = Tree.open(many["tgz"])
@@ -401,5 +399,5 @@ def test_nothing_is_left_open(packed: dict[str, Path]) -> None:
 
 
 def _mode(kind: str) -> Any:
-    """How tarfile calls writing a .tar, .tar.gz, ..."""
+    """tarfile's mode to write a .tar, .tar.gz, ..."""
     return f"w:{kind[4:]}"

@@ -65,7 +65,7 @@ def test_classes_come_equally_often_within_one_at_every_point(share: float) -> N
     assert len(plan.classes) == 6
 
 
-def test_each_class_uses_all_its_anchors_before_one_again() -> None:
+def test_every_class_uses_all_its_anchors_before_it_repeats_one() -> None:
     anchors = some_anchors()
     plan = ClassUniformPlan(Plan(Sizes(), 1), anchors, share=0.5)
     drawn = [draw for draw in plan.draws(0, 6000) if draw.anchor]
@@ -84,7 +84,7 @@ def test_the_plain_draws_are_the_plans_own() -> None:
 
 
 def test_any_stretch_can_be_drawn_alone() -> None:
-    """What a continued run, another worker or another process draws."""
+    """What a resumed run, another worker or another process draws."""
     anchors = some_anchors()
     whole = ClassUniformPlan(Plan(Sizes(), 1), anchors, share=0.35).draws(0, 400)
     for start, stop in ((0, 1), (17, 60), (399, 400), (123, 321), (50, 50)):

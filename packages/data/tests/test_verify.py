@@ -1,4 +1,4 @@
-"""Verify: damage anywhere in a set is reported, with its place."""
+"""Verify: damage anywhere in a set is reported, with its location."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from semiseg.data import DataError, Manifest, RawSample, Report, ShardSet, shard
 
 @pytest.fixture(scope="session")
 def whole(adapt, draw, tmp_path_factory) -> Path:
-    """Two tiny samples in one tar of 10 kB, the least that a tar takes."""
+    """Two tiny samples in one tar of 10 kB, the smallest size of a tar."""
     root = tmp_path_factory.mktemp("verify")
     shard(adapt(draw(2, height=3, width=4)), "train", root)
     folder = root / "pictures" / "train"
@@ -35,7 +35,7 @@ def messages(report: Report) -> str:
 
 
 def forge(folder: Path, **fields: object) -> None:
-    """A manifest that agrees with itself, and with the index that lies there, but not with the tar."""
+    """A manifest that agrees with itself and with the index, but not with the tar."""
     raw = json.loads((folder / "manifest.json").read_text()) | fields
     raw.pop("sha256", None)
     index = (folder / "000000.index.parquet").read_bytes()
@@ -96,7 +96,7 @@ def test_every_flipped_byte_is_reported(copy):
                 assert f"000000.tar: '{key}' {name} at offset {start}: has crc32" in messages(report), at
             elif (
                 start - 512 <= at < start and not 148 <= at - (start - 512) < 156
-            ):  # the field of its checksum forgives
+            ):  # tarfile tolerates this byte of the checksum field
                 assert f"000000.tar: '{key}' {name} at offset {start - 512}: its header is damaged" in messages(
                     report
                 ), at
@@ -160,7 +160,7 @@ def test_an_index_that_lies_is_found_by_recounting(copy, column, value):
         with pytest.raises(DataError, match=r"000000\.tar: sample 'p001': the image is 4x3 pixels, the index says 4x4"):
             ShardSet(copy)[1]
     else:
-        assert ShardSet(copy)[1].key == "p001", "readers have no way to see it"
+        assert ShardSet(copy)[1].key == "p001", "readers cannot detect it"
     assert f"'p001' image at offset {spans(copy)[1][0][0]}: column '{column}' of the index differs" in messages(
         verify(copy)
     )
@@ -221,7 +221,7 @@ def test_a_set_without_labels_verifies(adapt, draw, tmp_path):
 
 @pytest.fixture(scope="session")
 def several(adapt, draw, tmp_path_factory) -> Path:
-    """Seven shards of a sample each."""
+    """Seven shards of one sample."""
     root = tmp_path_factory.mktemp("several")
     shard(adapt(draw(7)), "train", root, size=1)
     return root / "pictures" / "train"
@@ -257,6 +257,6 @@ def test_any_number_of_workers_reports_the_same(several, tmp_path):
     one, two = verify(folder), verify(folder, workers=2, progress=lambda *now: seen.append(now))
     assert [*map(str, one.problems)] == [*map(str, two.problems)]
     assert one == two and len(one.problems) >= 4
-    assert seen[-1][:2] == (6, 7), "the missing one is not among those looked at"
+    assert seen[-1][:2] == (6, 7), "the missing one is not among those checked"
     with pytest.raises(DataError, match="workers is 0"):
         verify(folder, workers=0)

@@ -81,7 +81,7 @@ def shard(
         None,
         "--part",
         metavar="I/N",
-        help="Write only part I of N (from 1), on one of N machines; then run: data merge.",
+        help="Write only part I of N (from 1), on one of N machines; then run `data merge`.",
     ),
     option: list[str] = typer.Option(
         None, "--option", metavar="KEY=VALUE", help="An option of the data set, repeatable."
@@ -120,7 +120,7 @@ def shard(
 
 @app.command()
 def merge(target: str = TARGET, split: str = SPLIT, shards: str = SHARDS) -> None:
-    """Merge the parts written by data shard --part into complete sets, or list the missing ones. Safe to repeat."""
+    """Merge the parts that `data shard --part` wrote, or list what is missing. Safe to repeat."""
     from semiseg.data.commands.summary import find_sets
     from semiseg.data.commands.tables import plural
     from semiseg.data.write.merge import merge as commit
@@ -142,7 +142,7 @@ def verify(
     workers: int = typer.Option(None, "--workers", min=1, help="Number of processes; default: one per CPU core."),
     as_json: bool = JSON,
 ) -> None:
-    """Check every checksum, decode every image and label, recount the labels. Exit code 1 if there is a problem."""
+    """Check all checksums, images and labels of shards. Exit code 1 if there is a problem."""
     from dataclasses import asdict
 
     from semiseg.data.commands.summary import find_sets
@@ -183,7 +183,7 @@ def show(
         None, "--taxonomy", help="Taxonomy whose classes are drawn; default: the data set's first."
     ),
 ) -> None:
-    """Draw a contact sheet: images, labels over images, labels, and the colours of the classes."""
+    """Draw a contact sheet of images and labels, with the colours of the classes."""
     from semiseg.data.commands.summary import choose_taxonomy, find_sets
     from semiseg.data.read.shard_set import ShardSet
 
@@ -209,7 +209,7 @@ def stats(
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Count samples, image sizes, tags, and the pixels and images of every class. Reads only the indexes."""
+    """Count samples, sizes, tags, and pixels and images per class, from the indexes alone."""
     from semiseg.data.commands.summary import choose_taxonomy, find_sets, statistics
     from semiseg.data.commands.tables import print_statistics
     from semiseg.data.read.shard_set import ShardSet

@@ -62,7 +62,7 @@ def contact_sheet(
 ) -> Image.Image:
     """Lay out pictures and masks in a grid, with a title per column, a caption per row, and a legend of colours below.
 
-    Pictures keep their aspect ratio; larger ones shrink to their column, smaller ones grow by whole factors, so that a
+    Pictures keep their aspect ratio; larger ones shrink to their column, smaller ones grow by integer factors, so that a
     mask's pixels stay square and sharp. Cells of class ids are painted in the colours of `taxonomy`; the legend shows all
     of its classes or those in `classes`. `width`: maximum width of the sheet in pixels.
     Raises DataError if the numbers of rows, titles and captions differ, or ids are given without a taxonomy.

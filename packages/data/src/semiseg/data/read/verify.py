@@ -90,7 +90,7 @@ def verify(
     jobs = [_Job(str(url), replace(manifest, shards=(entry,))) for entry in manifest.shards[part - 1 :: of]]
     total = sum(job.manifest.samples for job in jobs)
     found = run_all(_prove, jobs, workers=workers, samples=total, progress=progress)
-    problems = [*_strangers(storage, manifest), *(problem for result in found for problem in result.problems)]
+    problems = [*_unexpected_files(storage, manifest), *(problem for result in found for problem in result.problems)]
     owners: dict[str, str] = {}
     for job, result in zip(jobs, found, strict=True):
         for key in result.keys:
@@ -108,7 +108,7 @@ def _parse_share(share: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _strangers(storage: Storage, manifest: Manifest) -> Iterator[Problem]:
+def _unexpected_files(storage: Storage, manifest: Manifest) -> Iterator[Problem]:
     """Unexpected files; missing ones are found when they are read."""
     known = {MANIFEST, *(name for entry in manifest.shards for name in (entry.tar, entry.index))}
     try:

@@ -73,7 +73,7 @@ def remove_unheld(path: Path) -> bool:
         if not hold(file):
             return False
         path.unlink(missing_ok=True)
-    except PermissionError:
+    except PermissionError:  # of another user's folder
         return False
     finally:
         os.close(file)

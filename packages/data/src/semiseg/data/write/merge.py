@@ -119,9 +119,9 @@ def _say(folder: Path, plan: Mapping[str, Any], planned: Mapping[str, Any], faul
         lines = []
         for part in ((number, count) for number in range(1, count + 1)):
             broken = {number: faults[number] for number in part_numbers(total, part) if number in faults}
-            begun = "" if part in known else " (not started, or failed)"
+            note = "" if part in known else " (not started, or failed)"
             if broken:
-                lines.append(f"  part {part[0]}/{count}{begun}: {_named(broken)}: {command} --part {part[0]}/{count}")
+                lines.append(f"  part {part[0]}/{count}{note}: {_named(broken)}: {command} --part {part[0]}/{count}")
     state = f"{total - len(faults)} of {total} shards are complete, so nothing is merged"
     return f"{folder}: {state}; write the others (with ROOT and options, if any):\n" + "\n".join(lines)
 
