@@ -37,7 +37,7 @@ from semiseg.train.recipe.preflight import preflight
 from semiseg.train.recipe.problems import Problem, RecipeError, nearest, show
 from semiseg.train.recipe.resolved import changes
 from semiseg.train.recipe.shipped import find
-from semiseg.train.run.records import is_scored, read_results
+from semiseg.train.run.results import is_scored, read_results
 
 TABLE_RUN = ("folder", "recipe", "evaluation", "complete")  # keys of a run in table.json that are no axes
 RESERVED = {
@@ -119,9 +119,8 @@ def expand(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Planned]:
     runs: list[Planned] = []
     faults: dict[str, None] = {}
     if given := next((argument for argument in overrides if argument.startswith("name=")), None):
-        raise RecipeError(
-            [f"argument '{given}': runs of a sweep are named after their axes; remove it, or use runs=FOLDER"]
-        )
+        what = "runs of a sweep are named after their axes; remove it, or use runs=FOLDER"
+        raise RecipeError([f"argument '{given}': {what}"])
     for labels in product(*(axis.points for axis in sweep.axes)):
         at = {axis.name: label for axis, label in zip(sweep.axes, labels, strict=True)}
         typed = [change for axis in sweep.axes for change in axis.points[at[axis.name]]]
@@ -145,12 +144,8 @@ def expand(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Planned]:
         same = first.setdefault(digest(run.recipe), run)
         if same is not run:
             apart = " ".join(changes(same.recipe, run.recipe, incidental=True))
-            raise RecipeError(
-                [
-                    f"{sweep.file}: {same.recipe.name} and {run.recipe.name} are the same training ({apart}); remove the "
-                    "argument that undoes an axis, or one of the two"
-                ]
-            )
+            what = f"{same.recipe.name} and {run.recipe.name} are the same training ({apart})"
+            raise RecipeError([f"{sweep.file}: {what}; remove the argument that undoes an axis, or one of the two"])
     return runs
 
 
@@ -164,10 +159,9 @@ def check_runs(runs: Sequence[Planned]) -> None:
     faults: dict[str, None] = {}
     for run in runs:
         if changed := changes_since(run.recipe):
-            faults[
-                f"{run.folder} holds a run of another recipe ({'; '.join(changed)}); give the sweep another name or "
-                "runs=FOLDER, undo the change, or remove the folder"
-            ] = None
+            what = f"{run.folder} holds a run of another recipe ({'; '.join(changed)})"
+            remedy = "give the sweep another name or runs=FOLDER, undo the change, or remove the folder"
+            faults[f"{what}; {remedy}"] = None
         try:
             preflight(run.recipe)
         except RecipeError as error:

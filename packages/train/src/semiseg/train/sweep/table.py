@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data import write_text
-from semiseg.train.run.records import plan
+from semiseg.train.run.results import plan
 from semiseg.train.sweep.grid import Planned, Sweep, results_of
 from semiseg.train.sweep.intervals import estimate
 
