@@ -49,7 +49,7 @@ def test_two_processes_with_workers_train_from_a_store_that_fails(
             log += torchrun(2, *arguments).stderr
             assert sum(proxy.seen[fault] for fault in proxy.faults) > 10, proxy.seen
     assert rows(tmp_path / "runs" / "remote") == straight
-    assert len(re.findall(r"s3://bucket/shards/street/\S+: attempt \d+ of 10: .*; again in", log)) >= 5
+    assert len(re.findall(r"s3://bucket/shards/street/\S+: attempt \d+ of 10: .*; retrying in", log)) >= 5
     kept = {path.name: path.stat().st_size for path in (tmp_path / "cache").iterdir() if path.is_file()}
     tars = {entry.sha256 for entry in ShardSet(scenes / "street" / "train").manifest.shards}
     assert tars & set(kept), "complete shards were fetched"

@@ -94,6 +94,6 @@ def test_a_second_call_does_nothing_and_one_more_mask_is_refused_with_the_remedy
         "name=cambridge",
     ]
     ran = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    assert ran.stdout.count("complete already") == 3, ran.stderr
+    assert ran.stdout.count("already complete") == 3, ran.stderr
     changed = subprocess.run([*command, "--option", "val=0.5"], cwd=here, capture_output=True, text=True)
     assert changed.returncode == 1 and "another configuration" in changed.stderr and "delete" in changed.stderr
