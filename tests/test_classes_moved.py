@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.train.run.continuation import data_changes
+from semiseg.train.run.resume import data_changes
 from semiseg.train.score.saved import class_conflict
 from tests.processes import python
 

@@ -11,7 +11,8 @@ from semiseg.data import DataError, SemisegError, write_text
 from semiseg.train.loop import Run, train
 from semiseg.train.recipe import Recipe
 from semiseg.train.run import checkpoint
-from semiseg.train.run.records import read_launches, read_results
+from semiseg.train.run.launches import read_launches
+from semiseg.train.run.results import read_results
 
 NOT_RECORDS = ["", "\0\0\0", "{", "[]", "3", "null", '"text"', "\ud800", "{}"]
 OPTIONS = ("model.norm=frozen", "steps=2", "checkpoint.every=1", "checkpoint.keep=9", "evaluate.every=9")
@@ -87,7 +88,10 @@ def test_a_checkpoint_that_is_damaged_is_one_error(trained: tuple[Callable[..., 
         with pytest.raises(SemisegError, match=r"step-00000001 cannot be restored \(.+\); delete it to go on"):
             again()
     damage(file, json.dumps({**state, "topology": {**topology, "nodes": 3}}))
-    with pytest.raises(SemisegError, match=r"trained with different settings, so later losses would differ: nodes: 3 -> not known here; .*--allow-changes"):
+    differ = (
+        r"trained with different settings, so later losses would differ: nodes: 3 -> not known here; .*--allow-changes"
+    )
+    with pytest.raises(SemisegError, match=differ):
         again()
     assert again(allow_changes=True).results["launches"][-1]["changes"] == ["nodes: 3 -> not known here"]
     cut(run)

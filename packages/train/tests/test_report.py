@@ -384,9 +384,9 @@ def test_runs_that_are_not_of_the_plan_do_not_count(sweep: Path, tmp_path: Path)
     results["last"]["evaluation"] = {"weights": "student", "scales": [1.0], "flip": False}
     (folder / looked / "results.json").write_text(json.dumps(results))
     done = collect(folder, to)
-    why = "it is of another recipe than was planned"
+    why = "it was trained with another recipe than planned"
     assert done.left[longer] == f"{why}, an earlier one is ignored: it is not of this plan"
-    assert done.left[looked].startswith("it was scored with {") and "'flip': True} as was planned" in done.left[looked]
+    assert done.left[looked].startswith("it was scored with {") and "'flip': True} as planned" in done.left[looked]
     for study in (read_study(folder), read_study(to)):
         assert {run.name for run in whole.runs} - {run.name for run in study.runs} - {looked} == {longer}
         assert study.missing[longer] == why

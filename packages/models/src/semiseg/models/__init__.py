@@ -3,8 +3,8 @@
 from semiseg.models.context import ASPP, PSP, Projection
 from semiseg.models.decoder import DeepLabV3PlusDecoder, LinearDecoder, SubpixelDecoder
 from semiseg.models.encoder import Encoder, Features
+from semiseg.models.pretrained import create_segmenter, from_pretrained, load_encoder, save_pretrained
 from semiseg.models.segmenter import Segmenter
-from semiseg.models.zoo import create_segmenter, from_pretrained, load_encoder, save_pretrained
 
 __all__ = [
     "ASPP",

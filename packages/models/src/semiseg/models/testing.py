@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from semiseg.models.pretrained import create_segmenter, from_pretrained, save_pretrained
 from semiseg.models.segmenter import Segmenter
-from semiseg.models.zoo import create_segmenter, from_pretrained, save_pretrained
 
 
 class SegmenterContract:

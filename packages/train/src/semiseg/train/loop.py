@@ -14,19 +14,19 @@ from semiseg.train.assemble.model import build_model, describe_model
 from semiseg.train.assemble.optimizer import build_optimizer, learning_rate, set_learning_rate
 from semiseg.train.assemble.sources import build_sources
 from semiseg.train.console import Console
-from semiseg.train.metrics import Metrics
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.resolved import evaluation
 from semiseg.train.recipe.shards import classes_of
 from semiseg.train.run.checkpoint import State
-from semiseg.train.run.continuation import Topology
 from semiseg.train.run.folder import RunFolder
-from semiseg.train.run.records import is_scored
+from semiseg.train.run.results import is_scored
+from semiseg.train.run.resume import Topology
 from semiseg.train.step.batches import StepData, steps_from
 from semiseg.train.step.class_shares import ClassShares
 from semiseg.train.step.precision import build_accelerator, compile_encoder
 from semiseg.train.step.ranks import reduced, share_buffers
 from semiseg.train.step.update import in_memory, update
+from semiseg.train.tracking import Metrics
 from semiseg.train.validate import is_better, scored_model, validate
 
 

@@ -17,7 +17,7 @@ from semiseg.train.report.runs import (
     why_incomplete,
     write_collected,
 )
-from semiseg.train.run.records import differs
+from semiseg.train.run.results import differs
 
 ROWS = 60  # of training that are kept of a run's metrics; every evaluation is
 

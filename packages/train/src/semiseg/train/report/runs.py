@@ -15,7 +15,8 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from semiseg.data import SemisegError, atomic, write_text
 from semiseg.train.recipe.load import digest, load
 from semiseg.train.report.index import Index, index_runs, read_json, unread
-from semiseg.train.run.records import differs, read_launches
+from semiseg.train.run.launches import read_launches
+from semiseg.train.run.results import differs
 
 RUNS, PREDICTIONS = "runs.jsonl", "predictions.zip"
 _EARLIER_FORM = "runs.json"

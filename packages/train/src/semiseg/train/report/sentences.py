@@ -9,7 +9,7 @@ from semiseg.data import SemisegError
 from semiseg.train.recipe.shipped import find_sweep
 from semiseg.train.report.runs import is_collected
 from semiseg.train.report.study import Run, Study
-from semiseg.train.run.records import differs, plan
+from semiseg.train.run.results import differs, plan
 from semiseg.train.sweep.grid import expand, read_sweep
 
 

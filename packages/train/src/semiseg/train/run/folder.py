@@ -1,11 +1,8 @@
 """One run on disk: opened for a recipe, resumed from its newest checkpoint, described, saved, finished."""
 
 import json
-import platform
-import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import distributions
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,12 @@ from semiseg.train.assemble.sources import Sources
 from semiseg.train.memory import peak_memory
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.load import load
-from semiseg.train.recipe.resolved import digest, to_toml
+from semiseg.train.recipe.resolved import to_toml
 from semiseg.train.run import checkpoint
 from semiseg.train.run.checkpoint import State
-from semiseg.train.run.continuation import Topology, data_changes, form_changes, recipe_changes, topology_changes
-from semiseg.train.run.records import is_scored, read_launches, read_results
-from semiseg.train.run.revision import revision
+from semiseg.train.run.launches import read_launches, this_start
+from semiseg.train.run.results import is_scored, read_results, results_of, write_results
+from semiseg.train.run.resume import Topology, data_changes, form_changes, recipe_changes, topology_changes
 from semiseg.train.step.learner import Learner
 
 
@@ -125,7 +122,7 @@ class RunFolder:
         """
         start = self.state.step if self.state else 0
         checkpoint.remove_leftovers(self.path, after=start)
-        about = _this_start(self.recipe, topology, start=start, changes=self.changes)
+        about = this_start(self.recipe, topology, start=start, changes=self.changes)
         try:
             launches = [*read_launches(self.path), about] if start else [about]
             write_text(self.path / "env.json", json.dumps({"launches": launches}, indent=2) + "\n")
@@ -150,28 +147,11 @@ class RunFolder:
     def finish(
         self, last: dict[str, Any], best: dict[str, Any], sources: Sources, *, seconds: float, write: bool
     ) -> dict[str, Any]:
-        """What results.json holds; written where `write`, which rank 0 alone says.
-
-        data: stream -> digest of its shards; subsets: stream -> hash of the keys it took; launches: every start, with its
-        changes.
-        """
-        kept = ("start", "processes", "accumulate", "precision", "changes", "commit", "dirty")
-        results = {
-            "recipe": digest(self.recipe),
-            "name": self.recipe.name,
-            "seed": self.recipe.seed,
-            "steps": self.recipe.steps,
-            "expect": self.recipe.expect,
-            "last": last,
-            "best": best,
-            "data": sources.digests,
-            "subsets": sources.digest_of_subsets(),
-            "launches": [{name: launch.get(name) for name in kept} for launch in read_launches(self.path)],
-            "hours": seconds / 3600,
-            "peak_memory_bytes": peak_memory(cuda=torch.cuda.is_available()),
-        }
+        """What results.json holds; written where `write`, which rank 0 alone says."""
+        launches, memory = read_launches(self.path), peak_memory(cuda=torch.cuda.is_available())
+        results = results_of(self.recipe, last, best, sources, launches, seconds=seconds, memory=memory)
         if write:
-            write_text(self.path / "results.json", json.dumps(results, indent=2) + "\n")
+            write_results(self.path, results)
         return results
 
 
@@ -182,26 +162,6 @@ def changes_since(recipe: Recipe) -> list[str]:
     if not written.is_file() or checkpoint.latest(folder) is None:
         return []
     return recipe_changes(load(written), recipe)
-
-
-def _this_start(recipe: Recipe, topology: Topology, *, start: int, changes: list[str]) -> dict[str, Any]:
-    """An entry of env.json: where, how and with what this process was started."""
-    versions = {found.metadata["Name"].lower(): found.version for found in distributions()}
-    own = {name: version for name, version in versions.items() if name.startswith("semiseg")}
-    libraries = ("torch", "torchvision", "timm", "accelerate", "numpy")
-    return {
-        "start": start,
-        "changes": changes,
-        "command": sys.argv,
-        **asdict(topology),
-        "workers": recipe.data.workers,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "packages": {name: versions.get(name) for name in libraries} | own,
-        **revision(),
-    }
 
 
 def _unwritable(folder: Path, error: OSError) -> RunError:

@@ -11,7 +11,7 @@ import pytest
 from semiseg.data import SemisegError
 from semiseg.train.loop import train
 from semiseg.train.recipe import Recipe
-from semiseg.train.run.continuation import Topology, data_changes, topology_changes
+from semiseg.train.run.resume import Topology, data_changes, topology_changes
 from semiseg.train.run.revision import revision
 
 Tiny = Callable[..., Recipe]

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what a run logs, one JSON object a line."""
+"""What a run logs: metrics.jsonl, one JSON object a line. The place to add other experiment trackers."""
 
 import json
 import math

@@ -1,0 +1,85 @@
+"""results.json: what a finished run found. Written once, read whatever became of the file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semiseg.data import write_text
+from semiseg.train.recipe import Recipe
+from semiseg.train.recipe.resolved import digest, evaluation
+
+if TYPE_CHECKING:
+    from semiseg.train.assemble.sources import Sources  # torch, which reports do without
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write results.json atomically. Rank 0 alone calls this."""
+    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+
+
+def results_of(
+    recipe: Recipe,
+    last: Mapping[str, Any],
+    best: Mapping[str, Any],
+    sources: "Sources",
+    launches: list[dict[str, Any]],
+    *,
+    seconds: float,
+    memory: int,
+) -> dict[str, Any]:
+    """The contents of results.json. memory: bytes at the peak.
+
+    data: stream -> digest of its shards; subsets: stream -> hash of the keys it took; launches: every start, with its
+    changes.
+    """
+    kept = ("start", "processes", "accumulate", "precision", "changes", "commit", "dirty")
+    return {
+        "recipe": digest(recipe),
+        "name": recipe.name,
+        "seed": recipe.seed,
+        "steps": recipe.steps,
+        "expect": recipe.expect,
+        "last": last,
+        "best": best,
+        "data": sources.digests,
+        "subsets": sources.digest_of_subsets(),
+        "launches": [{name: launch.get(name) for name in kept} for launch in launches],
+        "hours": seconds / 3600,
+        "peak_memory_bytes": memory,
+    }
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """The results of a finished run; None without results.json, or if it is damaged.
+
+    The last checkpoint holds all of it: rerunning the command writes it again.
+    """
+    try:
+        found = json.loads((folder / "results.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    match found:
+        case {"recipe": str(), "steps": int(), "hours": int() | float(), "last": dict(), "best": dict()}:
+            return found
+    return None
+
+
+def is_scored(results: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether a run's scores were taken as the recipe says; true of runs that are never evaluated."""
+    return not results["last"] or results["last"].get("evaluation") == evaluation(recipe)
+
+
+def plan(recipe: Recipe) -> dict[str, Any]:
+    """What a run's results must say to be those of this recipe: {"recipe": digest, "evaluation": how it is scored}."""
+    return {"recipe": digest(recipe), "evaluation": evaluation(recipe)}
+
+
+def differs(results: dict[str, Any], planned: dict[str, Any]) -> str:
+    """Why results are not the planned ones; "" where they are, also where one side does not say."""
+    if planned.get("recipe", results["recipe"]) != results["recipe"]:
+        return "it was trained with another recipe than planned"
+    wanted, done = planned.get("evaluation"), results["last"].get("evaluation")
+    if wanted is None or done is None or wanted == done:
+        return ""
+    return f"it was scored with {done}, not with {wanted} as planned"
