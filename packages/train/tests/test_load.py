@@ -146,7 +146,7 @@ def test_text_that_is_not_toml(path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="not UTF-8 text"):
         load(path)
-    with pytest.raises(RecipeError, match=r"y\.toml: cannot read this recipe"):
+    with pytest.raises(RecipeError, match=r"y\.toml: cannot be read"):
         load("y.toml")
 
 

@@ -20,17 +20,20 @@ class LiveBar:
 
     def __init__(self, title: str, *, quiet: bool = False, transient: bool = True, eta: bool = True) -> None:
         self.title, self.transient, self.eta = title, transient, eta
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         self.live: Progress | None = None
         self.task: TaskID | None = None
 
     def __enter__(self) -> Self:
         self.began = time.monotonic()
         if self.console.is_terminal and not self.console.quiet:
-            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+            columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]
             columns += [TimeRemainingColumn()] if self.eta else []
             self.live = Progress(
-                *columns, TextColumn("{task.fields[note]}"), console=self.console, transient=self.transient
+                *columns,
+                TextColumn("{task.fields[note]}", markup=False),
+                console=self.console,
+                transient=self.transient,
             )
             self.live.start()
             self.task = self.live.add_task(self.title, total=None, note="")

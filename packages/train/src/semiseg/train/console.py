@@ -15,7 +15,7 @@ class Console:
     """Progress of a run on stderr. Silent when `quiet` (every rank but the first)."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.bar = LiveBar("[bold]step", quiet=quiet, transient=False)
+        self.bar = LiveBar("step", quiet=quiet, transient=False)
         self.began = time.monotonic()
         self.start = self.steps = 0
         self.waited, self.warned_of_waiting = 0.0, False

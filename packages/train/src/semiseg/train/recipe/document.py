@@ -21,7 +21,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
         raw = tomllib.loads(text)
     except OSError as error:
         raise RecipeError(
-            [f"{path}: cannot read this recipe ({error.strerror}); `semiseg recipe ls` lists the included ones"]
+            [f"{path}: cannot be read ({error.strerror}); `semiseg recipe ls` lists the included ones"]
         ) from error
     except UnicodeDecodeError as error:
         what = f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NamedTuple
 
-from rich.markup import escape
-
 from semiseg.data import LiveBar, SemisegError, cores, hold
 from semiseg.train.sweep.grid import Planned, results_of
 from semiseg.train.sweep.progress import SweepProgress
@@ -167,6 +165,6 @@ def _locked(folder: Path, bar: LiveBar) -> Iterator[IO[str]]:
         ) from None
     with lock:
         if not hold(lock.fileno()):
-            bar.say(escape(f"waiting: another sweep, or a run that one left behind, is using {folder}"))
+            bar.say(f"waiting: another sweep, or a run that one left behind, is using {folder}")
             hold(lock.fileno(), wait=True)
         yield lock

@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.markup import escape
-
 from semiseg.data import LiveBar, clock
 from semiseg.train.recipe.resolved import leaves
 from semiseg.train.sweep.grid import Planned, results_of
@@ -56,7 +54,7 @@ class SweepProgress:
         seconds, steps = time.monotonic() - started.time, _last_step(run) - started.step
         label = f"{started.number}/{self.total} {run.recipe.name}"
         if reason:
-            self.bar.say(escape(f"{label}: FAILED, {reason}"), style="red")
+            self.bar.say(f"{label}: FAILED, {reason}", style="red")
         else:
             if steps > 0:
                 self.pace.add(run.recipe.name, seconds / steps)
