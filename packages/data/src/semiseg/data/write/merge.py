@@ -122,7 +122,7 @@ def _say(folder: Path, plan: Mapping[str, Any], planned: Mapping[str, Any], faul
             note = "" if part in known else " (not started, or failed)"
             if broken:
                 lines.append(f"  part {part[0]}/{count}{note}: {_named(broken)}: {command} --part {part[0]}/{count}")
-    state = f"{total - len(faults)} of {total} shards are complete, so nothing is merged"
+    state = f"only {total - len(faults)} of {total} shards are complete, so nothing is merged"
     return f"{folder}: {state}; write the others (with ROOT and options, if any):\n" + "\n".join(lines)
 
 
