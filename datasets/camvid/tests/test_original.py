@@ -160,7 +160,7 @@ def test_an_unknown_colour_names_file_pixel_and_colour(root: Path, original: Any
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("jpeg", "the label is no PNG but a JPEG"),
+        ("jpeg", "the label is not a PNG but a JPEG"),
         ("empty", "the label is empty"),
         ("cut off", "truncated or broken"),
         ("bomb", "the image has more than [0-9,]+ pixels"),
