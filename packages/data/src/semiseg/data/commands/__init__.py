@@ -24,7 +24,7 @@ TARGET = typer.Argument(
     metavar="NAME|PATH", help="A data set (see --split and --shards), or a folder or URL of shards."
 )
 SPLIT = typer.Option(None, "--split", help="Only this split; default: all that are written.")
-SHARDS = typer.Option("shards/", "--shards", help="Folder or URL of all shards, in NAME/SPLIT/.")
+SHARDS = typer.Option("shards/", "--shards", help="Folder or URL that holds NAME/SPLIT/ of each data set.")
 JSON = typer.Option(False, "--json", help="Print JSON instead of text.")
 
 

@@ -22,7 +22,7 @@ OVERRIDES = typer.Argument(
 
 
 @app.command("ls")
-def list_recipes(as_json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
+def list_recipes(as_json: bool = typer.Option(False, "--json", help="Print one JSON list.")) -> None:
     """List the recipes that come with semiseg."""
     from semiseg.train.recipe.load import load
     from semiseg.train.recipe.shipped import heading, shipped

@@ -24,7 +24,7 @@ def collect(
 ) -> None:
     """Store what a report needs of complete runs in one file: scores, recipes, commits, thinned metrics. No weights, no data.
 
-    Run it again as runs complete. Predictions are by one run of each method, at the first label count and seed.
+    Run it again as runs complete. Predictions come from one run of each method, at the first label count and seed.
     """
     from semiseg.train.report.collect import collect as collect_runs
 
@@ -47,7 +47,9 @@ def report(
     results: Path = typer.Argument(
         metavar="RESULTS", help="A folder that `semiseg collect` wrote, or a sweep's folder."
     ),
-    out: Path = typer.Option(None, "--out", help="Folder for the report; default: RESULTS, of a sweep RESULTS/report."),
+    out: Path = typer.Option(
+        None, "--out", help="Folder for the report; default: RESULTS, or RESULTS/report for a sweep."
+    ),
     shards: str = typer.Option(
         None, "--shards", help="Folder or URL of the shards: shows images and ground truth next to predictions."
     ),
@@ -55,7 +57,7 @@ def report(
 ) -> None:
     """Draw label-efficiency curves and tables: report.html (self-contained), curve.png, table.csv, table.md.
 
-    With several domains, each has its own curve-DOMAIN.png.
+    With several domains, each has a separate curve-DOMAIN.png.
 
     A page made with --shards contains images of the data set: check its licence before you share the page.
     """

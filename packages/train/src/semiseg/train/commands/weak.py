@@ -83,7 +83,7 @@ def labels(
         200, "--report", min=0, help="Images to score the pseudo-labels on, if the split has dense labels; 0: none."
     ),
     shard_size: str = typer.Option(
-        "1MB", "--shard-size", help="About 100 labels per MB: the most that an interruption can lose."
+        "1MB", "--shard-size", help="Size of a shard (about 100 labels per MB); an interruption loses at most one."
     ),
 ) -> None:
     """Write pseudo-labels as an overlay beside the split. Rerun the same command to resume after an interruption."""
