@@ -9,6 +9,7 @@ import torch
 
 from semiseg.models import Segmenter, create_segmenter
 from semiseg.models.norm import SyncBatchNorm2d
+from semiseg.models.segmenter import reflected
 from semiseg.models.testing import images
 
 
@@ -26,19 +27,34 @@ def test_the_decoder_resolution_is_the_stride_times_the_cells(side: int, decoded
         assert model(images(1, side, 40)).shape == (1, 21, side, 40)
 
 
-def test_logits_are_resized_with_corners_aligned() -> None:
+def test_an_odd_size_is_extended_by_reflection_and_cropped() -> None:
+    """33 x 43 pixels are those of a 40 x 48 image, built pixel by pixel, whose logits lose the extension again."""
     model = small().eval()
     x = images(1, 33, 43)
+    extended = torch.empty(1, 3, 40, 48)
+    for y in range(40):
+        for x_ in range(48):
+            extended[..., y, x_] = x[..., y if y < 33 else 64 - y, x_ if x_ < 43 else 84 - x_]
     with torch.no_grad():
-        decoded, logits = model.decode(model.encode(x))[0].double(), model(x)[0]
-    height, width = decoded.shape[1:]
-    for y, x_ in ((0, 0), (32, 42), (0, 42), (7, 30), (19, 1)):
-        v, u = y * (height - 1) / 32, x_ * (width - 1) / 42
-        i, j = min(int(v), height - 2), min(int(u), width - 2)
-        a, b = v - i, u - j
-        cell = decoded[:, i : i + 2, j : j + 2]
-        expected = (cell[:, 0] * (1 - a) + cell[:, 1] * a) @ torch.tensor([1 - b, b], dtype=torch.float64)
-        torch.testing.assert_close(logits[:, y, x_].double(), expected, rtol=1e-4, atol=1e-5)
+        expected = model.decode(model.encode(extended))[..., :33, :43]
+        assert torch.equal(model(x), expected)
+
+
+@pytest.mark.parametrize("side", range(1, 10))
+def test_the_smallest_images_have_logits_of_their_size(side: int) -> None:
+    with torch.no_grad():
+        assert small().eval()(images(1, side, 2)).shape[-2:] == (side, 2)
+    extended = reflected(torch.arange(side)[None, None], 4)[0, 0].tolist()
+    wave = [*range(side), *range(side - 2, 0, -1)] or [0]  # 0 1 2 1 | 0 1 2 1 | ...
+    assert extended == [wave[i % len(wave)] for i in range(-(-side // 4) * 4)]
+
+
+def test_images_of_bytes_are_extended_as_they_are() -> None:
+    pixels = (images(1, 33, 43) * 255).to(torch.uint8)
+    assert reflected(pixels, 8).dtype == torch.uint8
+    model = small().eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(pixels), model(pixels.float() / 255))
 
 
 def test_domains_have_separate_decoders_on_shared_features() -> None:

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from semiseg.data import Adapter, OverlaySet, RawSample, RawSpace, ShardSet, Split, Taxonomy, open_dataset, shard
 from semiseg.methods import DenseCrf, class_activation_maps, class_activations, pseudo_labels
+from semiseg.models import Encoder
 from semiseg.train.commands.weak import app
 from semiseg.train.weak import classifier as weak
 from semiseg.train.weak.classifier import FILE, Fitting, WeakError, build, fit, read, tagged
-from semiseg.train.weak.labels import Labeler, Labeling, Quality, compare
+from semiseg.train.weak.labels import Labeler, Labeling, Quality, activations, compare
 from tests.processes import torchrun
 
 FITTING = Fitting(masks=True, encoder="test_resnet", weights="none", steps=6, batch_size=4, crop=48)
@@ -97,9 +98,7 @@ def test_labels_are_maps_thresholds_and_crf(fitted: Path, street: ShardSet):
     pixels = street.class_pixels(street.taxonomies[0])[3]
     tags = torch.from_numpy(pixels > 0.01 * pixels.sum())
     assert 1 < tags.sum() < 8
-    maps = class_activation_maps(
-        image / 255, tags[None], lambda x: class_activations(model.encoder(x).deep, model.head.weight)
-    )[0]
+    maps = class_activation_maps(image / 255, tags[None], lambda x: activations(model.encoder, x, model.head.weight))[0]
     crf = DenseCrf(image)
     ids = [int(i) for i in torch.nonzero(tags)]
     expected = pseudo_labels(
@@ -107,6 +106,23 @@ def test_labels_are_maps_thresholds_and_crf(fitted: Path, street: ShardSet):
     )
     assert (label == expected.numpy()).mean() > 0.999  # maps of fewer classes at once may differ in the last bit
     assert set(np.unique(label)) <= {*ids, 255}
+
+
+@torch.no_grad()
+def test_maps_of_odd_sizes_are_those_of_the_extended_image_cropped():
+    torch.manual_seed(0)
+    encoder = Encoder("test_resnet", stride=8, pretrained=False).eval()
+    weight = torch.randn(3, encoder.channels)
+    image = torch.rand(1, 3, 33, 43)
+    extended = torch.empty(1, 3, 40, 48)
+    for y in range(40):
+        for x in range(48):
+            extended[..., y, x] = image[..., y if y < 33 else 64 - y, x if x < 43 else 84 - x]
+    cells = class_activations(encoder(extended).deep, weight).relu()
+    expected = torch.nn.functional.interpolate(cells, (40, 48), mode="bilinear")[..., :33, :43]
+    assert torch.equal(activations(encoder, image, weight), expected)
+    whole = extended[..., :32, :40]
+    assert torch.equal(activations(encoder, whole, weight), class_activations(encoder(whole).deep, weight))
 
 
 def test_the_report_counts_every_pixel():

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -160,15 +161,18 @@ class Segmenter(nn.Module):
         }
 
     def forward(self, images: Tensor, domain: str | None = None) -> Tensor:
-        """uint8, or floating point in [0, 1], [b, 3, H, W] -> logits [b, C, H, W] of the domain.
+        """uint8, or floating point in [0, 1], [b, 3, H, W] -> logits [b, C, H, W] of the domain, for any H and W.
 
-        The decoder's logits are resized bilinearly with align_corners=True. `domain` may be omitted if there is only one.
+        Sides that are not multiples of the stride are extended by reflection to the right and below, and the logits cropped:
+        logits resized to the image would be shifted against it, by up to a cell. Logits of "deeplabv3plus", which are coarser
+        than the image, are resized bilinearly with align_corners=True. `domain` may be omitted if there is only one.
         """
-        features = self.encode(images)
+        height, width = images.shape[-2:]
+        features = self.encode(reflected(images, self.stride))
         logits = self.decode(features, domain)
-        if logits.shape[-2:] == features.size:
-            return logits
-        return F.interpolate(logits, size=features.size, mode="bilinear", align_corners=True)
+        if logits.shape[-2:] != features.size:
+            logits = F.interpolate(logits, size=features.size, mode="bilinear", align_corners=True)
+        return logits[..., :height, :width]
 
     def encode(self, images: Tensor) -> Features:
         """Images -> Features whose `deep` is z, [b, channels, ceil(H / stride), ceil(W / stride)]; >= 0 except for "aspp"."""
@@ -202,6 +206,17 @@ class Segmenter(nn.Module):
         if domain is None:
             raise ValueError(f"this model has {len(self.classes)} domains: pass domain=..., one of {known}")
         raise ValueError(f"unknown domain {domain!r}{_near(domain, self.classes)}; this model has {known}")
+
+
+def reflected(images: Tensor, multiple: int) -> Tensor:
+    """Images [..., H, W] of any dtype, extended to multiples of `multiple` by reflection (without the edge) right and below."""
+    for axis in (-2, -1):
+        side = images.shape[axis]
+        if missing := -side % multiple:
+            period = max(2 * (side - 1), 1)
+            places = torch.arange(side + missing, device=images.device) % period
+            images = images.index_select(axis, torch.where(places < side, places, period - places))
+    return images
 
 
 def _check_kind(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from semiseg.data import OverlaySet, ShardSet, Taxonomy, contact_sheet, write_overlay
 from semiseg.methods import DenseCrf, class_activation_maps, class_activations, pseudo_labels
 from semiseg.methods.pseudo import Refine
+from semiseg.models.encoder import Encoder
+from semiseg.models.segmenter import reflected
 from semiseg.train.weak.classifier import FILE, WeakError, build, read, tagged
 
 Progress = Callable[[int, int], None]
@@ -72,7 +75,7 @@ class Labeler:
         maps = class_activation_maps(
             image[None].float() / 255,
             torch.ones(1, len(ids), dtype=torch.bool),
-            lambda x: class_activations(self.model.encoder(x).deep, weight),
+            lambda x: activations(self.model.encoder, x, weight),
             scales=self.labeling.scales,
             flip=self.labeling.flip,
         )
@@ -93,6 +96,21 @@ class Labeler:
 
     def __call__(self, row: int) -> np.ndarray:
         return self.label(*self.maps(row), refine=self.labeling.crf)
+
+
+def activations(encoder: Encoder, images: Tensor, weight: Tensor) -> Tensor:
+    """`class_activations` of images [b, 3, H, W]; where a cell would reach beyond the image, at the image's own size.
+
+    Maps of ceil(H / stride) cells, resized to H pixels, would be shifted against the image, by up to a cell: such images are
+    extended by reflection, and their maps upsampled and cropped.
+    """
+    height, width = images.shape[-2:]
+    extended = reflected(images, encoder.stride)
+    maps = class_activations(encoder(extended).deep, weight)
+    if extended.shape == images.shape:
+        return maps
+    maps = F.interpolate(maps.relu(), extended.shape[-2:], mode="bilinear")  # ReLU first, as for all other maps
+    return maps[..., :height, :width]
 
 
 def _digest(weights: dict[str, Tensor]) -> str:
