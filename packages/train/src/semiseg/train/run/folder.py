@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from semiseg.data import SemisegError, write_text
 from semiseg.models import Segmenter
@@ -139,9 +138,8 @@ class RunFolder:
         keep, first = self.recipe.checkpoint.keep, self.recipe.evaluate.weights == "teacher"
         checkpoint.save(self.path, state, learner, optimizer, scaler, keep=keep, metadata=metadata, teacher_first=first)
 
-    def save_best(self, step: int, model: nn.Module, *, metadata: dict[str, Any]) -> None:
+    def save_best(self, step: int, model: Segmenter, *, metadata: dict[str, Any]) -> None:
         """The model of the best evaluation so far, as best-<step>/. Rank 0 alone calls this."""
-        assert isinstance(model, Segmenter)
         checkpoint.save_best(self.path, step, model, metadata=metadata)
 
     def finish(
