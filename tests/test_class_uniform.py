@@ -41,7 +41,7 @@ def test_classes_of_camvid_come_equally_often_and_every_anchor_is_in_its_crop(ca
         mark = torch.zeros(360, 480, dtype=torch.uint8)
         row, column = draw.anchor
         mark[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = 1
-        _, moved = augmentation(mark.expand(3, -1, -1), mark, key=("crop", draw.position), anchor=draw.anchor)
+        _, moved, _ = augmentation(mark.expand(3, -1, -1), mark, key=("crop", draw.position), anchor=draw.anchor)
         assert moved is not None and bool((moved == 1).any())
 
 

@@ -389,3 +389,42 @@ def test_invalid_arguments_raise(network):
     ):
         with pytest.raises(ValueError, match=hint):
             mistake()
+
+
+@pytest.mark.parametrize("evaluation", ["bank", "loop"])
+@pytest.mark.parametrize("options", [{}, {"distance": "kl", "confidence": 0.3, "over": "valid", "pairwise": 0.5}])
+def test_padding_around_images_changes_nothing(network, evaluation, options):
+    """The network sees each cell of 4x4 pixels alone, so an image in a larger canvas has the loss of the image."""
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    perturbations = [("dropout", 3)]  # drawn by channel: the others depend on the size of z
+    method = objective(perturbations, evaluation=evaluation, weight=Ramp(30, shape="constant"), **options)
+    step = build(network, 0, 1)
+    images = step.part("unlabeled").images
+    wanted = method(step)
+    canvas, valid = torch.full((2, 3, 40, 48), 0.1), torch.zeros(2, 40, 48, dtype=torch.bool)
+    canvas[:, :, 8:32, 4:36], valid[:, 8:32, 4:36] = images, True
+    padded = build(network, 0, 1)
+    padded.parts["unlabeled"] = Part(canvas, weights=step.part("unlabeled").weights, valid=valid)
+    found = method(padded)
+    for name, value in wanted.terms.items():
+        assert value > 0
+        torch.testing.assert_close(found.terms[name], value, rtol=1e-5, atol=0)
+    for name, value in wanted.diagnostics.items():
+        torch.testing.assert_close(found.diagnostics[name], value, rtol=1e-5, atol=0)
+    padded.parts["unlabeled"].valid = None
+    del padded._features["unlabeled"], padded._logits["unlabeled"]
+    assert not torch.isclose(method(padded).terms["consistency"], wanted.terms["consistency"], rtol=1e-3)
+
+
+def test_the_released_pairwise_term_sums_over_classes(network):
+    terms = {
+        preset: objective(
+            [("dropout", 4)], preset=preset, pairwise=0.5, last_relu=False, weight=Ramp(1, shape="constant")
+        )
+        for preset in ("paper", "released")
+    }
+    terms["released"].bank.load_state_dict(terms["paper"].bank.state_dict())
+    values = {preset: method(build(network, 0, 1)).terms for preset, method in terms.items()}
+    torch.testing.assert_close(values["released"]["consistency"], values["paper"]["consistency"])
+    torch.testing.assert_close(values["released"]["pairwise"], CLASSES * values["paper"]["pairwise"])

@@ -50,14 +50,31 @@ class Problem:
         self.prediction = Prediction(nn.functional.interpolate(coarse, full_size, mode="bilinear"), range(1, classes))
         self.weights = torch.rand(batch, dtype=dtype)
 
-    def loop(self, *, distance_="mse", reduction="mean", confidence=None, paired=()):
+    def loop(
+        self,
+        *,
+        distance_="mse",
+        reduction="mean",
+        confidence=None,
+        over="kept",
+        valid=None,
+        paired=(),
+        paired_reduction=None,
+    ):
         """Consistency, pair-wise term and agreement, by their definitions."""
         outputs = list(self.bank(self.z, self.prediction, generators(len(self.z))))
         target = self.prediction.probabilities.to(self.z.dtype)
-        distances = [distance(distance_, target, o, reduction=reduction, confidence=confidence) for o in outputs]
-        chosen = [outputs[k] for k in paired]
-        spread = (pairwise_variance(chosen, reduction=reduction) * self.weights).sum() if paired else None
-        agreement = torch.stack([(o.argmax(1) == self.prediction.classes).to(o.dtype).mean((1, 2)) for o in outputs])
+        options = {"reduction": reduction, "confidence": confidence, "over": over, "valid": valid}
+        distances = [distance(distance_, target, o, **options) for o in outputs]
+        spread = None
+        if paired:
+            of_pairs = pairwise_variance(
+                [outputs[k] for k in paired], reduction=paired_reduction or reduction, valid=valid
+            )
+            spread = (of_pairs * self.weights).sum()
+        everywhere = torch.ones_like(self.prediction.classes, dtype=torch.bool) if valid is None else valid
+        same = [[(o[i].argmax(0) == self.prediction.classes[i])[everywhere[i]] for i in range(len(o))] for o in outputs]
+        agreement = torch.stack([torch.stack([image.to(target.dtype).mean() for image in own]) for own in same])
         return (torch.stack(distances).mean(0) * self.weights).sum(), spread, agreement.mean(0)
 
     def compare(self, *, distance_="mse", paired=(), **options):
@@ -114,6 +131,23 @@ def test_float64_equals_the_loop(perturbations, classes, batch, size):
 def test_every_distance_equals_the_loop(decoder, kind, reduction, confidence):
     problem = Problem(KINDS, 4, decoder=decoder)
     problem.check(1e-10, distance_=kind, reduction=reduction, confidence=confidence, paired=(0, 2, 3, 6))
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl", "js"])
+@pytest.mark.parametrize("over", ["kept", "valid"])
+@pytest.mark.parametrize("confidence", [None, 0.6])
+def test_padded_pixels_never_count(kind, over, confidence):
+    problem = Problem(KINDS, 4)
+    valid = torch.rand(problem.prediction.classes.shape) > 0.3
+    valid[1, :17] = False
+    options = {"distance_": kind, "confidence": confidence, "over": over, "valid": valid}
+    problem.check(1e-10, **options, paired=(0, 2, 3, 6), paired_reduction="sum")
+    before = problem.compare(**options)
+    problem.prediction.probabilities = problem.prediction.probabilities.where(valid[:, None], 0.25)
+    problem.prediction.classes = problem.prediction.classes.where(valid, 0)
+    after = problem.compare(**options)
+    torch.testing.assert_close(after.consistency, before.consistency, rtol=1e-12, atol=0)
+    torch.testing.assert_close(after.agreement, before.agreement, rtol=1e-12, atol=0)
 
 
 def with_labels(problem):

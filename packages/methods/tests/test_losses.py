@@ -237,3 +237,23 @@ def test_invalid_arguments_raise(logits, masks):
         distance("mse", logits.softmax(1)[:1], logits)
     with pytest.raises(ValueError, match="did you mean 'kept'"):
         bootstrapped_cross_entropy(logits, masks, 0.5, over="keptt")
+
+
+@pytest.mark.parametrize("over", ["kept", "valid"])
+@pytest.mark.parametrize("confidence", [None, 0.4])
+def test_distance_over_kept_or_valid_pixels_by_hand(over, confidence):
+    """4 % confident pixels count 4 % of the loss over valid pixels, as in FixMatch, and all of it over kept ones."""
+    random = np.random.default_rng(0)
+    target = random.dirichlet(np.ones(3), (2, 5, 7)).transpose(0, 3, 1, 2)
+    logits = random.normal(size=(2, 3, 5, 7))
+    valid = random.random((2, 5, 7)) > 0.3
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    per_pixel = ((p - target) ** 2).sum(1)
+    counted = valid if confidence is None else valid & (target.max(1) > confidence)
+    wanted = [per_pixel[i][counted[i]].sum() / (counted if over == "kept" else valid)[i].sum() for i in range(2)]
+    given = (torch.from_numpy(target), torch.from_numpy(logits))
+    options = {"reduction": "sum", "confidence": confidence, "over": over}
+    found = distance("mse", *given, **options, valid=torch.from_numpy(valid))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    nowhere = distance("mse", *given, **options, valid=torch.zeros(2, 5, 7, dtype=torch.bool))
+    assert (nowhere == 0).all()

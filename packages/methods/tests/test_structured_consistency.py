@@ -147,3 +147,37 @@ def test_invalid_arguments_raise(parts: dict[str, Part]):
         StructuredConsistency(boxes=8)
     with pytest.raises(ValueError, match="one per image, of its size"):
         Part(images, partners=images[:1])
+
+
+@pytest.mark.parametrize("over", ["kept", "valid"])
+def test_padding_is_in_no_term(parts: dict[str, Part], over: str):
+    """By hand: pixels whose source is padding are neither kept nor valid, and belong to no box."""
+    student, teacher = Network(), Network()
+    unlabeled = parts["unlabeled"]
+    valid, others = (torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(i)) > 0.3 for i in (1, 2))
+    boxes = draw_boxes(seeded(0, 3, parts)("boxes", "unlabeled"), SIZE)
+    mixed = others.where(boxes > 0, valid)
+    free = StructuredConsistency(confidence=0.3, over=over)
+    everything = build(parts, student, teacher)
+    target = free._target(everything, boxes)
+    assert unlabeled.partners is not None
+    inside = boxes[:, None] > 0
+    images = unlabeled.partners.where(inside, unlabeled.images)
+    logits = nn.functional.interpolate(
+        student.decode(student.encode(images)), SIZE, mode="bilinear", align_corners=True
+    )
+    own, kept = logits.softmax(1), (target.amax(1) > 0.3) & mixed
+    assert 0 < kept.sum() < mixed.sum()
+    per_image = torch.stack(
+        [
+            (own[i] - target[i]).square().sum(0)[kept[i]].sum() / (kept if over == "kept" else mixed)[i].sum()
+            for i in range(3)
+        ]
+    )
+    structure = structure_loss(own, target, boxes * kept, compared=range(17, 33))
+    padded = parts | {"unlabeled": Part(unlabeled.images, None, unlabeled.weights, unlabeled.partners, valid, others)}
+    losses = free(build(padded, student, teacher))
+    torch.testing.assert_close(losses.terms["pixel_consistency"], 20 * unlabeled.weights @ per_image)
+    torch.testing.assert_close(losses.terms["structure_consistency"], 3 * unlabeled.weights @ structure)
+    with pytest.raises(ValueError, match=r"valid is torch\.float32"):
+        Part(unlabeled.images, valid=valid.float())

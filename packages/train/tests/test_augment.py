@@ -17,7 +17,7 @@ def picture(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_nothing_is_done_by_default():
     image, mask = picture(48, 64)
-    same_image, same_mask = Augmentation()(image, mask, key=("k",))
+    same_image, same_mask, _ = Augmentation()(image, mask, key=("k",))
     assert torch.equal(image, same_image)
     assert same_mask is not None and torch.equal(mask, same_mask)
 
@@ -27,7 +27,7 @@ def test_nothing_is_done_by_default():
 def test_image_and_mask_stay_aligned(size: tuple[int, int], seed: int):
     image, mask = picture(48, 64)
     augmentation = Augmentation(crop=size, flip=0.5, fill=(1, 2, 3))
-    moved_image, moved_mask = augmentation(image, mask, key=("aligned", seed))
+    moved_image, moved_mask, _ = augmentation(image, mask, key=("aligned", seed))
     assert moved_mask is not None
     assert tuple(moved_image.shape) == (3, *size) and tuple(moved_mask.shape) == size
     inside = moved_mask != 255
@@ -42,7 +42,7 @@ def test_scale_keeps_masks_crisp_and_aligned_with_the_image():
     image, mask = picture(64, 64)
     augmentation = Augmentation(scale=(0.5, 2.0), crop=(64, 64))
     for seed in range(10):
-        moved_image, moved_mask = augmentation(image, mask, key=("scale", seed))
+        moved_image, moved_mask, _ = augmentation(image, mask, key=("scale", seed))
         assert moved_mask is not None
         inside = moved_mask != 255
         assert set(moved_mask.unique().tolist()) <= {*range(20), 255}
@@ -56,7 +56,7 @@ def test_a_key_determines_every_number_and_options_do_not_shift_the_others():
     again = plain(image, mask, key=("a", 1))[0]
     assert torch.equal(plain(image, mask, key=("a", 1))[0], again)
     assert not torch.equal(plain(image, mask, key=("a", 2))[0], again)
-    unmasked, nothing = plain(image, None, key=("a", 1))
+    unmasked, nothing, _ = plain(image, None, key=("a", 1))
     assert nothing is None and torch.equal(unmasked, again)
     jittered = Augmentation(crop=(32, 32), flip=0.5, jitter=0.3)(image, mask, key=("a", 1))
     expected = plain(image, mask, key=("a", 1))[1]
@@ -82,7 +82,7 @@ def test_an_anchor_is_inside_its_crop():
         mask[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = 7  # survives a halving by nearest neighbour
         image = torch.zeros(3, height, width, dtype=torch.uint8)
         augmentation = Augmentation(scale=(0.5, 2.0), crop=(32, 48), flip=0.5)
-        _, cropped = augmentation(image, mask, key=("anchor", draw), anchor=(row, column))
+        _, cropped, _ = augmentation(image, mask, key=("anchor", draw), anchor=(row, column))
         assert cropped is not None and bool((cropped == 7).any())
 
 
@@ -91,7 +91,7 @@ def test_an_anchor_may_be_anywhere_in_its_crop():
     mask[20, 5] = 9
     places = set()
     for draw in range(600):
-        _, cropped = Augmentation(crop=(8, 8))(image, mask, key=("around", draw), anchor=(20, 5))
+        _, cropped, _ = Augmentation(crop=(8, 8))(image, mask, key=("around", draw), anchor=(20, 5))
         assert cropped is not None
         ((row, column),) = (cropped == 9).nonzero().tolist()
         places.add((row, column))
@@ -102,7 +102,19 @@ def test_blur_keeps_the_mean_and_removes_detail():
     random = np.random.default_rng(0)
     image = torch.from_numpy(random.integers(0, 256, (3, 64, 64), dtype=np.uint8))
     mask = torch.zeros(64, 64, dtype=torch.uint8)
-    blurred, same = Augmentation(blur=(1.0, 1.3))(image, mask, key=("blur", 0))
+    blurred, same, _ = Augmentation(blur=(1.0, 1.3))(image, mask, key=("blur", 0))
     assert same is not None and torch.equal(same, mask)
     assert float(blurred.float().std()) < 0.5 * float(image.float().std())
     assert abs(float(blurred.float().mean()) - float(image.float().mean())) < 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_valid_is_where_the_image_is(seed):
+    """Without interpolation at its border, a padded image is its own mask: all pixels but padding differ from the fill."""
+    image = torch.randint(100, 200, (3, 30, 70), dtype=torch.uint8)
+    augmentation = Augmentation(scale=(0.4, 1.6), crop=(40, 50), flip=0.5, fill=(1, 2, 3))
+    moved, mask, valid = augmentation(image, torch.zeros(30, 70, dtype=torch.uint8), key=("valid", seed))
+    shown = (moved >= 90).all(0)
+    assert mask is not None and torch.equal(mask == 255, ~shown)
+    assert torch.equal(shown, torch.ones_like(shown) if valid is None else valid)
+    assert (valid is None) == bool(shown.all())

@@ -138,3 +138,19 @@ def test_damage_is_told_from_a_worker_without_a_traceback(tiny: Tiny, scenes: Pa
         for _ in steps_from(data, 0, 8, workers=1):
             pass
     assert "Traceback" not in str(raised.value)
+
+
+def test_padding_travels_with_the_batch(tiny: Tiny):
+    plain = item(StepData(sources(tiny()).streams), 0)["street"]
+    assert all(samples.valid is None for samples in plain.values())
+    scaled = tiny("data.domains.street.augment={crop=[40, 56], scale=[0.5, 1.5]}")
+    batches = [item(StepData(sources(scaled).streams), step) for step in range(4)]
+    found = [batch["street"]["labeled"] for batch in batches]
+    assert any(samples.valid is not None and samples.valid.all((1, 2)).any() for samples in found)  # beside padded ones
+    for samples in found:
+        shown = (samples.images != torch.tensor([1, 2, 3])[:, None, None]).any(1)
+        assert torch.equal(torch.ones_like(shown) if samples.valid is None else samples.valid, shown)
+    parts = micro_steps(batches[0], 2)
+    pieces = [part["street"]["unlabeled"].valid for part in parts]
+    together = torch.cat([piece for piece in pieces if piece is not None])
+    assert torch.equal(together, batches[0]["street"]["unlabeled"].valid)  # type: ignore[arg-type]

@@ -64,7 +64,7 @@ def test_class_uniform_crops_hold_their_classes_equally_often(tiny: Callable[...
         if draw.anchor is not None:
             label = stream.shards.read(draw.sample).label
             assert label is not None
-            _, mask = stream.load(draw)
+            mask = stream.load(draw).mask
             assert mask is not None and mask.shape == (24, 24)
             anchors = stream.shards.anchors(stream.taxonomy).of_samples(np.array([draw.sample]))
             here = (anchors.row == draw.anchor[0]) & (anchors.column == draw.anchor[1])

@@ -155,14 +155,18 @@ class AuxiliaryBank(nn.Module):
         distance: str = "mse",
         reduction: str = "mean",
         confidence: float | None = None,
+        over: str = "kept",
+        valid: Tensor | None = None,
         paired: frozenset[int] = frozenset(),
+        paired_reduction: str | None = None,
         labels: Tensor | None = None,
         label_weights: Tensor | None = None,
     ) -> Comparison:
         """Compare all decoders' predictions with the main one, in memory that does not grow with K.
 
-        weights: [b], of the images. distance, reduction, confidence: see `losses.distance`. paired: the decoders of
-        `spread` (`losses.pairwise_variance`); they are evaluated a second time. labels: class ids [b, stride h, stride w],
+        weights: [b], of the images. distance, reduction, confidence, over, valid: see `losses.distance`. paired: the decoders
+        of `spread` (`losses.pairwise_variance`, with `paired_reduction`, by default `reduction`); they are evaluated a
+        second time. labels: class ids [b, stride h, stride w],
         int64, 255 = none, for `weak` (`losses.cross_entropy`), computed in the same pass; label_weights: [b].
         Back-propagate `consistency` and `weak` as their sum or a multiple of it; anything else raises RuntimeError.
         Random numbers are those of `forward`. ValueError for 3x3 kernels, which cannot be fused.
@@ -189,6 +193,8 @@ class AuxiliaryBank(nn.Module):
             distance=distance,
             reduction=reduction,
             confidence=confidence,
+            over=over,
+            valid=valid,
             labels=labels,
             label_weights=label_weights,
             mean_of=paired,
@@ -211,6 +217,7 @@ class AuxiliaryBank(nn.Module):
             target=fused_pass.mean,
             classes=None,
             distance="mse",
+            reduction=paired_reduction or reduction,
             confidence=None,
             labels=None,
             mean_of=frozenset(),

@@ -10,7 +10,18 @@ from torch import Tensor
 
 from semiseg.methods.auxiliary import AuxiliaryBank, Comparison
 from semiseg.methods.choices import check_choice
-from semiseg.methods.losses import DISTANCES, IGNORE, REDUCTIONS, checked, cross_entropy, distance, pairwise_variance
+from semiseg.methods.losses import (
+    DISTANCES,
+    IGNORE,
+    OVER,
+    REDUCTIONS,
+    checked,
+    cross_entropy,
+    distance,
+    pairwise_variance,
+    pixel_mean,
+    resize_valid,
+)
 from semiseg.methods.objective import Losses, Objective, Step
 from semiseg.methods.perturbations import PRESETS, Perturbation, create_perturbation
 from semiseg.methods.prediction import Prediction
@@ -43,9 +54,9 @@ class CrossConsistency(Objective):
     channels: Cz of `features.deep`. classes, stride, decoder, last_relu: of the auxiliary decoders, as for the main one.
     foreground: class ids of objects, needed by context_mask, object_mask and guided_cutout. With "released", None means
     every class but 0, which in street scenes is road or sky.
-    weight: lambda_u over time. distance, reduction, confidence: see `losses.distance`.
+    weight: lambda_u over time. distance, reduction, confidence, over: see `losses.distance`. Padded pixels never count.
     pairwise: the weight of the pair-wise term as a share of `weight`; 0 disables it. It uses at most `pairwise_max`
-    auxiliary outputs, chosen by the step number.
+    auxiliary outputs, chosen by the step number. pairwise_reduction: over classes, None for that of the preset.
     weak: w_w over time (CCT Eq. 5), the weight of the cross entropy between every auxiliary decoder and the pseudo-labels,
     which are the masks of the step's weak part (Eq. 6), resized by nearest neighbour to the decoders' resolution. The
     authors' code has 0.4 on the ramp of `weight`. Weak images then also count as unlabeled ones, with equal weight: a
@@ -63,6 +74,7 @@ class CrossConsistency(Objective):
     | feature_noise        | drawn per sample                        | drawn per batch                                |
     | vat                  | xi 0.1, eps 2, no damping               | xi 1e-6, eps 2, damping 1e-8: numerically void |
     | foreground None      | an error                                | every class but 0                              |
+    | pairwise_reduction   | that of the distance                    | sum: C times the mean                          |
 
     The same in both: mse, averaged over classes, no confidence mask, no pair-wise term; weight 30 over 10 % of
     training; dropout 0.5; noise 0.3; cutout with sides 0.4 of each component's box, drawn again for each decoder.
@@ -89,8 +101,10 @@ class CrossConsistency(Objective):
         reduction: str = "mean",
         weight: Ramp | None = None,
         confidence: float | None = None,
+        over: str = "kept",
         pairwise: float = 0.0,
         pairwise_max: int = 8,
+        pairwise_reduction: str | None = None,
         weak: Ramp | None = None,
         decoder: str = "subpixel",
         last_relu: bool | None = None,
@@ -101,6 +115,9 @@ class CrossConsistency(Objective):
         check_choice("CrossConsistency(preset=...)", preset, PRESETS)
         check_choice("CrossConsistency(distance=...)", distance, DISTANCES)
         check_choice("CrossConsistency(reduction=...)", reduction, REDUCTIONS)
+        check_choice("CrossConsistency(over=...)", over, OVER)
+        if pairwise_reduction is not None:
+            check_choice("CrossConsistency(pairwise_reduction=...)", pairwise_reduction, REDUCTIONS)
         check_choice("CrossConsistency(evaluation=...)", evaluation, EVALUATIONS)
         released = preset == "released"
         expanded = _expand(perturbations, preset)
@@ -119,7 +136,9 @@ class CrossConsistency(Objective):
         self.distance = distance
         self.reduction = reduction
         self.confidence = confidence
+        self.over = over
         self.pairwise = pairwise
+        self.pairwise_reduction = pairwise_reduction or ("sum" if released else reduction)
         self.pairwise_max = pairwise_max
         self.bank = AuxiliaryBank(
             expanded,
@@ -142,8 +161,9 @@ class CrossConsistency(Objective):
             self._check_sizes(z, prediction)
             weights = weight * share * part.weights
             labels = self._labels(step) if name == "weak" else None
+            valid = resize_valid(part.valid, (prediction.classes.shape[1], prediction.classes.shape[2]))
             evaluate = self._by_loop if self.evaluation == "loop" else self._by_bank
-            comparison = evaluate(z, prediction, step, name, weights, labels)
+            comparison = evaluate(z, prediction, step, name, weights, labels, valid)
             terms = {"consistency": comparison.consistency}
             if comparison.spread is not None:
                 terms["pairwise"] = self.pairwise * comparison.spread
@@ -151,7 +171,7 @@ class CrossConsistency(Objective):
             per_image = {
                 "consistency_unweighted": comparison.distances,
                 "consistency_weight": torch.full_like(comparison.agreement, weight),
-                "target_confidence": prediction.probabilities.amax(1).mean((1, 2)),
+                "target_confidence": pixel_mean(prediction.probabilities.amax(1), valid=valid),
                 "agreement": comparison.agreement,
             }
             _add(losses.diagnostics, {key: share * part.average(value) for key, value in per_image.items()})
@@ -197,7 +217,14 @@ class CrossConsistency(Objective):
             )
 
     def _by_bank(
-        self, z: Tensor, prediction: Prediction, step: Step, name: str, weights: Tensor, labels: Tensor | None
+        self,
+        z: Tensor,
+        prediction: Prediction,
+        step: Step,
+        name: str,
+        weights: Tensor,
+        labels: Tensor | None,
+        valid: Tensor | None,
     ) -> Comparison:
         return self.bank.compare(
             z,
@@ -207,29 +234,42 @@ class CrossConsistency(Objective):
             distance=self.distance,
             reduction=self.reduction,
             confidence=self.confidence,
+            over=self.over,
+            valid=valid,
+            paired_reduction=self.pairwise_reduction,
             paired=self._paired(step.step),
             labels=labels,
             label_weights=None if labels is None else self._weak_weight(step) * step.part(name).weights,
         )
 
     def _by_loop(
-        self, z: Tensor, prediction: Prediction, step: Step, name: str, weights: Tensor, labels: Tensor | None
+        self,
+        z: Tensor,
+        prediction: Prediction,
+        step: Step,
+        name: str,
+        weights: Tensor,
+        labels: Tensor | None,
+        valid: Tensor | None,
     ) -> Comparison:
         part, paired = step.part(name), self._paired(step.step)
+        counted: dict[str, Any] = {"confidence": self.confidence, "over": self.over, "valid": valid}
         none = torch.zeros(len(part), device=z.device)
         distances, agreement, entropies, outputs = none, none, none, []
         for k, logits in enumerate(self.bank(z, prediction, lambda perturbation: step.random(perturbation, name))):
             distances = distances + distance(
-                self.distance, prediction.probabilities, logits, reduction=self.reduction, confidence=self.confidence
+                self.distance, prediction.probabilities, logits, reduction=self.reduction, **counted
             )
             if labels is not None:
                 entropies = entropies + cross_entropy(logits, labels)
-            agreement = agreement + (logits.detach().argmax(1) == prediction.classes).float().mean((1, 2))
+            agreement = agreement + pixel_mean((logits.detach().argmax(1) == prediction.classes).float(), valid=valid)
             if k in paired:
                 outputs.append(logits)
         distances, entropies, agreement = (total / len(self.bank) for total in (distances, entropies, agreement))
         weak = None if labels is None else self._weak_weight(step) * part.average(entropies)
-        spread = (pairwise_variance(outputs, reduction=self.reduction) * weights).sum() if outputs else None
+        spread = None
+        if outputs:
+            spread = (pairwise_variance(outputs, reduction=self.pairwise_reduction, valid=valid) * weights).sum()
         return Comparison(
             (distances * weights).sum(), spread, agreement, weak, distances.detach(),
             None if labels is None else entropies.detach(),

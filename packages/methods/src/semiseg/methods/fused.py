@@ -36,7 +36,7 @@ class FusedPass:
 
     draw(k, gradient) -> decoder k's operator. new_tail(parameters, size of z) -> the layers after the first.
     target: [b, C, H, W], or tiles of it. classes: [b, H, W], the main decoder's most probable ones, for the agreement.
-    weights: [b]. distance, reduction, confidence: see `losses.distance`.
+    weights: [b]. distance, reduction, confidence, over, valid: see `losses.distance`; valid: [b, H, W].
     labels: int64 [b, H, W], 255 = none, or None; label_weights: [b], of the cross entropy.
     mean_of: decoders whose mean prediction is computed along the way.
 
@@ -53,6 +53,8 @@ class FusedPass:
     distance: str = "mse"
     reduction: str = "mean"
     confidence: float | None = None
+    over: str = "kept"
+    valid: Tensor | None = None
     labels: Tensor | None = None
     label_weights: Tensor | None = None
     mean_of: frozenset[int] = frozenset()
@@ -120,12 +122,18 @@ class FusedPass:
             # and class 0 counts as the most probable one; any other class needs a smaller sum.
             tied = first.shape[1]
             self._below = [[torch.where(t == 0, math.inf, tied).to(z) for t in tiles] for tiles in self._classes]
-        self._confident = None
-        pixels = sum(tile.shape[-1] for tile in self._target[0])
-        counted: Tensor | int = pixels
+        pixels: Tensor | int = sum(tile.shape[-1] for tile in self._target[0])
+        self._valid = self._kept = None
+        if self.valid is not None:
+            self._valid = self._kept = [self._tail.tiles(image) for image in self.valid.to(z.dtype)]
+            pixels = _counts(self._valid)
+        counted = pixels
         if self.confidence is not None:
-            self._confident = [[(t.amax(0) > self.confidence).to(t.dtype) for t in tiles] for tiles in self._target]
-            counted = torch.stack([torch.cat(tiles).sum() for tiles in self._confident]).clamp(min=1)
+            self._kept = [[(t.amax(0) > self.confidence).to(t.dtype) for t in tiles] for tiles in self._target]
+            for confident, valid in zip(self._kept, self._valid or [], strict=bool(self._valid)):
+                for own, other in zip(confident, valid, strict=True):
+                    own *= other
+            counted = _counts(self._kept) if self.over == "kept" else pixels
         per_pixel = first.shape[1] if self.reduction == "mean" else 1
         self._counted = per_pixel * len(self.decoders) * counted
         self._factors = self.weights.to(z) / self._counted
@@ -223,11 +231,13 @@ class FusedPass:
             # argmax would cost ten times the rest; comparisons in floats cost a quarter of those in bools.
             same = torch.eq(at_main, largest, out=at_main)
             untied = torch.lt(total, self._below[image][tile], out=largest)
+            if self._valid is not None:
+                untied *= self._valid[image][tile]
             self._agreements[image].add_(torch.dot(same.view(-1), untied.view(-1)))
         for k, prediction in zip(decoders, p, strict=True):
             if k in self.mean_of:
                 self.mean[image][tile].add_(prediction, alpha=1 / len(self.mean_of))
-        kept = None if self._confident is None else self._confident[image][tile]
+        kept = None if self._kept is None else self._kept[image][tile]
         target = self._target[image][tile]
         value = distance_and_gradient(
             self.distance, p, log_p, target, kept, scratch, with_gradient=self._with_gradients
@@ -260,6 +270,11 @@ class FusedPass:
             gradient = self._tail.run([k], outputs, compare)
             gradients[image] = (self._first[k].T @ gradient[0]).view_as(gradients[image])
         return gradients
+
+
+def _counts(tiles: Tiles) -> Tensor:
+    """How many pixels of each image count, [b]; at least 1."""
+    return torch.stack([torch.cat(own).sum() for own in tiles]).clamp(min=1)
 
 
 class _InForward(torch.autograd.Function):

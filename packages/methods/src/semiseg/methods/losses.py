@@ -18,6 +18,7 @@ from semiseg.methods.float32 import in_float32
 IGNORE = 255
 DISTANCES = ("mse", "kl", "js")
 REDUCTIONS = ("mean", "sum")
+OVER = ("kept", "valid")
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, *, pool: str = "image") -> Tensor:
@@ -103,7 +104,14 @@ def hard_cross_entropy(logits: Tensor, masks: Tensor, *, threshold: float = 0.7,
 
 
 def distance(
-    kind: str, target: Tensor, logits: Tensor, *, reduction: str = "mean", confidence: float | None = None
+    kind: str,
+    target: Tensor,
+    logits: Tensor,
+    *,
+    reduction: str = "mean",
+    confidence: float | None = None,
+    over: str = "kept",
+    valid: Tensor | None = None,
 ) -> Tensor:
     """Distance of each image's prediction from a target distribution, [b] (CCT Eq. 2).
 
@@ -111,8 +119,9 @@ def distance(
     target: probabilities [b, C, h, w], already detached; logits: [b, C, h, w].
     reduction: over classes, "mean" (the authors' code: a weight then depends on C) or "sum" (transfers between sets
     of classes); over pixels always the mean.
-    confidence: ignore pixels whose target has no probability above it (authors: 0.5). The mean is then over the
-    remaining pixels; an image without any counts 0.
+    confidence: ignore pixels whose target has no probability above it (authors: 0.5). over: divide by the remaining
+    pixels, "kept" (the authors' code), or by all "valid" ones; an image without any counts 0.
+    valid: bool [b, h, w], False for pixels that never count, such as padding; None: all True.
     """
     check_choice("distance", kind, DISTANCES)
     check_choice("distance(reduction=...)", reduction, REDUCTIONS)
@@ -131,23 +140,46 @@ def distance(
             per_pixel = (target * (log_p - log_m) + log_q.exp() * (log_q - log_m)).sum(1) / 2
     if reduction == "mean":
         per_pixel = per_pixel / logits.shape[1]
-    if confidence is None:
+    return pixel_mean(
+        per_pixel, kept=None if confidence is None else target.amax(1) > confidence, valid=valid, over=over
+    )
+
+
+def pixel_mean(
+    per_pixel: Tensor, *, kept: Tensor | None = None, valid: Tensor | None = None, over: str = "kept"
+) -> Tensor:
+    """The mean of each image's values, [b], from values [b, h, w] of its pixels.
+
+    Pixels count where both `kept` and `valid`, bool [b, h, w], are True (None: everywhere). over: divide by the "kept"
+    ones of the valid pixels, or by all "valid" ones; an image without any counts 0.
+    """
+    check_choice("pixel_mean(over=...)", over, OVER)
+    counted = valid if kept is None else kept if valid is None else kept & valid
+    if counted is None:
         return per_pixel.mean((1, 2))
-    kept = target.amax(1) > confidence
-    return (per_pixel * kept).sum((1, 2)) / kept.sum((1, 2)).clamp(min=1)
+    divisor = counted if over == "kept" else valid
+    pixels = per_pixel[0].numel() if divisor is None else divisor.sum((1, 2)).clamp(min=1)
+    return (per_pixel * counted).sum((1, 2)) / pixels
 
 
-def pairwise_variance(outputs: Sequence[Tensor], *, reduction: str = "mean") -> Tensor:
+def resize_valid(valid: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    """Which pixels are not padding, bool [b, h, w], at another resolution: by the pixel at a cell's centre."""
+    if valid is None or valid.shape[1:] == size:
+        return valid
+    return F.interpolate(valid[:, None].float(), size=size, mode="nearest-exact")[:, 0] > 0.5
+
+
+def pairwise_variance(outputs: Sequence[Tensor], *, reduction: str = "mean", valid: Tensor | None = None) -> Tensor:
     """Variance of several predictions of the same images, [b]: the authors' pair-wise term.
 
-    outputs: logits [b, C, h, w] of one or more decoders; the variance divides by their number. reduction: as in
-    `distance`.
+    outputs: logits [b, C, h, w] of one or more decoders; the variance divides by their number. reduction, valid: as in
+    `distance`; the authors' code takes the sum over classes here, and the mean in its distances.
     """
     check_choice("pairwise_variance(reduction=...)", reduction, REDUCTIONS)
     probabilities = torch.stack([in_float32(logits).softmax(1) for logits in outputs])
     variance = (probabilities - probabilities.mean(0)).square().mean(0)
     per_pixel = variance.mean(1) if reduction == "mean" else variance.sum(1)
-    return per_pixel.mean((1, 2))
+    return pixel_mean(per_pixel, valid=valid)
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -66,6 +66,7 @@ class Part:
 
     images: [b, 3, h, w]. masks: class ids [b, h, w], uint8 or int64, 255 = ignore; or None.
     partners: a second image for each, [b, 3, h, w], to mix it with; None if no objective mixes.
+    valid, partners_valid: bool [b, h, w], False where images or partners are padding, which no loss counts; None: all True.
     weights: float32 [b], each image's share of the global batch times the number of ranks (data parallel training takes
     the mean of the ranks' gradients); None means 1/b, which is correct for one process.
     """
@@ -76,6 +77,8 @@ class Part:
         masks: Tensor | None = None,
         weights: Tensor | None = None,
         partners: Tensor | None = None,
+        valid: Tensor | None = None,
+        partners_valid: Tensor | None = None,
     ) -> None:
         count = len(images)
         if count == 0:
@@ -94,9 +97,17 @@ class Part:
             raise ValueError(
                 f"partners of shape {list(partners.shape)} for images {list(images.shape)}: expected one per image, of its size"
             )
+        for name, own in (("valid", valid), ("partners_valid", partners_valid)):
+            if own is not None and (own.dtype != torch.bool or own.shape != (count, *images.shape[2:])):
+                raise ValueError(
+                    f"{name} is {own.dtype} {list(own.shape)} for images {list(images.shape)}: expected bool "
+                    f"{[count, *images.shape[2:]]}"
+                )
         self.images = images
         self.masks = masks
         self.partners = partners
+        self.valid = valid
+        self.partners_valid = partners_valid
         self.weights: Tensor = weights
 
     def __len__(self) -> int:

@@ -3,10 +3,12 @@
 from typing import Literal
 
 import torch
+from torch import Tensor
 
+from semiseg.methods.choices import check_choice
 from semiseg.methods.cutmix import covered, draw_boxes, paste
-from semiseg.methods.losses import resize_logits
-from semiseg.methods.objective import Losses, Objective, Step
+from semiseg.methods.losses import OVER, pixel_mean, resize_logits
+from semiseg.methods.objective import Losses, Objective, Part, Step
 from semiseg.methods.ramps import Ramp
 from semiseg.methods.structure import structure_loss
 
@@ -25,7 +27,10 @@ class StructuredConsistency(Objective):
     boxes, area, area_of, sizes, aspect: see `draw_boxes`. compared: number of boxes, the last ones, that count for
     structure. pairs: "all" pairs of a box's pixels, or this many random ones (the paper: 9000).
     confidence: ignore pixels whose target has no probability above it in both terms; an image without any other counts
-    0. None uses all pixels, as the paper does.
+    0. None uses all pixels, as the paper does. over: the pixel term divides by all "valid" pixels of an image, so that
+    it grows with the share of confident ones (as FixMatch's and UniMatch's losses do, and French et al.'s on average), or
+    by those "kept", so that a few confident pixels count as much as an image full of them.
+    Padded pixels never count: they are neither kept nor valid, and belong to no box.
 
     The step needs a `teacher`, and unlabeled images with partners. Encoder passes per step: one of the student, on the
     mixed images, and one of the teacher, on images and partners together. The student never sees the unmixed images, so
@@ -49,8 +54,10 @@ class StructuredConsistency(Objective):
         aspect: float = 2.0,
         pairs: int | Literal["all"] = "all",
         confidence: float | None = None,
+        over: str = "valid",
     ) -> None:
         super().__init__()
+        check_choice("StructuredConsistency(over=...)", over, OVER)
         if not 1 <= compared <= boxes:
             raise ValueError(f"StructuredConsistency(compared={compared}): expected 1..{boxes}, the number of boxes")
         self.pixel = pixel or Ramp(20.0, shape="constant")
@@ -59,6 +66,7 @@ class StructuredConsistency(Objective):
         self.compared = range(boxes - compared + 1, boxes + 1)
         self.pairs: int | Literal["all"] = pairs
         self.confidence = confidence
+        self.over = over
 
     def forward(self, step: Step) -> Losses:
         part = step.part("unlabeled")
@@ -72,22 +80,22 @@ class StructuredConsistency(Objective):
         student = resize_logits(step.decode(step.encode(mixed)), size).softmax(1)
         target = self._target(step, boxes)
 
+        valid = _mixed_valid(part, boxes)
         kept = None if self.confidence is None else target.amax(1) > self.confidence
         per_pixel = (student - target).square().sum(1)
-        if kept is None:
-            pixel = part.average(per_pixel.mean((1, 2)))
-        else:
-            pixel = part.average((per_pixel * kept).sum((1, 2)) / kept.sum((1, 2)).clamp(min=1))
+        pixel = part.average(pixel_mean(per_pixel, kept=kept, valid=valid, over=self.over))
         losses = Losses(
             {"pixel_consistency": self.pixel(step.progress, step.step) * pixel},
             {
                 "pixel_consistency_unweighted": pixel.detach(),
                 "covered": part.average(covered(boxes)),
-                "teacher_confidence": part.average(target.amax(1).mean((1, 2))),
+                "teacher_confidence": part.average(pixel_mean(target.amax(1), valid=valid)),
             },
         )
         if self.structure.value:
-            within = boxes if kept is None else boxes.masked_fill(~kept, 0)
+            within = boxes
+            for counted in (kept, valid):
+                within = within if counted is None else within.masked_fill(~counted, 0)
             random = None if self.pairs == "all" else step.random("pairs")
             structure = part.average(
                 structure_loss(student, target, within, pairs=self.pairs, compared=self.compared, random=random)
@@ -104,3 +112,12 @@ class StructuredConsistency(Objective):
         logits = step.teacher(torch.cat([part.images, part.partners]))
         own, other = resize_logits(logits, (boxes.shape[1], boxes.shape[2])).chunk(2)
         return paste(own, other, boxes).softmax(1)
+
+
+def _mixed_valid(part: Part, boxes: Tensor) -> Tensor | None:
+    """Where a mixed image shows no padding, bool [b, h, w]; None if everywhere."""
+    if part.valid is None and part.partners_valid is None:
+        return None
+    everywhere = torch.ones_like(boxes, dtype=torch.bool)
+    own, other = (everywhere if valid is None else valid for valid in (part.valid, part.partners_valid))
+    return torch.where(boxes > 0, other, own)

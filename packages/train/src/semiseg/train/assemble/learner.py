@@ -37,4 +37,5 @@ def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, T
         teacher=build_teacher(recipe, model),
         joint=recipe.model.batches == "joint",
         seed=recipe.seed,
+        control=recipe.control,
     )

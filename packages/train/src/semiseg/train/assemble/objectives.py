@@ -53,7 +53,9 @@ def _build(
                 reduction=objective.reduction,
                 weight=build_ramp(objective.weight),
                 confidence=objective.confidence,
+                over=objective.over,
                 pairwise=objective.pairwise,
+                pairwise_reduction=objective.pairwise_reduction,
                 weak=build_ramp(objective.weak) if objective.weak is not None and weak else None,
                 decoder=decoder,
                 last_relu=model.decoder.last_relu if isinstance(model.decoder, r.SubPixel) else None,
@@ -71,6 +73,7 @@ def _build(
                 aspect=boxes.aspect,
                 pairs=objective.pairs,
                 confidence=objective.confidence,
+                over=objective.over,
             )
 
 

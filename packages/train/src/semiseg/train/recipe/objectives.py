@@ -51,7 +51,7 @@ class Bootstrapped:
 
     until  share of training at which the threshold stops rising
     over   divide by the pixels "kept" or by all "valid" ones
-    pool   rank pixels within each "image" or over the "batch" (the released code)
+    pool   rank pixels within each "image" or over the "batch" (the released code): a process's images of a micro-step
     """
 
     kind: Literal["bootstrapped"] = "bootstrapped"
@@ -137,7 +137,7 @@ class FeatureDrop:
     """`count` decoders that miss the most active cells; gamma is drawn from low .. high.
 
     mode   "quantile": the share 1 - gamma of cells; "threshold": those above gamma times the maximum (released code)
-    share  one gamma for each "sample", or for the "batch" (released code)
+    share  one gamma for each "sample", or for the "batch" (released code): for a process's images of a micro-step
     """
 
     kind: Literal["feature_drop"] = "feature_drop"
@@ -152,7 +152,7 @@ class FeatureDrop:
 class FeatureNoise:
     """`count` decoders that see z + z * N, N uniform in -amplitude .. amplitude.
 
-    share  one N for each "sample", or for the "batch" (released code)
+    share  one N for each "sample", or for the "batch" (released code): for a process's images of a micro-step
     """
 
     kind: Literal["feature_noise"] = "feature_noise"
@@ -224,7 +224,9 @@ class CrossConsistency:
     preset         options that are left out take the "paper"'s or the "released" code's values
     reduction      distance as the "mean" over classes (its weight then depends on their number) or their "sum"
     confidence     only where the main decoder's largest probability exceeds this
-    pairwise       weight of the disagreement among auxiliary decoders
+    over           with `confidence`: divide by the pixels "kept" (the released code) or by all "valid" ones
+    pairwise       weight of the disagreement among auxiliary decoders, as a share of `weight`
+    pairwise_reduction  over classes; left out, `reduction`'s, or the "sum" of the preset "released"
     weak           weight of the auxiliary decoders' cross entropy with the pseudo-labels of the domain's weak source, whose
                    images then count as unlabeled too; the released code: 0.4 on the ramp of `weight`
     lr_scale       learning rate of the auxiliary decoders relative to the optimizer's
@@ -243,7 +245,9 @@ class CrossConsistency:
     reduction: Literal["mean", "sum"] = "mean"
     weight: Ramp = Ramp()
     confidence: Rate | None = None
+    over: Literal["kept", "valid"] = "kept"
     pairwise: NotNegative = 0.0
+    pairwise_reduction: Literal["mean", "sum"] | None = None
     weak: WeakRamp | None = None
     lr_scale: Positive = 1.0
     decoder: Literal["same", "subpixel", "linear"] = "same"
@@ -287,6 +291,8 @@ class StructuredConsistency:
     structure        weight of the squared difference of how alike pixels of one box are
     pairs            "all" pairs of a box, exactly; or this number of random ones (the paper: 9000)
     confidence       only where the teacher's largest probability exceeds this
+    over             with `confidence`: divide the pixel term by all "valid" pixels (as FixMatch does), so that it grows with
+                     the share of confident ones, or by those "kept"
     boxes            where images are mixed
     teacher_decay    share of the teacher that stays at each update
     teacher_warmup   less at first: (1 + t) / (10 + t) at update t
@@ -303,6 +309,7 @@ class StructuredConsistency:
     structure: Ramp = Ramp(value=3.0, shape="constant")
     pairs: Literal["all"] | Count = "all"
     confidence: Rate | None = None
+    over: Literal["kept", "valid"] = "valid"
     boxes: Boxes = Boxes()
     teacher_decay: Rate = 0.999
     teacher_warmup: bool = True

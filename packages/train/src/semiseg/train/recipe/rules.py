@@ -121,6 +121,8 @@ def _expectations(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _objectives(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.control and all(objective.needs == "labeled" for objective in recipe.objectives):
+        yield Problem(("control",), "every objective needs labeled images only, so there is nothing to control; remove this")
     known, trained = list(recipe.data.domains), set[tuple[str, str]]()
     for index, objective in enumerate(recipe.objectives):
         for place, name in enumerate(objective.domains or ()):

@@ -134,6 +134,8 @@ class Recipe:
     accumulate     micro-steps a step is cut into, to save memory; batch sizes stay what they are
     deterministic  bit-equal runs on a GPU as well, slower
     clip           largest gradient norm
+    control        the weight-0 control of a method: all its objectives run, but only those on labeled images count in the
+                   loss. It differs from the method in nothing else: same images, batch statistics, weight decay, teacher
     runs           folder where run folders go
     """
 
@@ -152,6 +154,7 @@ class Recipe:
     accumulate: Count = 1
     deterministic: bool = False
     clip: Positive | None = None
+    control: bool = False
     runs: Text = "runs"
     data: Data
     model: Model

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +10,17 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from semiseg.data import generator
+
+
+class Augmented(NamedTuple):
+    """An augmented image uint8 [3, h, w] and its mask uint8 [h, w] or None.
+
+    valid: bool [h, w], False where the image is padding; None: True everywhere.
+    """
+
+    image: Tensor
+    mask: Tensor | None
+    valid: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +48,8 @@ class Augmentation:
         *,
         key: tuple[str | int, ...],
         anchor: tuple[int, int] | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """image uint8 [3, H, W], mask uint8 [H, W] or None -> the same, augmented. `key` decides every random number.
+    ) -> Augmented:
+        """Augment an image uint8 [3, H, W] and its mask uint8 [H, W] or None. `key` decides every random number.
 
         anchor: a pixel (row, column) of the image as it comes that the crop will contain.
         All numbers are drawn first and in one fixed order, so switching one option does not change what the others draw.
@@ -50,6 +62,7 @@ class Augmentation:
             factor = low + (high - low) * scale_at
             height, width = max(1, round(height * factor)), max(1, round(width * factor))
         image, mask = _resize(image, mask, height, width)
+        valid = None
         if self.crop is not None:
             if anchor is not None:
                 row, column = (
@@ -58,9 +71,10 @@ class Augmentation:
                 )
                 crop_y = _around(row, height, self.crop[0], crop_y)
                 crop_x = _around(column, width, self.crop[1], crop_x)
-            image, mask = _crop(image, mask, self.crop, crop_y, crop_x, self.fill)
+            image, mask, valid = _crop(image, mask, self.crop, crop_y, crop_x, self.fill)
         if flip_at < self.flip:
-            image, mask = image.flip(-1), None if mask is None else mask.flip(-1)
+            image = image.flip(-1)
+            mask, valid = (None if one is None else one.flip(-1) for one in (mask, valid))
         if self.jitter:
             factors = [1 + self.jitter * (2 * at - 1) for at in jitter_at]
             image = tv.adjust_brightness(image, factors[0])
@@ -70,7 +84,7 @@ class Augmentation:
             low, high = self.blur
             sigma = low + (high - low) * blur_at
             image = tv.gaussian_blur(image, [2 * ceil(3 * sigma) + 1] * 2, [sigma] * 2)
-        return image.contiguous(), None if mask is None else mask.contiguous()
+        return Augmented(image.contiguous(), None if mask is None else mask.contiguous(), valid)
 
 
 def _resize(image: Tensor, mask: Tensor | None, height: int, width: int) -> tuple[Tensor, Tensor | None]:
@@ -92,7 +106,7 @@ def _around(anchor: int, length: int, window: int, at: float) -> float:
 
 def _crop(
     image: Tensor, mask: Tensor | None, size: tuple[int, int], at_y: float, at_x: float, fill: tuple[int, int, int]
-) -> tuple[Tensor, Tensor | None]:
+) -> Augmented:
     """Cut a window at relative place (at_y, at_x) of where it can lie; what it misses is padded, at a relative place too."""
     height, width = size
     room_y, room_x = image.shape[-2] - height, image.shape[-1] - width
@@ -103,13 +117,15 @@ def _crop(
     if mask is not None:
         mask = mask[cut_y, cut_x]
     if room_y >= 0 and room_x >= 0:
-        return image, mask
+        return Augmented(image, mask, None)
     into_y = slice(top, top + image.shape[-2]) if room_y < 0 else slice(None)
     into_x = slice(left, left + image.shape[-1]) if room_x < 0 else slice(None)
     canvas = torch.tensor(np.array(fill, dtype=np.uint8))[:, None, None].repeat(1, height, width)
     canvas[:, into_y, into_x] = image
+    valid = torch.zeros(height, width, dtype=torch.bool)
+    valid[into_y, into_x] = True
     if mask is None:
-        return canvas, None
+        return Augmented(canvas, None, valid)
     padded = torch.full((height, width), 255, dtype=mask.dtype)
     padded[into_y, into_x] = mask
-    return canvas, padded
+    return Augmented(canvas, padded, valid)

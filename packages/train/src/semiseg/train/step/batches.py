@@ -7,7 +7,7 @@ change a pixel of any sample.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from semiseg.data import ClassUniformPlan, DataError, Draw, Plan, Pool, SemisegError, ShardSet, Taxonomy, share
-from semiseg.train.step.augment import Augmentation
+from semiseg.train.step.augment import Augmentation, Augmented
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Samples:
     images: uint8 [b, 3, h, w]; masks: uint8 class ids [b, h, w], 255 = ignore, or None; weights: float32 [b], each image's
     share of the global batch times the number of processes (DDP takes the mean over processes); positions: where in the
     stream's endless order each sample stands, the key of all its random numbers; partners: of a stream of pairs, the image
-    at the position after each, uint8 [b, 3, h, w].
+    at the position after each, uint8 [b, 3, h, w]. valid, partners_valid: where images and partners are not padding, bool
+    [b, h, w]; None: everywhere.
     """
 
     stream: str
@@ -34,6 +35,8 @@ class Samples:
     weights: Tensor
     positions: tuple[int, ...]
     partners: Tensor | None = None
+    valid: Tensor | None = None
+    partners_valid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -48,9 +51,8 @@ class Samples:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
-        masks = None if self.masks is None else change(self.masks)
-        partners = None if self.partners is None else change(self.partners)
-        return Samples(self.stream, change(self.images), masks, change(self.weights), self.positions, partners)
+        tensors = {own.name: getattr(self, own.name) for own in fields(self)}
+        return replace(self, **{name: change(value) for name, value in tensors.items() if isinstance(value, Tensor)})
 
 
 Batch = dict[str, dict[str, Samples]]
@@ -70,7 +72,7 @@ class Stream:
     taxonomy: Taxonomy | None  # None: unlabeled, masks are not even decoded
     seed: int
 
-    def load(self, draw: Draw) -> tuple[Tensor, Tensor | None]:
+    def load(self, draw: Draw) -> Augmented:
         """Image uint8 [3, h, w] and class ids uint8 [h, w] of one draw, augmented."""
         sample = self.shards.read(draw.sample, label=self.taxonomy is not None)
         image = torch.from_numpy(np.array(sample.image.convert("RGB"))).permute(2, 0, 1)
@@ -116,7 +118,7 @@ class StepData(Dataset[Batch | SemisegError]):
             stream.plan.upcoming(stride * first)
         )  # in the process that reads: nothing runs before a fork
         draws = stream.plan.draws(stride * mine.start, stride * mine.stop)
-        images, masks = zip(*(stream.load(draw) for draw in draws), strict=True)
+        images, masks, valid = zip(*(stream.load(draw) for draw in draws), strict=True)
         _check_sizes(images, stream, draws)
         return Samples(
             stream.name,
@@ -125,7 +127,17 @@ class StepData(Dataset[Batch | SemisegError]):
             torch.full((len(mine),), self.world / stream.batch_size),
             tuple(draw.position for draw in draws[::stride]),
             torch.stack(images[1::stride]) if stream.pairs else None,
+            _stacked(valid[::stride], images),
+            _stacked(valid[1::stride], images) if stream.pairs else None,
         )
+
+
+def _stacked(valid: Sequence[Tensor | None], images: Sequence[Tensor]) -> Tensor | None:
+    """Where images are not padding, bool [b, h, w]; None where none of them is padded."""
+    if all(one is None for one in valid):
+        return None
+    everywhere = torch.ones(images[0].shape[-2:], dtype=torch.bool)
+    return torch.stack([everywhere if one is None else one for one in valid])
 
 
 def _check_sizes(images: Sequence[Tensor], stream: Stream, draws: Sequence[Draw]) -> None:

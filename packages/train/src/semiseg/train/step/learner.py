@@ -23,10 +23,12 @@ class Learner(nn.Module):
         teacher: Teacher | None = None,
         joint: bool = False,
         seed: int = 0,
+        control: bool = False,
     ) -> None:
         """`objectives` per domain, each with its own parameters; `weights` of the domains' losses (default 1).
 
-        `teacher`: the moving average of `model`, where an objective asks for one.
+        `teacher`: the moving average of `model`, where an objective asks for one. `control`: objectives that need other
+        than labeled images run with weight 0.
         """
         super().__init__()
         self.model = model
@@ -35,6 +37,7 @@ class Learner(nn.Module):
         self.teacher = teacher
         self.joint = joint
         self.seed = seed
+        self.control = control
 
     def forward(self, batch: Batch, *, step: int, steps: int) -> Losses:
         """Losses of a micro-batch, named "<domain>/<term>"; `step` of `steps` sets ramps and random numbers."""
@@ -44,7 +47,8 @@ class Learner(nn.Module):
             weight = self.weights.get(domain, 1.0)
             for objective in self.objectives[domain]:  # type: ignore[union-attr]  # a ModuleList
                 losses = objective(view)
-                losses.terms = {name: weight * term for name, term in losses.terms.items()}
+                own = 0.0 if self.control and objective.needs != {"labeled"} else weight
+                losses.terms = {name: own * term for name, term in losses.terms.items()}
                 total = total + losses.prefixed(f"{domain}/")
         return total
 
@@ -77,7 +81,10 @@ class Learner(nn.Module):
                 for position in samples.positions
             ]
 
-        parts = {role: Part(own.images, own.masks, own.weights, own.partners) for role, own in roles.items()}
+        parts = {
+            role: Part(own.images, own.masks, own.weights, own.partners, own.valid, own.partners_valid)
+            for role, own in roles.items()
+        }
         return Step(
             progress=step / steps,
             step=step,
