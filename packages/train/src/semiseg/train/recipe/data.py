@@ -29,8 +29,7 @@ class Augment:
 
     resize  (height, width) in pixels that all images are resized to, including validation images
     scale   (lowest, highest) factor of a random rescaling
-    crop    (height, width) in pixels of a random crop; smaller images are padded. Losses on masks ignore the padding;
-            consistency terms see it as a flat part of the image
+    crop    (height, width) in pixels of a random crop; smaller images are padded, and no loss counts the padding
     flip    probability of a horizontal flip
     jitter  strength of brightness, contrast and saturation jitter: each factor is drawn from 1 - jitter .. 1 + jitter
     blur    (lowest, highest) standard deviation in pixels of a Gaussian blur
