@@ -4,8 +4,9 @@ import inspect
 import json
 import shlex
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
@@ -224,24 +225,40 @@ def stats(
 
 
 def _options(words: list[str], name: str) -> dict[str, Any]:
-    """Parse `key=value` words; values are TOML or else text, and "False" is false for an option with a boolean default."""
-    found: dict[str, Any] = {}
+    """Parse `key=value` words by the types of the options: text stays as it is typed, the rest is TOML or else text."""
+    found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise typer.BadParameter(f"'{word}' is not of the form KEY=VALUE", param_hint="--option")
-        try:
-            found[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key] = value
-    parameters = inspect.signature(installed()[name]).parameters if found and name in installed() else {}
-    for key, value in found.items():
-        if key in parameters and isinstance(parameters[key].default, bool) and not isinstance(value, bool):
-            text = str(value).strip().lower()
-            if text not in ("true", "false"):
-                raise DataError(f"data set '{name}': option {key}={value}: expected true or false")
-            found[key] = text == "true"
-    return found
+        if found.setdefault(key, value) != value:
+            raise DataError(f"data set '{name}': option {key} is given twice, as {found[key]} and {value}; keep one")
+    adapter = installed().get(name) if found else None
+    parameters = _parameters(adapter) if adapter else {}
+    return {key: _value(value, parameters.get(key), f"data set '{name}': option {key}") for key, value in found.items()}
+
+
+def _parameters(adapter: type[Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(adapter, eval_str=True).parameters
+    except NameError:  # an annotation that is imported for type checkers only
+        return inspect.signature(adapter).parameters
+
+
+def _value(text: str, parameter: inspect.Parameter | None, where: str) -> Any:
+    """The value of an option. A name such as 2024_05 or 0x10 is a number in TOML, so options of text are not parsed."""
+    kinds = set() if parameter is None else set(get_args(parameter.annotation) or (parameter.annotation,))
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except (RecursionError, ValueError):
+        value = text
+    if kinds and kinds <= {str, Path, type(None)}:
+        return value if isinstance(value, str) else text
+    if parameter is not None and isinstance(parameter.default, bool) and not isinstance(value, bool):
+        if str(value).strip().lower() not in ("true", "false"):
+            raise DataError(f"{where}={text}: expected true or false")
+        return str(value).strip().lower() == "true"
+    return value
 
 
 def _print_splits(adapter: "Adapter") -> list[str]:
