@@ -62,3 +62,37 @@ class TestSwin(SegmenterContract):
     encoder = "swin_tiny_patch4_window7_224"
     strides = (32,)
     settings: ClassVar[dict] = {"norm": "frozen", "context_channels": 16}
+
+
+class TestFPN(SegmenterContract):
+    """z at the finest of several levels, and no dilation."""
+
+    encoder = "tf_efficientnet_lite0"
+    strides = (32,)
+    settings: ClassVar[dict] = {"context": "fpn", "levels": (8, 16, 32), "context_channels": 16, "context_width": 8}
+
+
+class TestFPNAtStride4(SegmenterContract):
+    """Swin's features are channels last; the encoder is dilated in the next."""
+
+    encoder = "swin_tiny_patch4_window7_224"
+    strides = (32,)
+    settings: ClassVar[dict] = {
+        "context": "fpn",
+        "levels": (4, 8, 16, 32),
+        "context_channels": 16,
+        "norm": "frozen",
+        "decoder": "linear",
+    }
+
+
+class TestFPNOfADilatedNetwork(SegmenterContract):
+    encoder = "resnet18"
+    strides = (16,)
+    settings: ClassVar[dict] = {
+        "context": "fpn",
+        "levels": (4, 16),
+        "context_channels": 16,
+        "decoder": "deeplabv3plus",
+        "low_stride": 2,
+    }

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semiseg.models import ASPP, PSP, Projection
+from semiseg.models import ASPP, FPN, PSP, Projection
 from semiseg.models.context import pool
 
 BINS = (1, 2, 3, 6)
@@ -110,3 +110,30 @@ def test_projection_makes_signed_features_non_negative() -> None:
     z = Projection(8, 4)(torch.randn(2, 8, 5, 5) - 1)
     assert z.shape == (2, 4, 5, 5)
     assert z.min() == 0 and z.max() > 0
+
+
+def test_fpn_equals_a_loop_over_cells() -> None:
+    """Bilinear values by hand: cell (y, x) of the fine grid lies at ((y + 0.5) / f - 0.5) of a level f times as coarse."""
+    fpn = FPN((5, 7), (4, 12), channels=6, width=3).double().eval()
+    weights = dict(fpn.named_parameters())
+    fine, coarse = torch.randn(2, 5, 8, 10, dtype=torch.float64), torch.randn(2, 7, 3, 4, dtype=torch.float64)
+    scale = math.sqrt(1 + 1e-5)  # a fresh batch norm
+
+    def at(own: torch.Tensor, place: float, axis: int) -> torch.Tensor:
+        last = own.shape[axis] - 1
+        below = min(max(math.floor(place), 0), last)
+        share = min(max(place - below, 0), 1) if place > 0 else 0.0
+        return own.select(axis, below) * (1 - share) + own.select(axis, min(below + 1, last)) * share
+
+    own = F.relu(torch.einsum("oc,bchw->bohw", weights["levels.0.0.weight"][..., 0, 0], fine) / scale)
+    other = F.relu(torch.einsum("oc,bchw->bohw", weights["levels.1.0.weight"][..., 0, 0], coarse) / scale)
+    raised = torch.stack([
+        torch.stack([at(at(other, (y + 0.5) / 3 - 0.5, 2), (x + 0.5) / 3 - 0.5, 2) for x in range(10)], -1)
+        for y in range(8)
+    ], -2)  # fmt: skip
+    both = torch.cat([own, raised], 1)
+    expected = F.relu(F.conv2d(both, weights["fuse.0.weight"], padding=1) / scale)
+    torch.testing.assert_close(fpn([fine, coarse]), expected, rtol=1e-10, atol=1e-12)
+    assert sum(p.numel() for p in fpn.parameters()) == 3 * (5 + 7) + 9 * 2 * 3 * 6 + 2 * (3 + 3 + 6)
+    with pytest.raises(ValueError, match="multiples of the first"):
+        FPN((5, 7), (8, 12))

@@ -74,6 +74,9 @@ def test_domains_have_separate_decoders_on_shared_features() -> None:
     ("settings", "message"),
     [
         ({"classes": {}}, "classes is empty"),
+        ({"context": "fpn"}, r"context=\"fpn\" with levels \[\] of an encoder at stride 8: expected strides from fine"),
+        ({"context": "fpn", "levels": (4, 8), "output_stride": 16}, "that end in 16"),
+        ({"levels": (4, 5)}, "has no features at stride 5; it has 2, 4, 8: choose levels of these"),
         ({"classes": {"voc.2012": 21}}, r"'voc.2012' cannot be the name of a domain .*such as voc-2012-1"),
         ({"classes": {"keys": 21}}, r"'keys' cannot be the name of a domain \(torch reserves it"),
         ({"classes": {"": 21}}, r"'' cannot be the name of a domain"),

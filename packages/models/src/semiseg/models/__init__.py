@@ -1,6 +1,6 @@
 """Segmentation networks: any timm encoder, a context module, one main decoder per set of classes."""
 
-from semiseg.models.context import ASPP, PSP, Projection
+from semiseg.models.context import ASPP, FPN, PSP, Projection
 from semiseg.models.decoder import DeepLabV3PlusDecoder, LinearDecoder, SubpixelDecoder
 from semiseg.models.encoder import Encoder, Features
 from semiseg.models.pretrained import create_segmenter, from_pretrained, load_encoder, save_pretrained
@@ -8,6 +8,7 @@ from semiseg.models.segmenter import Segmenter
 
 __all__ = [
     "ASPP",
+    "FPN",
     "PSP",
     "DeepLabV3PlusDecoder",
     "Encoder",

@@ -1,6 +1,6 @@
-"""Context modules (PSP, ASPP, none): encoder features to z, with a chosen number of channels.
+"""Context modules (PSP, ASPP, FPN, none): encoder features to z, with a chosen number of channels.
 
-PSP and Projection end in batch norm and ReLU, so z >= 0 for every encoder: CCT's F-Drop ranks cells by their sum over
+PSP, FPN and Projection end in batch norm and ReLU, so z >= 0 for every encoder: CCT's F-Drop ranks cells by their sum over
 channels, which is meaningless for signed features. ASPP ends in a plain convolution, as published, and its z is signed.
 """
 
@@ -73,6 +73,44 @@ class Projection(nn.Sequential):
     def __init__(self, in_channels: int, channels: int = 512) -> None:
         super().__init__(*_conv_bn_relu(in_channels, channels, 1))
         self.channels = channels
+
+
+class FPN(nn.Module):
+    """Fuses features of several strides at the finest one: thin things stay visible, and no stage needs dilation.
+
+    Each level goes through a 1x1 convolution to `width` channels, BN and ReLU, and is upsampled to the finest (bilinear,
+    align_corners=False); the concatenation goes through a 3x3 convolution to `channels`, BN and ReLU. Parameters:
+    width * (sum of in_channels) + 9 * levels * width * channels, and 2 for each channel of a BN.
+
+    in_channels, strides: of the levels, from fine to coarse; each stride is a multiple of the first. After the semantic
+    branch of Kirillov et al. 2019 (Panoptic FPN), with one convolution for all levels instead of a pyramid for each.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], strides: Sequence[int], channels: int = 128, width: int = 64
+    ) -> None:
+        super().__init__()
+        if len(in_channels) != len(strides) or not strides or any(s % strides[0] or s <= 0 for s in strides):
+            raise ValueError(
+                f"FPN(in_channels={list(in_channels)}, strides={list(strides)}): expected one number of channels for each "
+                "stride, and strides that are multiples of the first, such as 8, 16, 32"
+            )
+        self.strides = tuple(strides)
+        self.levels = nn.ModuleList(_conv_bn_relu(own, width, 1) for own in in_channels)
+        self.fuse = _conv_bn_relu(width * len(self.strides), channels, 3)
+        self.channels = channels
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Features [b, in_channels, ceil(H / stride), ceil(W / stride)] of each level -> z of the first's size, >= 0."""
+        height, width = levels[0].shape[-2:]
+        maps = []
+        for features, level, stride in zip(levels, self.levels, self.strides, strict=True):
+            own, factor = level(features), stride // self.strides[0]
+            if factor > 1:  # by the exact factor, then cropped: a resize to the finest size would shift cells
+                size = [factor * side for side in own.shape[-2:]]
+                own = F.interpolate(own, size=size, mode="bilinear", align_corners=False)[..., :height, :width]
+            maps.append(own)
+        return self.fuse(torch.cat(maps, dim=1))
 
 
 def pool(x: Tensor, bins: Sequence[int]) -> list[Tensor]:

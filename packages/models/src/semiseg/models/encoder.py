@@ -23,12 +23,13 @@ class Features:
     """The features of a batch of images, from an encoder or from an encoder with its context.
 
     deep: [b, C, h, w] with h = ceil(H / stride). low: [b, C', ceil(H/s), ceil(W/s)] at the encoder's `low_stride` s, or
-    None. size: (H, W) of the images.
+    None. size: (H, W) of the images. levels: [b, C_s, ceil(H/s), ceil(W/s)] for each of the encoder's `levels` s.
     """
 
     deep: Tensor
     low: Tensor | None
     size: tuple[int, int]
+    levels: tuple[Tensor, ...] = ()
 
 
 class Encoder(nn.Module):
@@ -44,6 +45,7 @@ class Encoder(nn.Module):
         pretrained: load timm's weights (downloads); otherwise they are random, from torch's global generator.
         mean, std: three numbers each; by default timm's values for this network.
         low_stride: stride of the low-level features; by default 4, or the finest that the network has.
+        levels: strides of further features, for contexts that fuse several.
         checkpointing: keep only the inputs of blocks for the backward pass (`checkpoint_blocks`). Can be set later.
 
     Raises ValueError: no such network, or not at these strides. RuntimeError: the pretrained weights cannot be fetched.
@@ -62,6 +64,7 @@ class Encoder(nn.Module):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         low_stride: int | None = None,
+        levels: Sequence[int] = (),
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -73,6 +76,9 @@ class Encoder(nn.Module):
         self.channels: int = channels[-1]
         self.low_channels: int | None = None if self._low is None else channels[self._low]
         self.low_stride: int | None = None if self._low is None else strides[self._low]
+        self.levels = tuple(levels)
+        self._levels = [_level(name, strides, level) for level in self.levels]
+        self.level_channels: tuple[int, ...] = tuple(channels[index] for index in self._levels)
         published = self.body.pretrained_cfg
         self.register_buffer("mean", torch.empty(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.empty(3, 1, 1), persistent=False)
@@ -120,9 +126,14 @@ class Encoder(nn.Module):
         stages = self.body(x)
         deep, low = self._planes(stages[-1]), None
         if self._low is not None and self.low_stride is not None:
-            low = self._planes(stages[self._low])
-            low = low[..., : math.ceil(height / self.low_stride), : math.ceil(width / self.low_stride)]
-        return Features(deep, low, (height, width))
+            low = self._fitted(stages[self._low], self.low_stride, height, width)
+        levels = zip(self._levels, self.levels, strict=True)
+        fused = tuple(self._fitted(stages[index], stride, height, width) for index, stride in levels)
+        return Features(deep, low, (height, width), fused)
+
+    def _fitted(self, stage: Tensor, stride: int, height: int, width: int) -> Tensor:
+        """A stage's features, without those of padding."""
+        return self._planes(stage)[..., : math.ceil(height / stride), : math.ceil(width / stride)]
 
     def _planes(self, stage: Tensor) -> Tensor:
         return stage.permute(0, 3, 1, 2) if self._channels_last else stage
@@ -138,11 +149,14 @@ class Encoder(nn.Module):
             return False
         finally:
             self.train(was_training)
-        deep = (1, self.channels, math.ceil(65 / self.stride), math.ceil(33 / self.stride))
-        if features.low is None or self.low_stride is None:
-            return features.deep.shape == deep
-        low = (1, self.low_channels, math.ceil(65 / self.low_stride), math.ceil(33 / self.low_stride))
-        return features.deep.shape == deep and features.low.shape == low
+        planes = [(features.deep, self.channels, self.stride)]
+        if features.low is not None and self.low_stride is not None:
+            planes.append((features.low, self.low_channels, self.low_stride))
+        planes += zip(features.levels, self.level_channels, self.levels, strict=True)
+        return all(
+            plane.shape == (1, channels, math.ceil(65 / stride), math.ceil(33 / stride))
+            for plane, channels, stride in planes
+        )
 
 
 def _build(name: str, stride: int, *, pretrained: bool) -> Any:
@@ -199,6 +213,15 @@ def _low_level(name: str, strides: Sequence[int], stride: int, wanted: int | Non
         return None
     low = wanted or (4 if 4 in finer else finer[0])
     return max(i for i, s in enumerate(strides) if s == low)
+
+
+def _level(name: str, strides: Sequence[int], wanted: int) -> int:
+    """Index of the features at stride `wanted`, the last if several have it."""
+    found = [index for index, stride in enumerate(strides) if stride == wanted]
+    if not found:
+        known = ", ".join(map(str, sorted(set(strides))))
+        raise ValueError(f"encoder {name!r} has no features at stride {wanted}; it has {known}: choose levels of these")
+    return found[-1]
 
 
 def _check_name(name: str) -> None:

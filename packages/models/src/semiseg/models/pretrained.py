@@ -36,6 +36,8 @@ def create_segmenter(
     context: ContextKind = "psp",
     context_channels: int = 512,
     context_rates: Sequence[int] = (12, 24, 36),
+    levels: Sequence[int] = (),
+    context_width: int = 64,
     decoder: DecoderKind = "subpixel",
     low_stride: int | None = None,
     last_relu: bool = False,
@@ -44,7 +46,7 @@ def create_segmenter(
 ) -> Segmenter:
     """A new segmenter, in training mode; random weights come from torch's global generator.
 
-    encoder, low_stride, checkpointing: see `Encoder`. weights: "timm" (the published ones; downloads), "none" (random),
+    encoder, low_stride, levels, checkpointing: see `Encoder`. weights: "timm" (the published ones; downloads), "none" (random),
     or anything that `load_encoder` accepts. The other settings are those of `Segmenter`.
 
     Raises ValueError for invalid settings, FileNotFoundError for missing weights, RuntimeError if the published weights
@@ -52,7 +54,12 @@ def create_segmenter(
     """
     source = os.fspath(weights)
     body = Encoder(
-        encoder, output_stride, pretrained=source == "timm", low_stride=low_stride, checkpointing=checkpointing
+        encoder,
+        output_stride,
+        pretrained=source == "timm",
+        low_stride=low_stride,
+        levels=levels,
+        checkpointing=checkpointing,
     )
     model = Segmenter(
         body,
@@ -60,6 +67,7 @@ def create_segmenter(
         context=context,
         context_channels=context_channels,
         context_rates=context_rates,
+        context_width=context_width,
         decoder=decoder,
         last_relu=last_relu,
         norm=norm,
@@ -119,10 +127,13 @@ def from_pretrained(path: str | os.PathLike[str], *, norm: Norm | None = None) -
                 mean=settings["mean"],
                 std=settings["std"],
                 low_stride=settings.get("low_stride"),  # missing in older files, which have the default
+                levels=settings.get("levels") or (),
             )
             parts = {key: settings[key] for key in ("classes", "context", "context_channels", "decoder", "last_relu")}
             if rates := settings.get("context_rates"):
                 parts["context_rates"] = rates
+            if width := settings.get("context_width"):
+                parts["context_width"] = width
             model = Segmenter(encoder, **parts, norm=norm or saved_norm)
     except KeyError as error:
         raise ValueError(

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from semiseg.models.context import ASPP, PSP, Projection
+from semiseg.models.context import ASPP, FPN, PSP, Projection
 from semiseg.models.decoder import DeepLabV3PlusDecoder, LinearDecoder, SubpixelDecoder
 from semiseg.models.encoder import Encoder, Features
 from semiseg.models.norm import synchronised
 
-ContextKind = Literal["psp", "aspp", "none"]
+ContextKind = Literal["psp", "aspp", "fpn", "none"]
 DecoderKind = Literal["subpixel", "linear", "deeplabv3plus"]
 Norm = Literal["batch", "sync", "frozen"]
 
@@ -25,11 +25,12 @@ class Segmenter(nn.Module):
     """A segmentation network with one main decoder per domain (set of classes): images in, class logits out.
 
     Args:
-        encoder: computes the features; its stride is that of the network.
+        encoder: computes the features. z has its stride, or with "fpn" that of its finest level.
         classes: number of classes of each domain, such as {"cityscapes": 19, "sunrgbd": 13}.
-        context: "psp" (pyramid pooling), "aspp" (atrous pyramid; z is signed) or "none" (a 1x1 convolution, BN and ReLU).
+        context: "psp" (pyramid pooling), "aspp" (atrous pyramid; z is signed), "fpn" (fuses the encoder's `levels`) or
+            "none" (a 1x1 convolution, BN and ReLU).
         context_channels: channels of z, the features that decoders see.
-        context_rates: dilations of "aspp", in cells of z.
+        context_rates: dilations of "aspp", in cells of z. context_width: channels of each level of "fpn".
         decoder: "subpixel" (CCT's), "linear" (1x1 convolution and bilinear upsampling) or "deeplabv3plus", which also
             sees the encoder's low-level features and works at their stride.
         last_relu: the sub-pixel decoder ends in a ReLU, as in CCT's released code.
@@ -41,7 +42,7 @@ class Segmenter(nn.Module):
     """
 
     encoder: Encoder
-    context: PSP | ASPP | Projection
+    context: PSP | ASPP | FPN | Projection
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Segmenter(nn.Module):
         context: ContextKind = "psp",
         context_channels: int = 512,
         context_rates: Sequence[int] = (12, 24, 36),
+        context_width: int = 64,
         decoder: DecoderKind = "subpixel",
         last_relu: bool = False,
         norm: Norm = "batch",
@@ -70,6 +72,11 @@ class Segmenter(nn.Module):
                 f"encoder {encoder.name!r} has no features finer than its output, which decoder='deeplabv3plus' needs; "
                 "use another encoder, or decoder='subpixel' or 'linear'"
             )
+        if context == "fpn" and (not encoder.levels or encoder.levels[-1] != encoder.stride):
+            raise ValueError(
+                f'context="fpn" with levels {list(encoder.levels)} of an encoder at stride {encoder.stride}: expected strides '
+                f"from fine to coarse that end in {encoder.stride}, such as levels=[8, 16, 32] for 32"
+            )
         _check_classes(classes)
         self.encoder = encoder
         match context:
@@ -77,14 +84,18 @@ class Segmenter(nn.Module):
                 self.context = PSP(encoder.channels, context_channels)
             case "aspp":
                 self.context = ASPP(encoder.channels, context_channels, context_rates)
+            case "fpn":
+                self.context = FPN(encoder.level_channels, encoder.levels, context_channels, context_width)
             case "none":
                 self.context = Projection(encoder.channels, context_channels)
         self.decoders = nn.ModuleDict()
         self.classes: dict[str, int] = {}
-        self.channels, self.stride, self.norm = context_channels, encoder.stride, norm
+        self.channels, self.norm = context_channels, norm
+        self.stride = encoder.levels[0] if context == "fpn" else encoder.stride  # of z
         self.metadata: dict[str, Any] = {}  # set by from_pretrained: the metadata given to save_pretrained
         self._kinds = {"context": context, "decoder": decoder, "last_relu": last_relu}
         self._rates = [int(rate) for rate in context_rates] if context == "aspp" else None
+        self._width = context_width if context == "fpn" else None
         if norm == "sync":  # in place, since neither is a batch norm itself
             synchronised(self.encoder)
             synchronised(self.context)
@@ -126,7 +137,7 @@ class Segmenter(nn.Module):
 
     @property
     def upsampling(self) -> int:
-        """Size of a decoder's logits over that of z: the stride, or with "deeplabv3plus" stride / low_stride."""
+        """Size of a decoder's logits over that of z: the stride of z, or with "deeplabv3plus" that over low_stride."""
         if self._kinds["decoder"] != "deeplabv3plus":
             return self.stride
         return self.stride // (self.encoder.low_stride or 1)
@@ -147,14 +158,16 @@ class Segmenter(nn.Module):
         mean, std = self.encoder.moments
         return {
             "encoder": self.encoder.name,
-            "output_stride": self.stride,
+            "output_stride": self.encoder.stride,
             "low_stride": self.encoder.low_stride,
+            "levels": list(self.encoder.levels),
             "mean": mean,
             "std": std,
             "classes": dict(self.classes),
             "context": self._kinds["context"],
             "context_channels": self.channels,
             "context_rates": self._rates,
+            "context_width": self._width,
             "decoder": self._kinds["decoder"],
             "last_relu": self._kinds["last_relu"],
             "norm": self.norm,
@@ -163,12 +176,13 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor, domain: str | None = None) -> Tensor:
         """uint8, or floating point in [0, 1], [b, 3, H, W] -> logits [b, C, H, W] of the domain, for any H and W.
 
-        Sides that are not multiples of the stride are extended by reflection to the right and below, and the logits cropped:
-        logits resized to the image would be shifted against it, by up to a cell. Logits of "deeplabv3plus", which are coarser
-        than the image, are resized bilinearly with align_corners=True. `domain` may be omitted if there is only one.
+        Sides that are not multiples of the encoder's stride are extended by reflection to the right and below, and the logits
+        cropped: logits resized to the image would be shifted against it, by up to a cell. Logits of "deeplabv3plus", which
+        are coarser than the image, are resized bilinearly with align_corners=True. `domain` may be omitted if there is only
+        one.
         """
         height, width = images.shape[-2:]
-        features = self.encode(reflected(images, self.stride))
+        features = self.encode(reflected(images, self.encoder.stride))
         logits = self.decode(features, domain)
         if logits.shape[-2:] != features.size:
             logits = F.interpolate(logits, size=features.size, mode="bilinear", align_corners=True)
@@ -177,7 +191,8 @@ class Segmenter(nn.Module):
     def encode(self, images: Tensor) -> Features:
         """Images -> Features whose `deep` is z, [b, channels, ceil(H / stride), ceil(W / stride)]; >= 0 except for "aspp"."""
         features = self.encoder(images)
-        return Features(self.context(features.deep), features.low, features.size)
+        z = self.context(features.levels if isinstance(self.context, FPN) else features.deep)
+        return Features(z, features.low, features.size, features.levels)
 
     def decode(self, features: Features, domain: str | None = None) -> Tensor:
         """Features -> logits at decoder resolution, [b, C, u h, u w] with u = `upsampling`.

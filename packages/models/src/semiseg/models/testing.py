@@ -38,10 +38,12 @@ class SegmenterContract:
             for height, width in ((64, 96), (65, 71), (33, 64)):
                 with torch.no_grad():
                     features = model.encode(images(1, height, width))
-                    cells = (math.ceil(height / stride), math.ceil(width / stride))
+                    cells = (math.ceil(height / model.stride), math.ceil(width / model.stride))
                     assert features.deep.shape == (1, model.channels, *cells)
                     assert features.deep.min() >= 0 or model.config["context"] == "aspp"
                     assert features.size == (height, width)
+                    for level, own in zip(features.levels, model.encoder.levels, strict=True):
+                        assert level.shape[2:] == (math.ceil(height / own), math.ceil(width / own))
                     fine = model.encoder.low_stride
                     if features.low is not None and fine is not None:
                         low = (model.encoder.low_channels, math.ceil(height / fine), math.ceil(width / fine))

@@ -34,6 +34,8 @@ def build_model(model: r.Model, classes: Mapping[str, Sequence[str]], *, downloa
             context=model.context.kind,
             context_channels=model.context.channels,
             context_rates=model.context.rates if isinstance(model.context, r.ASPP) else (12, 24, 36),
+            levels=model.context.levels if isinstance(model.context, r.FPN) else (),
+            context_width=model.context.width if isinstance(model.context, r.FPN) else 64,
             decoder=model.decoder.kind,
             low_stride=model.decoder.low_stride if isinstance(model.decoder, r.DeepLabV3Plus) else None,
             last_relu=isinstance(model.decoder, r.SubPixel) and model.decoder.last_relu,
@@ -83,6 +85,11 @@ def _started(model: r.Model, classes: Mapping[str, Sequence[str]]) -> Segmenter:
         )
     if isinstance(context, r.ASPP) and list(context.rates) != saved["context_rates"]:
         raise ValueError(f"{model.start} has rates {saved['context_rates']} in its context; say the same under [model]")
+    if isinstance(context, r.FPN) and [list(context.levels), context.width] != [saved["levels"], saved["context_width"]]:
+        raise ValueError(
+            f"{model.start} has levels {saved['levels']} of width {saved['context_width']} in its context; say the same under "
+            "[model]"
+        )
     if isinstance(model.decoder, r.DeepLabV3Plus) and model.decoder.low_stride != saved["low_stride"]:
         raise ValueError(f"{model.start} has decoders of low_stride {saved['low_stride']}; say the same under [model]")
     for domain, names in classes.items():

@@ -11,6 +11,7 @@ from semiseg.train.recipe.bounds import ByKind, Count, Text
 
 __all__ = [
     "ASPP",
+    "FPN",
     "PSP",
     "Context",
     "Decoder",
@@ -59,6 +60,21 @@ class ASPP:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FPN:
+    """Fuses features of several strides at the finest one: finer borders and thin things, and a stride of 32 without dilation.
+
+    levels    strides of the encoder, from fine to coarse; the last is `output_stride`
+    channels  number of output channels, which decoders see
+    width     channels of each level before they are fused
+    """
+
+    kind: Literal["fpn"] = "fpn"
+    levels: Annotated[tuple[Count, ...], MinLen(1)] = (8, 16, 32)
+    channels: Count = 128
+    width: Count = 64
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoContext:
     """A 1x1 convolution to `channels`, batch norm and ReLU."""
 
@@ -89,7 +105,7 @@ class DeepLabV3Plus:
     low_stride: Literal[2, 4] = 4
 
 
-Context = Annotated[PSP | ASPP | NoContext, ByKind()]
+Context = Annotated[PSP | ASPP | FPN | NoContext, ByKind()]
 Decoder = Annotated[SubPixel | Linear | DeepLabV3Plus, ByKind()]
 
 

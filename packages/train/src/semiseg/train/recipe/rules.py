@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from semiseg.train.recipe import (
     ASPP,
+    FPN,
     SGD,
     CrossConsistency,
     DeepLabV3Plus,
@@ -96,6 +98,12 @@ def _encoder(recipe: Recipe) -> Iterator[Problem]:
     if encoder.checkpointing and recipe.compile:
         what = "a compiled encoder does not recompute activations"
         yield Problem(("model", "encoder", "checkpointing"), f"{what}; remove this, or set compile = false")
+    if isinstance(recipe.model.context, FPN):
+        levels = recipe.model.context.levels
+        if levels[-1] != encoder.output_stride or any(b <= a or b % levels[0] for a, b in pairwise(levels)):
+            what = f"{list(levels)} are not strides from fine to coarse that end in output_stride = {encoder.output_stride}"
+            fitting = [stride for stride in (8, 16, 32) if stride <= encoder.output_stride]
+            yield Problem(("model", "context", "levels"), f"{what}; set {fitting}, or start with 4 for thin things")
     if encoder.name != "wide_resnet38":
         return
     if encoder.weights == "timm" and recipe.model.start is None:
@@ -122,7 +130,9 @@ def _expectations(recipe: Recipe) -> Iterator[Problem]:
 
 def _objectives(recipe: Recipe) -> Iterator[Problem]:
     if recipe.control and all(objective.needs == "labeled" for objective in recipe.objectives):
-        yield Problem(("control",), "every objective needs labeled images only, so there is nothing to control; remove this")
+        yield Problem(
+            ("control",), "every objective needs labeled images only, so there is nothing to control; remove this"
+        )
     known, trained = list(recipe.data.domains), set[tuple[str, str]]()
     for index, objective in enumerate(recipe.objectives):
         for place, name in enumerate(objective.domains or ()):
