@@ -10,7 +10,10 @@ from torch.nn.functional import interpolate
 from semiseg.methods import (
     bootstrapped_cross_entropy,
     bootstrapping_threshold,
+    class_weights,
     cross_entropy,
+    dice,
+    dice_cross_entropy,
     distance,
     hard_cross_entropy,
     pairwise_variance,
@@ -257,3 +260,62 @@ def test_distance_over_kept_or_valid_pixels_by_hand(over, confidence):
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
     nowhere = distance("mse", *given, **options, valid=torch.zeros(2, 5, 7, dtype=torch.bool))
     assert (nowhere == 0).all()
+
+
+@pytest.mark.parametrize(("power", "cap"), [(0.5, 20.0), (1.0, 20.0), (1.0, 3.0), (0.0, 20.0)])
+def test_class_weights_have_mean_one_over_pixels_and_a_cap(power, cap):
+    pixels = np.array([9000, 900, 90, 9, 1, 0])
+    found = np.array(class_weights(pixels.tolist(), power=power, cap=cap))
+    shares = pixels / pixels.sum()
+    assert (found * shares).sum() == pytest.approx(1)
+    relative = found / found[0]
+    wanted = np.minimum(cap, (shares[0] / np.maximum(shares, 1e-300)) ** power)
+    np.testing.assert_allclose(relative, wanted, rtol=1e-12)
+    for bad in ([0, 0], [3, -1]):
+        with pytest.raises(ValueError, match="expected pixels >= 0"):
+            class_weights(bad)
+
+
+@pytest.mark.parametrize("pool", ["image", "batch"])
+@pytest.mark.parametrize("over", ["kept", "valid"])
+def test_weights_multiply_the_losses_of_their_classes(logits, masks, pool, over):
+    weights = [0.5, 2.0, 1.0, 7.0, 0.0]
+    found = cross_entropy(logits, masks, pool=pool, weights=weights).mean()
+    losses = torch.nn.functional.cross_entropy(logits, masks.long(), ignore_index=255, reduction="none")
+    each = torch.tensor([*weights, *[0.0] * 251], dtype=torch.float64)[masks.long()]
+    valid = masks != 255
+    by_image = torch.stack([(losses * each)[i].sum() / valid[i].sum() for i in range(B)])
+    torch.testing.assert_close(found, by_image.mean() if pool == "image" else (losses * each).sum() / valid.sum())
+    options = {"over": over, "pool": pool}
+    plain = bootstrapped_cross_entropy(logits, masks, 0.2, **options)
+    torch.testing.assert_close(bootstrapped_cross_entropy(logits, masks, 0.2, weights=[1.0] * C, **options), plain)
+    torch.testing.assert_close(bootstrapped_cross_entropy(logits, masks, 0.2, weights=[3.0] * C, **options), 3 * plain)
+    threshold = bootstrapping_threshold(0.2, C)
+    if pool == "image":
+        kept = [valid[i] & (torch.exp(-losses[i]) < threshold) for i in range(B)]
+        hand = [(losses[i] * each[i])[kept[i]].sum() / (kept if over == "kept" else valid)[i].sum() for i in range(B)]
+        torch.testing.assert_close(
+            bootstrapped_cross_entropy(logits, masks, 0.2, weights=weights, **options), torch.stack(hand)
+        )
+
+
+def test_dice_equals_a_loop_over_classes(logits, masks):
+    probabilities = logits.softmax(1).numpy()
+    wanted = []
+    for p, mask in zip(probabilities, masks.numpy(), strict=True):
+        valid = mask != 255
+        losses = []
+        for label in sorted(set(mask[valid].tolist())):
+            g = mask[valid] == label
+            losses.append(1 - 2 * p[label][valid][g].sum() / (p[label][valid].sum() + g.sum()))
+        wanted.append(np.mean(losses))
+    np.testing.assert_allclose(dice(logits, masks), wanted, rtol=1e-12)
+    weights = [1.0, 2.0, 3.0, 4.0, 5.0]
+    both = dice_cross_entropy(logits, masks, weight=0.5, weights=weights)
+    np.testing.assert_allclose(both, cross_entropy(logits, masks, weights=weights) + 0.5 * torch.tensor(wanted))
+    perfect = 200.0 * torch.nn.functional.one_hot(masks.where(masks != 255, 0), C).permute(0, 3, 1, 2).double()
+    assert dice(perfect, masks).abs().max() < 1e-12
+    empty = logits.clone().requires_grad_()
+    dice(empty, torch.full((B, H, W), 255)).sum().backward()
+    assert empty.grad is not None and (empty.grad == 0).all()
+    assert torch.autograd.gradcheck(lambda x: dice(x, masks), logits.clone().requires_grad_())

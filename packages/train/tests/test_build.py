@@ -14,6 +14,7 @@ from semiseg.train.assemble.optimizer import build_optimizer
 from semiseg.train.assemble.sources import build_sources
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.shards import classes_of
+from semiseg.train.step.batches import StepData
 
 CCT = "kind='cross_consistency', perturbations=[{kind='dropout', count=2}]"
 
@@ -49,6 +50,30 @@ def test_an_objective_trains_only_the_domains_that_it_names(tiny: Callable[..., 
     learner = build_learner(recipe, build_model(recipe.model, classes_of(recipe)), sources.taxonomies)
     kinds = {name: [type(each).__name__ for each in learner.objectives[name]] for name in ("street", "room")}  # type: ignore[misc]
     assert kinds == {"street": ["Supervised"], "room": ["Supervised", "CrossConsistency"]}
+
+
+def test_class_weights_are_those_of_the_labeled_subset(tiny: Callable[..., Recipe]) -> None:
+    """Counted in the masks of the six labeled images, pixel by pixel."""
+    for kind in ("cross_entropy", "bootstrapped", "dice"):
+        recipe = tiny(f"objectives=[{{kind='supervised', loss={{kind='{kind}', class_weights={{power=1, cap=9}}}}}}]")
+        sources = build_sources(recipe, fill=(0, 0, 0))
+        stream, taxonomy = sources.streams["street"]["labeled"], sources.taxonomies["street"]
+        counts, keys = np.zeros(len(taxonomy.names), np.int64), sources.selected["street/labeled"]
+        for number, key in enumerate(stream.shards.keys()):
+            if key in keys:
+                mask = taxonomy.map(stream.shards.read(number).label)  # type: ignore[arg-type]
+                counts += np.bincount(mask[mask != 255], minlength=len(counts))
+        assert sources.class_pixels == {"street": counts.tolist()} and len(keys) == 6
+        learner = build_learner(
+            recipe, build_model(recipe.model, classes_of(recipe)), sources.taxonomies, sources.class_pixels
+        )
+        (objective,) = learner.objectives["street"]  # type: ignore[misc]
+        weights = np.array(objective.options["weights"])  # type: ignore[index]
+        assert weights.max() / weights.min() == pytest.approx(9) and counts @ weights == pytest.approx(counts.sum())
+        batch = StepData(sources.streams)[0]
+        assert isinstance(batch, dict)
+        learner(batch, step=0, steps=4).total.backward()
+    assert build_sources(tiny(), fill=(0, 0, 0)).class_pixels == {}
 
 
 def test_class_uniform_crops_hold_their_classes_equally_often(tiny: Callable[..., Recipe]) -> None:

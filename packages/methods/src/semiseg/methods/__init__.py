@@ -10,8 +10,11 @@ from semiseg.methods.cross_consistency import CrossConsistency as CrossConsisten
 from semiseg.methods.cutmix import covered as covered
 from semiseg.methods.cutmix import draw_boxes as draw_boxes
 from semiseg.methods.cutmix import paste as paste
+from semiseg.methods.dice import dice as dice
+from semiseg.methods.dice import dice_cross_entropy as dice_cross_entropy
 from semiseg.methods.losses import bootstrapped_cross_entropy as bootstrapped_cross_entropy
 from semiseg.methods.losses import bootstrapping_threshold as bootstrapping_threshold
+from semiseg.methods.losses import class_weights as class_weights
 from semiseg.methods.losses import cross_entropy as cross_entropy
 from semiseg.methods.losses import distance as distance
 from semiseg.methods.losses import hard_cross_entropy as hard_cross_entropy

@@ -21,15 +21,39 @@ REDUCTIONS = ("mean", "sum")
 OVER = ("kept", "valid")
 
 
-def cross_entropy(logits: Tensor, masks: Tensor, *, pool: str = "image") -> Tensor:
+def class_weights(pixels: Sequence[int], *, power: float = 0.5, cap: float = 20.0) -> list[float]:
+    """A weight for each class that grows as its share f of the labeled pixels falls: proportional to f ** -power.
+
+    pixels: labeled pixels of each class, [C]. cap: no class weighs more than this many times the most frequent one; a class
+    without pixels weighs as much as that. Scaled so that the mean over the pixels is 1, so that learning rates and the
+    weights of other terms keep their meaning. power 0 gives 1 for all; 0.5 is a common compromise, 1 makes classes equal.
+    """
+    total = sum(pixels)
+    if power < 0 or cap < 1 or total <= 0 or min(pixels) < 0:
+        raise ValueError(
+            f"class_weights({list(pixels)}, power={power}, cap={cap}): expected pixels >= 0, not all 0, power >= 0, cap >= 1"
+        )
+    shares = [count / total for count in pixels]
+    relative = [min(cap, (max(shares) / share) ** power) if share else cap for share in shares]
+    if power == 0:
+        relative = [1.0] * len(shares)
+    mean = sum(weight * share for weight, share in zip(relative, shares, strict=True))
+    return [weight / mean for weight in relative]
+
+
+def cross_entropy(
+    logits: Tensor, masks: Tensor, *, pool: str = "image", weights: Sequence[float] | None = None
+) -> Tensor:
     """Cross entropy of each image, [b]: the mean over its valid pixels (CCT Eq. 1).
 
     logits: [b, C, h, w], resized bilinearly (align_corners=True) to the masks' size. masks: [b, H, W].
     pool: "batch" is the authors' form, one mean over the valid pixels of all images: each value is the image's sum over
     the mean number of valid pixels per image, so that their average is that mean. All ranks must call it.
+    weights: of the classes, see `class_weights`; a pixel's loss is multiplied by that of its class, and divisors stay.
     """
     check_choice("cross_entropy(pool=...)", pool, ("image", "batch"))
     losses, valid = pixel_losses(logits, masks)
+    losses = _weighted(losses, masks, weights)
     counts = valid.sum((1, 2))
     if pool == "image":
         return losses.sum((1, 2)) / counts.clamp(min=1)
@@ -46,6 +70,7 @@ def bootstrapped_cross_entropy(
     minimum: int = 1,
     over: str = "kept",
     pool: str = "image",
+    weights: Sequence[float] | None = None,
 ) -> Tensor:
     """Annealed bootstrapped cross entropy (ab-CE) of each image, [b]: without well-predicted pixels (CCT Eq. 4).
 
@@ -55,6 +80,7 @@ def bootstrapped_cross_entropy(
     pool: "image" selects and divides within each image. "batch" is the authors' form: at least minimum * b pixels of
     the batch, all of which may lie in one image, and one mean over the batch's pixels; the values returned are the
     images' shares of it times b. It uses this process's batch only, so the loss depends on the number of processes.
+    weights: of the classes, as in `cross_entropy`; they do not change which pixels are kept.
     Unlike in the authors' code, equal probabilities at the bound are all kept, so a flat prediction keeps all pixels.
     """
     check_choice("bootstrapped_cross_entropy(over=...)", over, ("kept", "valid"))
@@ -71,6 +97,7 @@ def bootstrapped_cross_entropy(
         else -torch.ones(groups, 1).to(losses)
     )
     kept = ((true_probability < threshold) | (true_probability <= bound)).view_as(valid) & valid
+    losses = _weighted(losses, masks, weights)
     divisor = (kept if over == "kept" else valid).sum((1, 2))
     if pool == "batch":
         divisor = divisor.sum().to(losses) / count
@@ -188,6 +215,15 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if logits.shape[-2:] == size:
         return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+
+
+def _weighted(losses: Tensor, masks: Tensor, weights: Sequence[float] | None) -> Tensor:
+    """Losses of pixels [b, H, W] times the weights of their classes."""
+    if weights is None:
+        return losses
+    table = torch.zeros(IGNORE + 1, dtype=losses.dtype)  # on the CPU, then copied at once
+    table[: len(weights)] = torch.tensor(weights, dtype=losses.dtype)
+    return losses * table.to(losses.device, non_blocking=True)[masks.long()]
 
 
 def _mean_over_ranks(values: Tensor) -> Tensor:

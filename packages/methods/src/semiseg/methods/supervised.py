@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from semiseg.methods.choices import check_choice
+from semiseg.methods.dice import dice_cross_entropy
 from semiseg.methods.losses import (
     IGNORE,
     bootstrapped_cross_entropy,
@@ -22,6 +23,7 @@ LOSSES = {
     "bootstrapped": bootstrapped_cross_entropy,
     "relaxed": relaxed_cross_entropy,
     "ohem": hard_cross_entropy,
+    "dice": dice_cross_entropy,
 }
 PROGRESSING = ("bootstrapped", "relaxed")  # losses that depend on the progress of training
 
@@ -29,8 +31,8 @@ PROGRESSING = ("bootstrapped", "relaxed")  # losses that depend on the progress 
 class Supervised(Objective):
     """The supervised loss of the main decoder on the labeled images (CCT Eq. 1 and 4).
 
-    loss: "cross_entropy", "bootstrapped" (ab-CE), "relaxed" (at borders) or "ohem" (hard pixels only); options:
-    keywords of `bootstrapped_cross_entropy`, `relaxed_cross_entropy` or `hard_cross_entropy`. Returns the term
+    loss: "cross_entropy", "bootstrapped" (ab-CE), "relaxed" (at borders), "ohem" (hard pixels only) or "dice" (with cross
+    entropy); options: keywords of the function in `LOSSES`. Returns the term
     "supervised" and the diagnostic "accuracy": the share of correctly classified valid pixels, averaged over images.
     """
 

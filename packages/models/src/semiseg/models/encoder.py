@@ -149,7 +149,7 @@ class Encoder(nn.Module):
             return False
         finally:
             self.train(was_training)
-        planes = [(features.deep, self.channels, self.stride)]
+        planes: list[tuple[Tensor, int | None, int]] = [(features.deep, self.channels, self.stride)]
         if features.low is not None and self.low_stride is not None:
             planes.append((features.low, self.low_channels, self.low_stride))
         planes += zip(features.levels, self.level_channels, self.levels, strict=True)

@@ -31,7 +31,7 @@ def preview(recipe: Recipe) -> str:
     """Sources with their sizes and epochs, parameters, and what a few steps took, as lines of text."""
     sources = build_sources(recipe, fill=(0, 0, 0))
     model = build_model(recipe.model, classes_of(recipe), download=False)
-    learner = build_learner(recipe, model, sources.taxonomies)
+    learner = build_learner(recipe, model, sources.taxonomies, sources.class_pixels)
     lines = [f"{recipe.name}: {recipe.steps} steps into {recipe.runs}/{recipe.name}"]
     turns = len(sources.streams) if recipe.data.domains_per_step == "one" else 1
     for domain, streams in sources.streams.items():

@@ -65,7 +65,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     fill = tuple(round(255 * float(mean)) for mean in model.mean.flatten())
     sources = build_sources(recipe, fill=(fill[0], fill[1], fill[2]))
     about = describe_model(recipe, sources.taxonomies, model)
-    learner = build_learner(recipe, model, sources.taxonomies)
+    learner = build_learner(recipe, model, sources.taxonomies, sources.class_pixels)
     optimizer = build_optimizer(recipe, learner)
     factor = learning_rate(recipe.schedule, recipe.steps)
 

@@ -1,6 +1,6 @@
 """Recipe to learner: the objectives of every domain around the model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from semiseg import methods
 from semiseg.data import Taxonomy
@@ -11,13 +11,29 @@ from semiseg.train.assemble.objectives import build_objective, build_teacher
 from semiseg.train.step.learner import Learner
 
 
-def build_learner(recipe: r.Recipe, model: Segmenter, taxonomies: Mapping[str, Taxonomy]) -> Learner:
-    """Objectives of every domain around the model. A domain takes the objectives whose needs its sources meet."""
+def build_learner(
+    recipe: r.Recipe,
+    model: Segmenter,
+    taxonomies: Mapping[str, Taxonomy],
+    class_pixels: Mapping[str, Sequence[int]] | None = None,
+) -> Learner:
+    """Objectives of every domain around the model. A domain takes the objectives whose needs its sources meet.
+
+    class_pixels: domain -> labeled pixels of each class, if losses weight classes.
+    """
     objectives: dict[str, list[methods.Objective]] = {}
     for name, domain in recipe.data.domains.items():
         has = {role for role in ("labeled", "unlabeled", "weak") if getattr(domain, role) is not None}
         built = [
-            build_objective(config, recipe.model, model, name, taxonomies[name], weak="weak" in has)
+            build_objective(
+                config,
+                recipe.model,
+                model,
+                name,
+                taxonomies[name],
+                weak="weak" in has,
+                pixels=(class_pixels or {}).get(name),
+            )
             for config in recipe.objectives_of(name)
         ]
         objectives[name] = [objective for objective in built if objective.needs <= has]

@@ -1,5 +1,7 @@
 """Recipe to objectives: what each domain is trained for, and the teacher that some objectives need."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from semiseg import methods
@@ -16,9 +18,13 @@ def build_objective(
     taxonomy: Taxonomy,
     *,
     weak: bool = False,
+    pixels: Sequence[int] | None = None,
 ) -> methods.Objective:
-    """One objective of one domain, with its own parameters. weak: whether the domain has images with pseudo-labels."""
-    built = _build(objective, model, segmenter, taxonomy, weak=weak)
+    """One objective of one domain, with its own parameters.
+
+    weak: whether the domain has images with pseudo-labels. pixels: labeled pixels of each class, for class weights.
+    """
+    built = _build(objective, model, segmenter, taxonomy, weak=weak, pixels=pixels)
     built.lr_scale = getattr(objective, "lr_scale", 1.0)
     if isinstance(objective, r.CrossConsistency) and objective.start == "main":
         copy_main(built, segmenter.decoders[domain])
@@ -26,20 +32,30 @@ def build_objective(
 
 
 def _build(
-    objective: r.Objective, model: r.Model, segmenter: Segmenter, taxonomy: Taxonomy, *, weak: bool
+    objective: r.Objective,
+    model: r.Model,
+    segmenter: Segmenter,
+    taxonomy: Taxonomy,
+    *,
+    weak: bool,
+    pixels: Sequence[int] | None,
 ) -> methods.Objective:
     match objective:
         case r.Supervised(loss=r.Bootstrapped() as loss):
-            return methods.Supervised("bootstrapped", until=loss.until, over=loss.over, pool=loss.pool)
+            weights = weights_of(loss.class_weights, pixels)
+            return methods.Supervised("bootstrapped", until=loss.until, over=loss.over, pool=loss.pool, weights=weights)
         case r.Supervised(loss=r.Relaxed() as loss):
             strict = tuple(taxonomy.names.index(name) for name in loss.strict if name in taxonomy.names)
             relaxed = {"window": loss.window, "until": loss.until, "by_frequency": loss.by_frequency}
             return methods.Supervised("relaxed", strict=strict, **relaxed)
         case r.Supervised(loss=r.Ohem() as loss):
             return methods.Supervised("ohem", threshold=loss.threshold, least=loss.least)
+        case r.Supervised(loss=r.Dice() as loss):
+            return methods.Supervised("dice", weight=loss.weight, weights=weights_of(loss.class_weights, pixels))
         case r.Supervised(loss=loss):
             assert isinstance(loss, r.CrossEntropy)
-            return methods.Supervised("cross_entropy", pool=loss.pool)
+            weights = weights_of(loss.class_weights, pixels)
+            return methods.Supervised("cross_entropy", pool=loss.pool, weights=weights)
         case r.CrossConsistency():
             decoder = model.decoder.kind if objective.decoder == "same" else objective.decoder
             return methods.CrossConsistency(
@@ -75,6 +91,14 @@ def _build(
                 confidence=objective.confidence,
                 over=objective.over,
             )
+
+
+def weights_of(settings: r.ClassWeights | None, pixels: Sequence[int] | None) -> list[float] | None:
+    """The weights of classes that a loss asks for; None if it asks for none."""
+    if settings is None:
+        return None
+    assert pixels is not None, "class weights need the labeled pixels of each class"
+    return methods.class_weights(pixels, power=settings.power, cap=settings.cap)
 
 
 def build_ramp(ramp: r.Ramp) -> methods.Ramp:

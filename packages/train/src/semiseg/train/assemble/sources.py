@@ -28,13 +28,18 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """All data of a run. selected: source -> keys taken, where a recipe takes less than all; digests: of shard sets."""
+    """All data of a run.
+
+    selected: source -> keys taken, where a recipe takes less than all; digests: of shard sets; class_pixels: domain ->
+    labeled pixels of each class, where a loss weights classes.
+    """
 
     streams: dict[str, dict[str, Stream]]
     validation: dict[str, Validation]
     taxonomies: dict[str, Taxonomy]
     digests: dict[str, str]
     selected: dict[str, list[str]]
+    class_pixels: dict[str, list[int]]
 
     def digest_of_subsets(self) -> dict[str, str]:
         """Source -> hash of the keys taken."""
@@ -60,10 +65,14 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
     taxonomies: dict[str, Taxonomy] = {}
     digests: dict[str, str] = {}
     selected: dict[str, list[str]] = {}
+    class_pixels: dict[str, list[int]] = {}
     for name, domain in recipe.data.domains.items():
         labeled = open_source(recipe.data.shards, domain.labeled)
         taxonomy = taxonomies[name] = labeled.taxonomy(domain.taxonomy)
         chosen = {"labeled": (labeled, select(labeled, domain.labeled, taxonomy))}
+        if any(getattr(getattr(own, "loss", None), "class_weights", None) for own in recipe.objectives_of(name)):
+            taken = slice(None) if chosen["labeled"][1] is None else chosen["labeled"][1]
+            class_pixels[name] = labeled.class_pixels(taxonomy)[taken].sum(0).tolist()
         if domain.unlabeled is not None:
             pool = open_source(recipe.data.shards, domain.unlabeled)
             indices = select(pool, domain.unlabeled, taxonomy)
@@ -103,7 +112,14 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
             if subset is not None:
                 keys = shards.keys()
                 selected[f"{name}/val"] = [keys[i] for i in subset]
-    return Sources(streams=streams, validation=validation, taxonomies=taxonomies, digests=digests, selected=selected)
+    return Sources(
+        streams=streams,
+        validation=validation,
+        taxonomies=taxonomies,
+        digests=digests,
+        selected=selected,
+        class_pixels=class_pixels,
+    )
 
 
 def class_uniform(

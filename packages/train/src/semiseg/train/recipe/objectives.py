@@ -13,8 +13,10 @@ __all__ = [
     "Bootstrapped",
     "Boxes",
     "ContextMask",
+    "ClassWeights",
     "CrossConsistency",
     "CrossEntropy",
+    "Dice",
     "Dropout",
     "FeatureDrop",
     "FeatureNoise",
@@ -34,15 +36,40 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassWeights:
+    """Pixels of a class with the share f of the labeled pixels weigh in proportion to f ** -power; their mean is 1.
+
+    cap  most that a class weighs, relative to the most frequent one
+    """
+
+    power: Annotated[float, Ge(0), Le(2)] = 0.5
+    cap: Annotated[float, Ge(1), Le(1000)] = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
     """Cross entropy of the main decoder.
 
-    pool   mean over each "image"'s valid pixels, then over images; or one mean over all valid pixels of the "batch" (the
-           released code; with accumulate, of the micro-step)
+    pool           mean over each "image"'s valid pixels, then over images; or one mean over all valid pixels of the "batch"
+                   (the released code; with accumulate, of the micro-step)
+    class_weights  let rare classes weigh more: {} for the defaults
     """
 
     kind: Literal["cross_entropy"] = "cross_entropy"
     pool: Literal["image", "batch"] = "image"
+    class_weights: ClassWeights | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dice:
+    """Cross entropy plus `weight` times the Dice loss, the mean over the classes of an image of one minus their overlap.
+
+    class_weights  of the cross entropy: let rare classes weigh more; {} for the defaults
+    """
+
+    kind: Literal["dice"] = "dice"
+    weight: Positive = 1.0
+    class_weights: ClassWeights | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +78,7 @@ class Bootstrapped:
 
     until  share of training at which the threshold stops rising
     over   divide by the pixels "kept" or by all "valid" ones
+    class_weights  let rare classes weigh more: {} for the defaults; they do not change which pixels are left out
     pool   rank pixels within each "image" or over the "batch" (the released code): a process's images of a micro-step
     """
 
@@ -58,6 +86,7 @@ class Bootstrapped:
     until: Annotated[float, Gt(0), Le(1)] = 0.4
     over: Literal["kept", "valid"] = "kept"
     pool: Literal["image", "batch"] = "image"
+    class_weights: ClassWeights | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +118,7 @@ class Ohem:
     least: Share = 0.0625
 
 
-Loss = Annotated[CrossEntropy | Bootstrapped | Relaxed | Ohem, ByKind()]
+Loss = Annotated[CrossEntropy | Bootstrapped | Relaxed | Ohem | Dice, ByKind()]
 
 
 @dataclass(frozen=True, kw_only=True)
