@@ -12,14 +12,17 @@ from typing import ClassVar
 
 from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, Tree, unknown
 from semiseg.datasets.folder.classes import read_class_file
-from semiseg.datasets.folder.files import SPLITS, File, check_named, list_files, pair
+from semiseg.datasets.folder.files import SPLITS, File, check_named, list_files
 from semiseg.datasets.folder.labels import interpret
+from semiseg.datasets.folder.looks import Looks
 from semiseg.datasets.folder.masks import Seen, look, read_ids
+from semiseg.datasets.folder.pairs import pair, refuse_masks_as_images, undecided
 from semiseg.datasets.folder.pictures import Picture, as_png, highest, inspect
 from semiseg.datasets.folder.problems import Problems, plain
 from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside, left_out
-from semiseg.datasets.folder.splits import Assigned, assign, keys_of, read_tags
+from semiseg.datasets.folder.splits import Assigned, assign, keys_of, list_names, read_tags
 from semiseg.datasets.folder.turned import masks_to_turn
+from semiseg.datasets.folder.unused import unused
 
 _DARK = 1 << 12  # of 16 bits: if images use at most 12, the upper 8 of 16 bits keep only 4
 
@@ -41,7 +44,8 @@ class Folder:
 
     root       a folder, zip or tar
     name       of the data set and its taxonomy; default: the name of the root
-    images, masks, unlabeled   folders, if their names are not listed in `FOLDERS`
+    images, masks, unlabeled   folders, if they are not recognised; several are separated by commas
+    image_suffix, mask_suffix   endings of the names of images and masks, such as "_sat" and "_L"
     classes    class file, if it is not called `classes.toml`, `classes.txt`, ...
     val        share of the masks to hold out if neither lists nor folders define a split; default: 0.2
     group      regular expression: images whose names have the same match (or groups, if it has any) stay in one split
@@ -63,6 +67,8 @@ class Folder:
         images: str | None = None,
         masks: str | None = None,
         unlabeled: str | None = None,
+        image_suffix: str | None = None,
+        mask_suffix: str | None = None,
         classes: str | None = None,
         val: float | None = None,
         group: str | None = None,
@@ -73,18 +79,26 @@ class Folder:
         self._where = f"{own} at {self.root}"
         self._tree = tree = inside(Tree.open(self.root))
         problems = Problems()
-        named = {"unlabeled": _text(unlabeled), "mask": _text(masks), "image": _text(images)}
+        named = {"unlabeled": _places(unlabeled), "mask": _places(masks), "image": _places(images)}
         check_named(tree.names(), named, problems)
         problems.raise_any(self._where)  # other problems would only be consequences
-        listing = list_files(tree.names(), named)
-        self._notes = left_out(tree, listing.ignored)
+        listing = list_files(
+            tree.names(), named, Looks(tree).mask, image_suffix=_text(image_suffix), mask_suffix=_text(mask_suffix)
+        )
         if not listing.images:
+            self._notes = left_out(tree, listing.ignored + unused(tree, ()))
             raise DataError("\n".join([f"{self._where}: no images found; expected:{TREE.rstrip()}", *self._notes]))
         found, distant = pair(listing, problems)
+        refuse_masks_as_images(listing, found, problems)
+        if undecided(problems):
+            problems.raise_any(self._where)
+        self._notes: list[str] = []
         pictures = dict(self._inspected("images", [file.name for file in listing.images], inspect, problems))
         seen = dict(self._inspected("masks", [file.name for file in listing.masks], look, problems))
         turns = masks_to_turn(found, pictures, seen, problems, self._notes)
         given = read_class_file(tree, _text(classes), problems)
+        used = [*list_names(tree), *([given.name] if given else [])]
+        self._notes += [*left_out(tree, listing.ignored + unused(tree, used)), *listing.notes]
         labels = None
         if given is not None or not any(kind == "class file" for kind, _, _ in problems.rows):
             labels = interpret(own, tree, [seen[name] for name in sorted(seen)], given, problems)
@@ -251,6 +265,11 @@ def _progress(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
 def _text(option: object) -> str | None:
     """An option as text: on the command line, name=2024 is read as a number."""
     return None if option is None else str(option)
+
+
+def _places(option: object) -> list[str]:
+    """The folders of an option."""
+    return [place.strip() for place in (_text(option) or "").split(",") if place.strip()]
 
 
 def _share(val: float | None) -> float | None:

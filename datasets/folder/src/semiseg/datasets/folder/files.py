@@ -1,46 +1,49 @@
-"""Which file is an image, which a mask, and which belong together: decided by the names of folders and files."""
+"""Which file is an image and which a mask: decided by the names of folders and files, and by what pictures look like."""
 
 import difflib
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
+from semiseg.datasets.folder.folders import (
+    FOLDERS,
+    SPLITS,
+    UNUSED,
+    found_at,
+    parts_of,
+    role_of,
+    split_of,
+    split_siblings,
+    split_within,
+    without_split,
+)
+from semiseg.datasets.folder.names import Affix, affixes, common_affix, core, folded, is_of_image, is_of_mask
 from semiseg.datasets.folder.problems import Problems, plain
 
-FOLDERS = {
-    "unlabeled": "unlabeled unlabelled unlabeled_images unlabelled_images without_masks",
-    "mask": "mask masks label labels labelled_masks annotation annotations annot annots gt groundtruth ground_truth "
-    "seg segs segmentation segmentations segmentationclass target targets",
-    "image": "image images img imgs photo photos picture pictures jpegimages frames input inputs",
-}  # usual names of such folders, in any case
-SPLITS = {
-    "train": "train training trainset",
-    "val": "val valid validation valset",
-    "test": "test testing testset",
-}
+__all__ = ["FOLDERS", "SPLITS", "SUFFIXES", "File", "Listing", "check_named", "list_files"]
+
 # Formats of photographs and masks that Pillow reads; it also opens videos, vector graphics and raw arrays.
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm",
     ".pnm", ".tga", ".jp2", ".j2k", ".jpx", ".jpf", ".avif", ".pcx", ".sgi", ".bw", ".qoi", ".psd", ".ras",
 })  # fmt: skip
 CAMERA = frozenset({".heic", ".heif", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".jxl"})
-_AFTER = re.compile(
-    r"[-_. ](masks?|labels?|label_?ids|gt|seg(mentation)?|annot(ation)?s?|ground_?truth|l|images?|img|rgb|photo)$"
-)
-_BEFORE = re.compile(r"^(masks?|labels?|gt|seg|annot(ation)?|ground_?truth|images?|img|rgb|photo)[-_. ]")
-_MASK = re.compile(r"[-_. ](masks?|labels?|label_?ids|gt|seg(mentation)?|annot(ation)?s?|ground_?truth|l)$")
+OUTSIDE = "pictures outside the folders of images and masks"
+_MOSTLY = 0.9  # of the pictures in a folder without a usual name, if they are taken for masks
+
+Named = Mapping[str, Sequence[str]]
+LooksLikeMask = Callable[..., str]  # (name, related=...) -> what makes it look like a mask, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     """An image or mask: its path in the tree, and the parts of the path that do not describe its role or split.
 
-    role    "image", "unlabeled" (an image that has no mask) or "mask"
+    role    "image", "unlabeled" (an image that has no mask), "mask" or "unused" (in a folder that the user did not choose)
     split   of "images/train/x.jpg" or "train/images/x.jpg"
     folders, stem   "images/train/roofs/x.jpg" has ("roofs",) and "x"
+    within  the folder that defines the role, "images"
     """
 
     name: str
@@ -48,25 +51,38 @@ class File:
     split: str | None
     folders: tuple[str, ...]
     stem: str
+    within: str = ""
+
+    @property
+    def parent(self) -> str:
+        return str(PurePosixPath(self.name).parent)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All images and masks, and how many files were left out, by reason."""
+    """All images and masks, how many pictures were left out, by reason, and what was decided by the look of pictures.
+
+    doubtful   images that look like masks -> why
+    """
 
     images: list[File]
     masks: list[File]
     ignored: Counter[str]
+    notes: list[str] = field(default_factory=list)
+    doubtful: dict[str, str] = field(default_factory=dict)
 
 
-def check_named(names: Iterable[str], named: Mapping[str, str | None], problems: Problems) -> None:
+def check_named(names: Iterable[str], named: Named, problems: Problems) -> None:
     """Report folders named by the user that contain no image; otherwise masks could be taken for images."""
     pictures = (PurePosixPath(plain(name)) for name in names)
     parents = {parent for path in pictures if path.suffix.lower() in SUFFIXES | CAMERA for parent in path.parents}
     known = {str(parent).lower(): str(parent) for parent in parents if parent.name}
-    for role, place in named.items():
-        if place and PurePosixPath(*_parts(place)) not in parents:
-            near = difflib.get_close_matches("/".join(_parts(place)).lower(), known, n=1, cutoff=0.5)
+    for role, places in named.items():
+        for place in places:
+            parts = parts_of(place)
+            if not parts or any(found_at(parent.parts, place) is not None for parent in parents):
+                continue
+            near = difflib.get_close_matches("/".join(parts).lower(), known, n=1, cutoff=0.5)
             some = (
                 f"nearest: {known[near[0]]}" if near else f"folders: {', '.join(sorted(known.values())[:8]) or 'none'}"
             )
@@ -74,15 +90,24 @@ def check_named(names: Iterable[str], named: Mapping[str, str | None], problems:
             problems.add("option", f"{option}={place}", f"no image in a folder of this name; {some}")
 
 
-def list_files(names: Iterable[str], named: Mapping[str, str | None]) -> Listing:
-    """Sort files into images and masks. `named`: role -> the folder named by the user, or None to detect it.
+def list_files(
+    names: Iterable[str],
+    named: Named,
+    looks: LooksLikeMask | None = None,
+    *,
+    image_suffix: str | None = None,
+    mask_suffix: str | None = None,
+) -> Listing:
+    """Sort files into images and masks. `named`: role -> the folders named by the user; none to detect them.
 
     If there is no folder of images, every file that is not in the folder of another role is an image, and a mask may be in
-    the folder of its image: x.jpg and x_mask.png, or x.jpg and x.png.
+    the folder of its image: x.jpg and x_mask.png, or x.jpg and x.png. Without `looks`, only names decide.
     """
     ignored: Counter[str] = Counter()
     files = []
-    for name in names:
+    listed = list(names)
+    siblings = split_siblings({part for name in listed for part in PurePosixPath(name).parts[:-1]})
+    for name in listed:
         parts = PurePosixPath(name).parts
         suffix = PurePosixPath(name).suffix.lower()
         if any(part.startswith(".") or part == "__MACOSX" for part in parts):
@@ -90,168 +115,175 @@ def list_files(names: Iterable[str], named: Mapping[str, str | None]) -> Listing
         if suffix in CAMERA:
             ignored[f"{suffix} files, which Pillow does not read (convert them to JPEG or PNG)"] += 1
         elif suffix in SUFFIXES:
-            files.append(_file(name, parts, named))
+            files.append(_file(name, parts, named, siblings))
+    if mask_suffix:
+        files = [_suffixed(file, mask_suffix) for file in files]
     if any(file.role == "image" for file in files):
-        outside = [file for file in files if not file.role]
-        ignored["pictures outside the folders of images and masks"] += len(outside)
+        ignored[OUTSIDE] += sum(not file.role for file in files)
         files = [file for file in files if file.role]
     else:
         files = [file if file.role else replace(file, role="image") for file in files]
-    if not any(file.role == "mask" for file in files):
-        files = _side_by_side(files)
+    notes: list[str] = []
+    trusted = _trusted(named)
+    files = _side_by_side(files, looks, UNUSED if named.get("mask") else "mask")
+    if looks is not None and not mask_suffix:
+        files = _other_folders(files, looks, trusted, notes)
+    ignored["masks other than those that the option masks names"] += sum(file.role == UNUSED for file in files)
+    files = [file for file in files if file.role != UNUSED]
+    if mask_suffix:
+        chosen = [file for file in files if file.role != "mask" or _ends(file, mask_suffix)]
+        ignored[f"masks whose names do not end with {mask_suffix}"] += len(files) - len(chosen)
+        files = chosen
+    if image_suffix:
+        chosen = [file for file in files if file.role == "mask" or _ends(file, image_suffix)]
+        ignored[f"images whose names do not end with {image_suffix}"] += len(files) - len(chosen)
+        files = chosen
     images = [file for file in files if file.role != "mask"]
-    return Listing(images, [file for file in files if file.role == "mask"], +ignored)
+    doubtful = {}
+    if looks is not None:
+        doubtful = {file.name: why for file in images if not trusted(file) and (why := looks(file.name))}
+    return Listing(images, [file for file in files if file.role == "mask"], +ignored, notes, doubtful)
 
 
-def pair(listing: Listing, problems: Problems) -> tuple[dict[str, File], int]:
-    """The masks by name of their image, and how many of them were matched by file name only, across folders.
-
-    Names are compared ever less strictly: equal up to the suffix; ignoring case and "_mask", "_label", "_gt"; the same in
-    the folder of another split; the same in any folder. Only unique matches count. Masks without an image are problems.
-    """
-    images = {file.name: file for file in listing.images if file.role == "image"}
-    masks = {file.name: file for file in listing.masks}
-    found: dict[str, File] = {}
-    distant = 0
-    for likeness in (_exactly, _nearly, _in_any_split, _in_any_folder):
-        of_images, of_masks = _by(likeness, images.values()), _by(likeness, masks.values())
-        for key, candidates in of_masks.items():
-            if len(candidates) == 1 and len(of_images.get(key, ())) == 1:
-                image = of_images[key][0]
-                found[image.name] = masks.pop(candidates[0].name)
-                del images[image.name]
-                distant += likeness is _in_any_folder
-    if masks:
-        _report_unmatched(listing, masks, found, problems)
-    return found, distant
-
-
-def _file(name: str, parts: tuple[str, ...], named: Mapping[str, str | None]) -> File:
+def _file(name: str, parts: tuple[str, ...], named: Named, siblings: Mapping[str, str]) -> File:
     folders = [plain(part) for part in parts[:-1]]
-    role, before, after = _role(folders, named)
-    split = None
-    if after and (split := _split(after[0])):
+    role, before, within, after = role_of(folders, named)
+    split = next((found for folder in within if (found := split_within(folder))), None)
+    if split is None and after and (split := split_of(after[0])):
         after = after[1:]
-    elif before and (split := _split(before[-1])):
-        before = before[:-1]
-    return File(name, role, split, (*before, *after), plain(PurePosixPath(name).stem))
+    for place in reversed(range(len(before))):  # "Train/Urban/images": the nearest that names a split
+        if split is None and (split := split_of(before[place]) or siblings.get(before[place])):
+            before = before[:place] + before[place + 1 :]
+    stem = plain(PurePosixPath(name).stem)
+    if role == "mask" and PurePosixPath(stem).suffix.lower() in SUFFIXES:
+        stem = PurePosixPath(stem).stem  # x.jpg.png is the mask of x.jpg
+    return File(name, role, split, (*before, *after), stem, "/".join(within))
 
 
-def _role(folders: list[str], named: Mapping[str, str | None]) -> tuple[str, list[str], list[str]]:
-    """The role given by the folders of a file ("" for none), and the folders above and below those that define it.
+def _suffixed(file: File, suffix: str) -> File:
+    """A picture whose name ends with the option mask_suffix is a mask, wherever it is."""
+    return replace(file, role="mask") if file.role != UNUSED and _ends(file, suffix) else file
 
-    A folder of masks inside a folder of images holds masks: "images/tiles/masks/x.png" belongs to "images/tiles/x.png".
+
+def _ends(file: File, suffix: str) -> bool:
+    path = plain(PurePosixPath(file.name).name).lower()
+    ending = plain(suffix).lower()
+    return path.endswith(ending) or path.rpartition(".")[0].endswith(ending)
+
+
+def _trusted(named: Named) -> Callable[[File], bool]:
+    """Whether the user named the folder of an image, so that its look does not matter."""
+    places = [place for role in ("image", "unlabeled") for place in named.get(role, ())]
+
+    def trusted(file: File) -> bool:
+        folders = PurePosixPath(plain(file.name)).parts[:-1]
+        return any(not parts_of(place) or found_at(folders, place) is not None for place in places)
+
+    return trusted
+
+
+def _side_by_side(files: list[File], looks: LooksLikeMask | None, role: str) -> list[File]:
+    """Recognise masks in the folder of their images: "x_mask" if there is an "x", or the PNG of two files named x.
+
+    Words that are not usual ("x_L2") count if several files have them and look like masks.
     """
-    defined = list(_defined(folders, named))
-    if not defined:
-        return "", [], folders
-    role, first, last = defined[0]
-    inner = next((span for span in defined[1:] if span[0] == "mask"), None) if role != "mask" else None
-    if inner:
-        return "mask", [*folders[:first], *folders[last : inner[1]]], folders[inner[2] :]
-    return role, folders[:first], folders[last:]
-
-
-def _defined(folders: list[str], named: Mapping[str, str | None]) -> Iterator[tuple[str, int, int]]:
-    """(role, first, last) of folders that define a role: the deepest of the named ones, then usual names from the top."""
-    roots = {role: _parts(place) for role, place in named.items() if place}
-    roots = {role: root for role, root in roots.items() if root and folders[: len(root)] == root}
-    start = 0
-    if roots:
-        role = max(roots, key=lambda role: len(roots[role]))
-        start = len(roots[role])
-        yield role, 0, start
-    for position, folder in enumerate(folders[start:], start=start):
-        for role, words in FOLDERS.items():
-            if not named.get(role) and folder.lower().replace(" ", "_").replace("-", "_") in words.split():
-                yield role, position, position + 1
-
-
-def _parts(place: str) -> list[str]:
-    return [plain(part) for part in PurePosixPath(place).parts]
-
-
-def _split(folder: str) -> str | None:
-    return next((split for split, words in SPLITS.items() if folder.lower() in words.split()), None)
-
-
-def _side_by_side(files: list[File]) -> list[File]:
-    """Recognise masks in the folder of their images: "x_mask" if there is an "x", or the PNG of two files named x."""
-    stems = {(file.split, file.folders, file.stem.lower()) for file in files if file.role == "image"}
-    same_name = _by(_exactly, [file for file in files if file.role == "image"])
-    found = []
+    in_folders = any(file.role == "mask" for file in files)
+    places: dict[object, list[File]] = defaultdict(list)
     for file in files:
-        stripped = _MASK.sub("", file.stem.lower())
-        suffixed = stripped != file.stem.lower() and (file.split, file.folders, stripped) in stems
-        others = [other for other in same_name.get(_exactly(file), []) if other != file]
-        is_png = file.name.lower().endswith(".png")
-        paired = is_png and len(others) == 1 and not others[0].name.lower().endswith(".png")
-        found.append(replace(file, role="mask") if file.role == "image" and (suffixed or paired) else file)
-    return found
+        if file.role == "image":
+            places[file.split, file.folders, file.within].append(file)
+    masks: dict[str, File] = {}
+    for place in places.values():
+        for file, known in _companions(place):
+            related = bool(looks and looks(file.name, related=True))
+            if related if (in_folders or not known) and looks else known:
+                masks[file.name] = replace(file, role=role)
+    return [masks.get(file.name, file) for file in files]
 
 
-def _exactly(file: File) -> tuple:
-    return file.split, file.folders, file.stem
+def _companions(place: list[File]) -> list[tuple[File, bool]]:
+    """Files in one folder whose names are that of another and something more, as masks; and whether names alone decide."""
+    stems: dict[str, list[File]] = defaultdict(list)
+    for file in place:
+        stems[file.stem.lower()].append(file)
+    found: list[tuple[File, bool]] = []
+    unusual: dict[Affix, list[File]] = defaultdict(list)
+    for file in place:
+        inner = PurePosixPath(file.stem)
+        if inner.suffix.lower() in SUFFIXES and inner.stem.lower() in stems:
+            found.append((replace(file, role="mask", stem=inner.stem), True))  # x.jpg and x.jpg.png
+            continue
+        others = [other for other in stems[file.stem.lower()] if other != file]
+        if others:
+            is_png = file.name.lower().endswith(".png")
+            paired = len(others) == 1 and not others[0].name.lower().endswith(".png")
+            lossless = not file.name.lower().endswith((".jpg", ".jpeg"))
+            if is_png and paired:
+                found.append((replace(file, role="mask"), True))
+            elif lossless and others[0].name.lower().endswith((".jpg", ".jpeg")):
+                found.append((replace(file, role="mask"), False))
+            continue
+        for affix in affixes(file.stem):
+            shared = core(file.stem, affix)
+            if shared not in stems and not any(_is_image_of(other, shared) for other in _beginning(stems, shared)):
+                continue
+            if is_of_mask(affix):
+                found.append((replace(file, role="mask"), True))
+            elif not is_of_image(affix):
+                unusual[folded(affix)].append(replace(file, role="mask"))
+            break
+    bases = len(place) - len(found)
+    common = [group for group in unusual.values() if len(group) > 1 or bases == 2]
+    return found + [(file, False) for group in common for file in group]
 
 
-def _nearly(file: File) -> tuple:
-    return file.split, tuple(folder.lower() for folder in file.folders), bare(file.stem)
+def _beginning(stems: Mapping[str, list[File]], shared: str) -> list[str]:
+    """Stems that are `shared` and a word for an image, such as "_sat"."""
+    return [
+        f"{shared}{joint}{word}" for joint in "_-. " for word in _IMAGE_ENDINGS if f"{shared}{joint}{word}" in stems
+    ]
 
 
-def _in_any_split(file: File) -> tuple:
-    return _nearly(file)[1:]
+_IMAGE_ENDINGS = ("sat", "image", "img", "rgb", "photo", "leftimg8bit", "input", "raw", "orig", "original")
 
 
-def _in_any_folder(file: File) -> str:
-    return bare(file.stem)
+def _is_image_of(stem: str, shared: str) -> bool:
+    return is_of_image(("", stem[len(shared) :]))
 
 
-@cache
-def bare(stem: str) -> str:
-    """A stem in lower case, without the words that distinguish an image from its mask."""
-    stem = stem.lower()
-    for pattern in (_AFTER, _BEFORE):
-        stem = pattern.sub("", stem) or stem
-    return stem
-
-
-def _by(likeness: Callable[[File], object], files: Iterable[File]) -> dict[object, list[File]]:
-    groups: dict[object, list[File]] = defaultdict(list)
+def _other_folders(files: list[File], looks: LooksLikeMask, trusted: Callable, notes: list[str]) -> list[File]:
+    """Recognise folders of masks without a usual name: their pictures look like masks and have the names of images."""
+    folders: dict[str, list[File]] = defaultdict(list)
     for file in files:
-        groups[likeness(file)].append(file)
-    return groups
+        if file.role == "image" and not file.within and not trusted(file):
+            folders[file.parent].append(file)
+    like = {
+        parent: sum(bool(looks(file.name)) for file in inside) >= _MOSTLY * len(inside)
+        for parent, inside in folders.items()
+    }
+    images = {stem for parent, inside in folders.items() if not like[parent] for stem in _cores(inside)}
+    masks = {}
+    for parent, inside in folders.items():
+        if like[parent] and len(images & _cores(inside)) * 2 > len(inside):
+            within = PurePosixPath(parent).name
+            masks |= {file.name: replace(file, role="mask", within=within, folders=_without(file.folders, within))
+                      for file in inside}  # fmt: skip
+            notes.append(
+                f"{parent}/: {len(inside)} pictures of few values with the names of images are taken for masks; if they "
+                "are images: --option images=."
+            )
+    return [masks.get(file.name, file) for file in files]
 
 
-def _report_unmatched(listing: Listing, masks: dict[str, File], found: dict[str, File], problems: Problems) -> None:
-    """Report why masks have no image."""
-    by_name = _by(_in_any_folder, listing.images)
-    taken = {mask.name: image for image, mask in found.items()}
-    of_masks = _by(_in_any_folder, listing.masks)
-    names = list(by_name)
-    for number, mask in enumerate(masks.values()):
-        key = _in_any_folder(mask)
-        candidates = [image.name for image in by_name.get(key, [])]
-        if candidates and all(image.role == "unlabeled" for image in by_name[key]):
-            problems.add(
-                "mask without image",
-                mask.name,
-                f"{candidates[0]} is in the folder of unlabeled images; move it to the images",
-            )
-        elif len(candidates) > 1:
-            problems.add(
-                "several images for a mask",
-                mask.name,
-                f"{', '.join(candidates[:3])}; give the mask the name of one of them",
-            )
-        elif candidates:
-            rivals = [other.name for other in of_masks[key] if other != mask]
-            rival = next((name for name in rivals if name in taken), rivals[0] if rivals else "another")
-            problems.add(
-                "several masks for an image",
-                mask.name,
-                f"{candidates[0]} also has {rival}; keep one, or choose a folder with --option masks=FOLDER",
-            )
-        else:
-            near = difflib.get_close_matches(str(key), map(str, names), n=1) if number < 50 else []
-            hint = f"; nearest: {by_name[near[0]][0].name}" if near else ""
-            problems.add("mask without image", mask.name, f"no image of this name{hint}")
+def _cores(files: list[File]) -> set[str]:
+    shared = common_affix([file.stem for file in files])
+    return {file.stem.lower() for file in files} | {core(file.stem, shared) for file in files}
+
+
+def _without(folders: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return tuple(folder for folder in folders if folder != name)
+
+
+def family(file: File) -> str:
+    """The kind of folder that a mask is in, without the split in its name: "masks" for train_masks/x.png."""
+    return " ".join(without_split(part) for part in file.within.split("/")) if file.within else ""

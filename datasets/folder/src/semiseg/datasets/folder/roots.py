@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from semiseg.data import DataError, Tree, find_root, installed
-from semiseg.datasets.folder.files import FOLDERS, SPLITS, list_files
+from semiseg.datasets.folder.files import list_files
+from semiseg.datasets.folder.folders import FOLDERS, SPLITS, role_of, split_within
 from semiseg.datasets.folder.problems import plain
 
 HOME = "your own disk: semiseg data shard folder ROOT --option name=NAME"
@@ -28,7 +29,7 @@ def find(root: Path | None) -> Path:
     if not place.exists():
         raise DataError(f"{place} does not exist; expected a folder, zip or tar:{TREE}")
     if place.is_dir() and place.name.lower() in FOLDERS["image"].split():
-        beside = [path for path in place.parent.iterdir() if path.name.lower() in FOLDERS["mask"].split()]
+        beside = [path for path in place.parent.iterdir() if path.is_dir() and role_of([path.name], {})[0] == "mask"]
         return place.parent if beside else place
     return place
 
@@ -45,7 +46,9 @@ def inside(tree: Tree) -> Tree:
         if top.lower() in roles or not all(name.startswith(f"{top}/") for name in names):
             break
         below = tree.sub(top)
-        if not any(folder.lower() in roles for folder in below.folders()) and len(below.folders()) != 1:
+        folders = below.folders()
+        described = any(role_of([folder], {})[0] or split_within(folder) for folder in folders)
+        if not described and len(folders) != 1:
             break
         tree = below
     return tree

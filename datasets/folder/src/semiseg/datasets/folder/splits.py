@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from semiseg.data import Tree, clean_key, key64
-from semiseg.datasets.folder.files import SPLITS, SUFFIXES, File
+from semiseg.datasets.folder.files import SUFFIXES, File
+from semiseg.datasets.folder.folders import SPLITS
 from semiseg.datasets.folder.problems import Problems, plain
 
 LIST_FOLDERS = ("", "splits/", "lists/", "ImageSets/Segmentation/")
@@ -114,11 +115,21 @@ def read_tags(tree: Tree, images: list[File], problems: Problems) -> dict[str, t
     return found
 
 
-def _by_lists(tree: Tree, images: list[File], masked: set[str], problems: Problems) -> dict[str, str]:
-    """image name -> split, from lists such as train.txt; empty without lists."""
+def list_names(tree: Tree) -> list[str]:
+    """The text files that are read here: lists of splits, and tags.csv."""
+    return [*_lists(tree), *(name for name in tree.names() if name.lower() == "tags.csv")]
+
+
+def _lists(tree: Tree) -> dict[str, str]:
+    """name of a list -> split."""
     wanted = {f"{folder}{word}.txt".lower(): split for folder in LIST_FOLDERS for split, words in SPLITS.items()
               for word in words.split()}  # fmt: skip
-    lists = {name: wanted[name.lower()] for name in tree.names() if name.lower() in wanted}
+    return {name: wanted[name.lower()] for name in tree.names() if name.lower() in wanted}
+
+
+def _by_lists(tree: Tree, images: list[File], masked: set[str], problems: Problems) -> dict[str, str]:
+    """image name -> split, from lists such as train.txt; empty without lists."""
+    lists = _lists(tree)
     finder = _Finder(images if lists else [])
     found: dict[str, str] = {}
     places: dict[str, str] = {}
