@@ -12,8 +12,8 @@ from semiseg.train.recipe.bounds import ByKind, Count, Domains, NotNegative, Pos
 __all__ = [
     "Bootstrapped",
     "Boxes",
-    "ContextMask",
     "ClassWeights",
+    "ContextMask",
     "CrossConsistency",
     "CrossEntropy",
     "Dice",
