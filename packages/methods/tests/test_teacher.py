@@ -11,11 +11,11 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 2, 1))
 
 
-@pytest.mark.parametrize("warmup", [True, False])
+@pytest.mark.parametrize("rule", ["warmup", "average", "constant"])
 @pytest.mark.parametrize("buffers", ["average", "copy"])
-def test_formula(warmup: bool, buffers: str):
+def test_formula(rule: str, buffers: str):
     student = network()
-    teacher = Teacher(student, decay=0.7, warmup=warmup, buffers=buffers)
+    teacher = Teacher(student, decay=0.7, rule=rule, buffers=buffers)
     expected = {name: value.double() for name, value in student.state_dict().items()}
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
     for step in range(40):
@@ -23,7 +23,9 @@ def test_formula(warmup: bool, buffers: str):
         optimizer.step()
         optimizer.zero_grad()
         teacher.update(student, step)
-        d = min(0.7, (1 + step) / (10 + step)) if warmup else 0.7
+        d = {"warmup": min(0.7, (1 + step) / (10 + step)), "average": min(0.7, 1 - 1 / (step + 1)), "constant": 0.7}[
+            rule
+        ]
         for name, value in student.state_dict().items():
             averaged = value.is_floating_point() and (buffers == "average" or "running" not in name)
             expected[name] = d * expected[name] + (1 - d) * value.double() if averaged else value.double()

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from semiseg.data import Taxonomy
 from semiseg.models import from_pretrained
 from semiseg.train.assemble.learner import build_learner
 from semiseg.train.assemble.model import build_model
@@ -34,6 +35,10 @@ def objectives(structured: str = "", loss: str = "{kind='cross_entropy'}", *more
     return f"objectives=[{', '.join([supervised, f'{{{settings}}}', *more])}]"
 
 
+def taxonomy_of(recipe: Recipe) -> Taxonomy:
+    return build_sources(recipe, fill=(0, 0, 0)).taxonomies["street"]
+
+
 @pytest.fixture
 def faults(recipe_file: Callable[..., Path]) -> Callable[..., list[str]]:
     def find(*overrides: str, domains: int = 1) -> list[str]:
@@ -56,7 +61,7 @@ def test_rules(faults: Callable[..., list[str]]) -> None:
             "loss.window: a window of 4 pixels has no central pixel; set an odd",
         objectives("", "{kind='relaxed', strict=['road', 'poles']}"): "unknown class 'poles'; did you mean 'pole'?",
         objectives("pairs='al'"): 'pairs: expected "all" or an integer >= 1, found "al"',
-        "evaluate.weights=teacher": "no objective has a teacher; set \"student\", or add an objective of kind",
+        "evaluate.weights=teacher": "there is no teacher; set \"student\", or add a section",
         "data.domains.street.unlabeled=": "objectives.1 (cross_consistency) needs it",
     }  # fmt: skip
     for override, message in expected.items():
@@ -72,6 +77,22 @@ def test_one_teacher_for_all_domains(faults: Callable[..., list[str]]) -> None:
     )
     (found,) = faults(both, domains=2)
     assert "objectives.2.teacher_decay: 0.9, but objectives.1 has 0.999, and all share one teacher" in found
+
+
+def test_a_teacher_of_the_recipe_serves_all(tiny: Tiny, faults: Callable[..., list[str]]) -> None:
+    """Supervised training has one too, and an objective's own settings must not contradict it."""
+    section = "teacher={decay=0.9, rule='average', buffers='copy'}"
+    for chosen in (objectives(), "objectives=[{kind='supervised'}]"):
+        recipe = tiny(chosen, section, "evaluate.weights=teacher", *SHORT)
+        learner = build_learner(recipe, build_model(recipe.model, classes_of(recipe)), {"street": taxonomy_of(recipe)})
+        assert learner.teacher is not None and learner.teacher.buffered == "copy"
+        assert [learner.teacher.decay_at(step) for step in (0, 1, 3, 99)] == [0, 0.5, 0.75, 0.9]
+    folder = train(recipe, quiet=True).folder
+    last = folder / "step-00000002"
+    student, teacher = (load_file(path / "model.safetensors") for path in (last / "student", last))
+    assert any(not student[name].equal(teacher[name]) for name in student)
+    (found,) = faults(objectives("teacher_decay=0.5"), section)
+    assert "objectives.1.teacher_decay: 0.5, but the recipe's [teacher] applies; remove this" in found
 
 
 def test_a_pair_needs_one_size_even_alone(faults: Callable[..., list[str]], scenes: Path, tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ from semiseg.methods.choices import check_choice
 
 MODES = ("eval", "train")
 BUFFERS = ("average", "copy")
+RULES = ("warmup", "average", "constant")
 
 
 class Teacher(nn.Module):
     """A copy of a model, in `.model`, that follows it: w <- d w + (1 - d) w_student after each optimizer step.
 
-    decay: d. warmup: use d = min(decay, (1 + t) / (10 + t)) at step t = 0, 1, ..., so that the random initial weights are
-    soon forgotten (as in the mean teacher's code; the structured consistency paper states only 0.999).
+    decay: the largest d. rule: d at step t = 0, 1, ...; all but "constant" soon forget the initial weights.
+    "warmup": min(decay, (1 + t) / (10 + t)), as in the mean teacher's code (structured consistency states only 0.999).
+    "average": min(decay, 1 - 1 / (t + 1)), as in UniMatch V2: the plain average of all weights so far, until d is reached.
+    "constant": decay.
     mode: "eval" normalises by the averaged running statistics; "train" by batch statistics, with dropout enabled.
     buffers: running statistics are an "average", like the weights, or a "copy" of the student's. A forward pass never
     changes them, in either mode. Integers (batches seen) are copied.
@@ -31,17 +34,18 @@ class Teacher(nn.Module):
         model: nn.Module,
         *,
         decay: float = 0.999,
-        warmup: bool = True,
+        rule: str = "warmup",
         mode: str = "eval",
         buffers: str = "average",
     ) -> None:
         super().__init__()
+        check_choice("Teacher(rule=...)", rule, RULES)
         check_choice("Teacher(mode=...)", mode, MODES)
         check_choice("Teacher(buffers=...)", buffers, BUFFERS)
         if not 0 <= decay < 1:
             raise ValueError(f"Teacher(decay={decay}): expected 0 <= decay < 1")
         self.decay = decay
-        self.warmup = warmup
+        self.rule = rule
         self.mode = mode
         self.buffered = buffers
         self.model = copy.deepcopy(model).requires_grad_(False)
@@ -52,7 +56,9 @@ class Teacher(nn.Module):
 
     def decay_at(self, step: int) -> float:
         """The decay d at a step, counted from 0."""
-        return min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
+        if self.rule == "constant":
+            return self.decay
+        return min(self.decay, (1 + step) / (10 + step) if self.rule == "warmup" else 1 - 1 / (step + 1))
 
     @torch.no_grad()
     def update(self, student: nn.Module, step: int) -> None:

@@ -1,6 +1,7 @@
 """Recipe to objectives: what each domain is trained for, and the teacher that some objectives need."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from torch import nn
 
@@ -120,13 +121,15 @@ def build_perturbation(perturbation: r.Perturbation) -> tuple[str, int, dict]:
 
 
 def build_teacher(recipe: r.Recipe, model: Segmenter) -> methods.Teacher | None:
-    """The moving average of the model if an objective asks for one; all that do agree on its settings."""
+    """The moving average of the model: that of [teacher], or else of an objective; all objectives agree on its settings."""
+    if recipe.teacher is not None:
+        return methods.Teacher(model, **asdict(recipe.teacher))
     for objective in recipe.objectives:
         if isinstance(objective, r.StructuredConsistency):
             return methods.Teacher(
                 model,
                 decay=objective.teacher_decay,
-                warmup=objective.teacher_warmup,
+                rule="warmup" if objective.teacher_warmup else "constant",
                 mode=objective.teacher_mode,
                 buffers=objective.teacher_buffers,
             )

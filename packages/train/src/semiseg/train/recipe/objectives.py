@@ -323,7 +323,7 @@ class StructuredConsistency:
     over             with `confidence`: divide the pixel term by all "valid" pixels (as FixMatch does), so that it grows with
                      the share of confident ones, or by those "kept"
     boxes            where images are mixed
-    teacher_decay    share of the teacher that stays at each update
+    teacher_decay    share of the teacher that stays at each update; with a [teacher] section, that one applies
     teacher_warmup   less at first: (1 + t) / (10 + t) at update t
     teacher_mode     "eval" normalises by averaged statistics; "train" by each batch's own, with drop-out
     teacher_buffers  running statistics are an "average" as the weights are, or a "copy" of the student's

@@ -187,15 +187,21 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
         for index, objective in enumerate(recipe.objectives)
         if isinstance(objective, StructuredConsistency)
     ]
+    keys = ("teacher_decay", "teacher_warmup", "teacher_mode", "teacher_buffers")
+    for index, objective in taught if recipe.teacher else ():
+        for key in keys:
+            if getattr(objective, key) != getattr(StructuredConsistency(), key):
+                what = f"{show(getattr(objective, key))}, but the recipe's [teacher] applies"
+                yield Problem(("objectives", index, key), f"{what}; remove this, and set it there")
     for index, objective in taught[1:]:
-        for key in ("teacher_decay", "teacher_warmup", "teacher_mode", "teacher_buffers"):
+        for key in keys:
             value, first = getattr(objective, key), getattr(taught[0][1], key)
             if value != first:
                 what = f"{show(value)}, but objectives.{taught[0][0]} has {show(first)}, and all share one teacher"
                 yield Problem(("objectives", index, key), f"{what}; set both to the same value")
-    if recipe.evaluate.weights != "student" and not taught:
-        what = f'"{recipe.evaluate.weights}", but no objective has a teacher'
-        remedy = 'set "student", or add an objective of kind "structured_consistency"'
+    if recipe.evaluate.weights != "student" and not taught and recipe.teacher is None:
+        what = f'"{recipe.evaluate.weights}", but there is no teacher'
+        remedy = 'set "student", or add a section [teacher]'
         yield Problem(("evaluate", "weights"), f"{what}; {remedy}")
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Poly",
     "Recipe",
     "Schedule",
+    "Teacher",
     "Tile",
 ]
 
@@ -99,8 +100,8 @@ class Tile:
 class Evaluate:
     """Validation every `every` steps, and always at the end.
 
-    weights  "student", the model that is trained; "teacher", its moving average, where an objective has one; "both": the
-             student is scored, and the teacher's scores are reported next to it. A run is used as what is scored.
+    weights  "student", the model that is trained; "teacher", its moving average, where there is one; "both": the student
+             is scored, and the teacher's scores are reported next to it. A run is used as what is scored.
     scales   factors of the image's size; probabilities are averaged over all scales, directions and tiles
     flip     also mirrored images
     tile     cut images, at each scale, into overlapping tiles; whole images if omitted
@@ -111,6 +112,23 @@ class Evaluate:
     scales: Annotated[tuple[Positive, ...], MinLen(1)] = (1.0,)
     flip: bool = False
     tile: Tile | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A moving average of the model, the teacher of every objective that has one; for any recipe, also a supervised one.
+
+    decay    share of the teacher that stays at each update
+    rule     less at first, at update t = 0, 1, ...: "warmup" (1 + t) / (10 + t), "average" 1 - 1 / (t + 1) (UniMatch V2);
+             or "constant"
+    mode     "eval" normalises by averaged statistics; "train" by each batch's own, with drop-out
+    buffers  running statistics are an "average" as the weights are, or a "copy" of the student's
+    """
+
+    decay: Rate = 0.99
+    rule: Literal["warmup", "average", "constant"] = "average"
+    mode: Literal["eval", "train"] = "eval"
+    buffers: Literal["average", "copy"] = "average"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +179,7 @@ class Recipe:
     objectives: Annotated[tuple[Objective, ...], MinLen(1)]
     optimizer: Optimizer
     schedule: Schedule = Poly()
+    teacher: Teacher | None = None
     log: Log = Log()
     evaluate: Evaluate = Evaluate()
     checkpoint: Checkpoint = Checkpoint()
