@@ -45,6 +45,8 @@ class Folder:
     root       a folder, zip or tar
     name       of the data set and its taxonomy; default: the name of the root
     images, masks, unlabeled   folders, if they are not recognised; several are separated by commas
+    by_look    recognise masks among images by their pixels, too; False: names alone decide
+    leave_out  patterns of pictures to leave out, such as "*_overlay.jpg", separated by commas
     image_suffix, mask_suffix   endings of the names of images and masks, such as "_sat" and "_L"
     classes    class file, if it is not called `classes.toml`, `classes.txt`, ...
     val        share of the masks to hold out if neither lists nor folders define a split; default: 0.2
@@ -69,6 +71,8 @@ class Folder:
         unlabeled: str | None = None,
         image_suffix: str | None = None,
         mask_suffix: str | None = None,
+        leave_out: str | None = None,
+        by_look: bool = True,
         classes: str | None = None,
         val: float | None = None,
         group: str | None = None,
@@ -83,7 +87,12 @@ class Folder:
         check_named(tree.names(), named, problems)
         problems.raise_any(self._where)  # other problems would only be consequences
         listing = list_files(
-            tree.names(), named, Looks(tree).mask, image_suffix=_text(image_suffix), mask_suffix=_text(mask_suffix)
+            tree.names(),
+            named,
+            Looks(tree).mask if by_look else None,
+            image_suffix=_text(image_suffix),
+            mask_suffix=_text(mask_suffix),
+            leave_out=_places(leave_out),
         )
         if not listing.images:
             self._notes = left_out(tree, listing.ignored + unused(tree, ()))
@@ -94,7 +103,7 @@ class Folder:
             problems.raise_any(self._where)
         self._notes: list[str] = []
         pictures = dict(self._inspected("images", [file.name for file in listing.images], inspect, problems))
-        seen = dict(self._inspected("masks", [file.name for file in listing.masks], look, problems))
+        seen = dict(self._inspected("masks", sorted(file.name for file in found.values()), look, problems))
         turns = masks_to_turn(found, pictures, seen, problems, self._notes)
         given = read_class_file(tree, _text(classes), problems)
         used = [*list_names(tree), *([given.name] if given else [])]

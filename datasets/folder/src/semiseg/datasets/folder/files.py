@@ -4,6 +4,7 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from semiseg.datasets.folder.folders import (
@@ -63,6 +64,7 @@ class Listing:
     """All images and masks, how many pictures were left out, by reason, and what was decided by the look of pictures.
 
     doubtful   images that look like masks -> why
+    derived    images whose names are that of another and a word that several have ("x_flip") -> the other
     """
 
     images: list[File]
@@ -70,6 +72,7 @@ class Listing:
     ignored: Counter[str]
     notes: list[str] = field(default_factory=list)
     doubtful: dict[str, str] = field(default_factory=dict)
+    derived: dict[str, str] = field(default_factory=dict)
 
 
 def check_named(names: Iterable[str], named: Named, problems: Problems) -> None:
@@ -97,6 +100,7 @@ def list_files(
     *,
     image_suffix: str | None = None,
     mask_suffix: str | None = None,
+    leave_out: Sequence[str] = (),
 ) -> Listing:
     """Sort files into images and masks. `named`: role -> the folders named by the user; none to detect them.
 
@@ -114,6 +118,8 @@ def list_files(
             continue
         if suffix in CAMERA:
             ignored[f"{suffix} files, which Pillow does not read (convert them to JPEG or PNG)"] += 1
+        elif any(fnmatchcase(plain(name), pattern) for pattern in leave_out):
+            ignored["pictures that the option leave_out names"] += suffix in SUFFIXES
         elif suffix in SUFFIXES:
             files.append(_file(name, parts, named, siblings))
     if mask_suffix:
@@ -124,10 +130,9 @@ def list_files(
     else:
         files = [file if file.role else replace(file, role="image") for file in files]
     notes: list[str] = []
-    trusted = _trusted(named)
-    files = _side_by_side(files, looks, UNUSED if named.get("mask") else "mask")
+    files, derived = _side_by_side(files, looks, UNUSED if named.get("mask") else "mask", notes)
     if looks is not None and not mask_suffix:
-        files = _other_folders(files, looks, trusted, notes)
+        files = _other_folders(files, looks, notes)
     ignored["masks other than those that the option masks names"] += sum(file.role == UNUSED for file in files)
     files = [file for file in files if file.role != UNUSED]
     if mask_suffix:
@@ -141,8 +146,12 @@ def list_files(
     images = [file for file in files if file.role != "mask"]
     doubtful = {}
     if looks is not None:
-        doubtful = {file.name: why for file in images if not trusted(file) and (why := looks(file.name))}
-    return Listing(images, [file for file in files if file.role == "mask"], +ignored, notes, doubtful)
+        doubtful = {file.name: why for file in images if (why := looks(file.name))}
+        kept = {file.name for file in images}
+        derived = {name: base for name, base in derived.items() if {name, base} <= kept}
+    else:
+        derived = {}
+    return Listing(images, [file for file in files if file.role == "mask"], +ignored, notes, doubtful, derived)
 
 
 def _file(name: str, parts: tuple[str, ...], named: Named, siblings: Mapping[str, str]) -> File:
@@ -171,21 +180,13 @@ def _ends(file: File, suffix: str) -> bool:
     return path.endswith(ending) or path.rpartition(".")[0].endswith(ending)
 
 
-def _trusted(named: Named) -> Callable[[File], bool]:
-    """Whether the user named the folder of an image, so that its look does not matter."""
-    places = [place for role in ("image", "unlabeled") for place in named.get(role, ())]
-
-    def trusted(file: File) -> bool:
-        folders = PurePosixPath(plain(file.name)).parts[:-1]
-        return any(not parts_of(place) or found_at(folders, place) is not None for place in places)
-
-    return trusted
-
-
-def _side_by_side(files: list[File], looks: LooksLikeMask | None, role: str) -> list[File]:
+def _side_by_side(
+    files: list[File], looks: LooksLikeMask | None, role: str, notes: list[str]
+) -> tuple[list[File], dict[str, str]]:
     """Recognise masks in the folder of their images: "x_mask" if there is an "x", or the PNG of two files named x.
 
-    Words that are not usual ("x_L2") count if several files have them and look like masks.
+    Words that are not usual ("x_L2") count if several files have them and look like masks. If they do not, the images are
+    derived from others, which are returned, too.
     """
     in_folders = any(file.role == "mask" for file in files)
     places: dict[object, list[File]] = defaultdict(list)
@@ -193,48 +194,72 @@ def _side_by_side(files: list[File], looks: LooksLikeMask | None, role: str) -> 
         if file.role == "image":
             places[file.split, file.folders, file.within].append(file)
     masks: dict[str, File] = {}
+    derived: dict[str, str] = {}
+    unusual: list[str] = []
     for place in places.values():
-        for file, known in _companions(place):
+        for file, base, known in _companions(place):
             related = bool(looks and looks(file.name, related=True))
             if related if (in_folders or not known) and looks else known:
                 masks[file.name] = replace(file, role=role)
-    return [masks.get(file.name, file) for file in files]
+                unusual += [] if known else [file.name]
+            elif base:
+                derived[file.name] = base
+        if looks is not None:
+            rest = [file for file in place if file.name not in masks]
+            found = {file.name: replace(file, role=role) for file in _counterparts(rest, looks)}
+            masks |= found
+            unusual += found
+    if unusual and role == "mask":
+        notes.append(
+            f"{len(unusual)} pictures of few values in the folder of images are taken for masks, by their names and looks "
+            f"(first {unusual[0]}); if they are images: --option by_look=false"
+        )
+    return [masks.get(file.name, file) for file in files], derived
 
 
-def _companions(place: list[File]) -> list[tuple[File, bool]]:
-    """Files in one folder whose names are that of another and something more, as masks; and whether names alone decide."""
+def _companions(place: list[File]) -> list[tuple[File, str, bool]]:
+    """Files in one folder whose names are that of another and something more: (as mask, the other, if names decide)."""
     stems: dict[str, list[File]] = defaultdict(list)
     for file in place:
         stems[file.stem.lower()].append(file)
-    found: list[tuple[File, bool]] = []
-    unusual: dict[Affix, list[File]] = defaultdict(list)
+    found: list[tuple[File, str, bool]] = []
+    unusual: dict[Affix, list[tuple[File, str, bool]]] = defaultdict(list)
     for file in place:
         inner = PurePosixPath(file.stem)
         if inner.suffix.lower() in SUFFIXES and inner.stem.lower() in stems:
-            found.append((replace(file, role="mask", stem=inner.stem), True))  # x.jpg and x.jpg.png
+            found.append((replace(file, stem=inner.stem), "", True))  # x.jpg and x.jpg.png
             continue
         others = [other for other in stems[file.stem.lower()] if other != file]
         if others:
-            is_png = file.name.lower().endswith(".png")
-            paired = len(others) == 1 and not others[0].name.lower().endswith(".png")
-            lossless = not file.name.lower().endswith((".jpg", ".jpeg"))
-            if is_png and paired:
-                found.append((replace(file, role="mask"), True))
-            elif lossless and others[0].name.lower().endswith((".jpg", ".jpeg")):
-                found.append((replace(file, role="mask"), False))
+            is_png, is_jpeg = (file.name.lower().endswith(suffixes) for suffixes in (".png", (".jpg", ".jpeg")))
+            if is_png and len(others) == 1 and not others[0].name.lower().endswith(".png"):
+                found.append((file, "", True))
+            elif not is_jpeg and others[0].name.lower().endswith((".jpg", ".jpeg")):
+                found.append((file, "", False))
             continue
         for affix in affixes(file.stem):
             shared = core(file.stem, affix)
-            if shared not in stems and not any(_is_image_of(other, shared) for other in _beginning(stems, shared)):
+            if shared not in stems and not _beginning(stems, shared):
                 continue
+            base = stems[shared][0].name if shared in stems else ""
             if is_of_mask(affix):
-                found.append((replace(file, role="mask"), True))
+                found.append((file, base, True))
             elif not is_of_image(affix):
-                unusual[folded(affix)].append(replace(file, role="mask"))
+                unusual[folded(affix)].append((file, base, False))
             break
     bases = len(place) - len(found)
-    common = [group for group in unusual.values() if len(group) > 1 or bases == 2]
-    return found + [(file, False) for group in common for file in group]
+    return found + [one for group in unusual.values() if len(group) > 1 or bases == 2 for one in group]
+
+
+def _counterparts(place: list[File], looks: LooksLikeMask) -> list[File]:
+    """The files of one folder that look like masks, if they differ from the others by a word: "mask001", "img001"."""
+    masks = [file for file in place if looks(file.name)]
+    others = [file for file in place if not looks(file.name)]
+    shared = common_affix([file.stem for file in masks])
+    if shared == ("", "") or not others:
+        return []
+    matching = _cores(others) & {core(file.stem, shared) for file in masks}
+    return masks if len(matching) * 2 > len(masks) else []
 
 
 def _beginning(stems: Mapping[str, list[File]], shared: str) -> list[str]:
@@ -247,15 +272,11 @@ def _beginning(stems: Mapping[str, list[File]], shared: str) -> list[str]:
 _IMAGE_ENDINGS = ("sat", "image", "img", "rgb", "photo", "leftimg8bit", "input", "raw", "orig", "original")
 
 
-def _is_image_of(stem: str, shared: str) -> bool:
-    return is_of_image(("", stem[len(shared) :]))
-
-
-def _other_folders(files: list[File], looks: LooksLikeMask, trusted: Callable, notes: list[str]) -> list[File]:
+def _other_folders(files: list[File], looks: LooksLikeMask, notes: list[str]) -> list[File]:
     """Recognise folders of masks without a usual name: their pictures look like masks and have the names of images."""
     folders: dict[str, list[File]] = defaultdict(list)
     for file in files:
-        if file.role == "image" and not file.within and not trusted(file):
+        if file.role == "image" and not file.within:
             folders[file.parent].append(file)
     like = {
         parent: sum(bool(looks(file.name)) for file in inside) >= _MOSTLY * len(inside)
@@ -270,7 +291,7 @@ def _other_folders(files: list[File], looks: LooksLikeMask, trusted: Callable, n
                       for file in inside}  # fmt: skip
             notes.append(
                 f"{parent}/: {len(inside)} pictures of few values with the names of images are taken for masks; if they "
-                "are images: --option images=."
+                "are images: --option by_look=false"
             )
     return [masks.get(file.name, file) for file in files]
 

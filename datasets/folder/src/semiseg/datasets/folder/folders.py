@@ -79,7 +79,8 @@ def split_siblings(names: Collection[str]) -> dict[str, str]:
     kinds: dict[str, dict[str, str]] = {}
     for name in names:
         if (split := split_within(name)) and not split_of(name):
-            kinds.setdefault(without_split(name), {})[name] = split
+            kind = " ".join(word for word in without_split(name).split() if not word.isdigit() and word != "v")
+            kinds.setdefault(kind, {})[name] = split
     return {name: split for kind in kinds.values() if len(set(kind.values())) > 1 for name, split in kind.items()}
 
 

@@ -23,6 +23,9 @@ _BEFORE = re.compile(r"^(masks?|labels?|gt|seg|annot(ation)?|ground_?truth|image
 _CUT = re.compile(r"(?=[-_. (])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|(?<=[a-z])(?=[A-Z])")
 _CUT_BEFORE = re.compile(r"(?<=[-_. ])|(?<=[^\W\d_])(?=\d)")
 _LETTER = re.compile(r"[^\W\d_]")
+_NUMBER = re.compile(
+    r"(?<![^\W_])\d+(?![^\W_])"
+)  # a word of digits alone: the number of a frame, not part of "_manual1"
 _SHARED = 0.9  # of the images of a folder, which then have an affix in common
 
 Affix = tuple[str, str]  # what precedes and follows the part of a name that image and mask share
@@ -38,13 +41,17 @@ def bare(stem: str) -> str:
 
 
 def affixes(stem: str) -> Iterator[Affix]:
-    """Ways to take words off a stem, the shortest first: all in front or all at the end, never digits alone."""
+    """Ways to take words off a stem, the shortest first: all in front or all at the end, never with a number."""
     for match in reversed(list(_CUT.finditer(stem))):
-        if match.start() and _LETTER.search(stem[match.start() :]):
+        if match.start() and _distinguishes(stem[match.start() :]):
             yield "", stem[match.start() :]
     for match in _CUT_BEFORE.finditer(stem):
-        if match.start() < len(stem) and _LETTER.search(stem[: match.start()]):
+        if match.start() < len(stem) and _distinguishes(stem[: match.start()]):
             yield stem[: match.start()], ""
+
+
+def _distinguishes(text: str) -> bool:
+    return bool(_LETTER.search(text)) and not _NUMBER.search(text)
 
 
 def core(stem: str, affix: Affix) -> str:

@@ -1,6 +1,7 @@
 """Which mask belongs to which image: by names, compared ever less strictly, and by a choice between kinds of masks."""
 
 import difflib
+import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +24,9 @@ from semiseg.datasets.folder.problems import Problems
 
 _SEVERAL = "several masks for an image"
 _KINDS = "several kinds of masks"
+_LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-.*-tag-.*")
 _DOUBT = "image that looks like a mask"
+_DERIVED = "image derived from another"
 
 
 @dataclass
@@ -75,7 +78,7 @@ def pair(listing: Listing, problems: Problems) -> tuple[dict[str, File], int]:
 
 def undecided(problems: Problems) -> bool:
     """Whether it is not known which files are masks, so that other problems may be consequences."""
-    return any(kind in (_KINDS, _DOUBT) for kind, _, _ in problems.rows)
+    return any(kind in (_KINDS, _DOUBT, _DERIVED) for kind, _, _ in problems.rows)
 
 
 def _canonical(images: Iterable[File]) -> tuple[dict[str, str], dict[str, str]]:
@@ -98,9 +101,11 @@ def _kinds(masks: list[File], canonical: dict[str, str], cores: Mapping[str, str
     """Sort masks into kinds; adds the canonical form of their stems to `canonical`."""
     affix: dict[str, Affix] = {}
     for mask in masks:
-        for candidate in (("", ""), *affixes(mask.stem)):
-            shared = core(mask.stem, candidate)
-            if form := cores.get(shared, cores.get(bare(shared))):
+        candidates = [("", ""), *affixes(mask.stem)]
+        exact = ((one, cores.get(core(mask.stem, one))) for one in candidates)
+        nearly = ((one, cores.get(bare(core(mask.stem, one)))) for one in candidates)
+        for candidate, form in (*exact, *nearly):
+            if form:
                 affix[mask.name], canonical[mask.name] = candidate, form
                 break
     support = Counter((family(mask), folded(affix[mask.name])) for mask in masks if mask.name in affix)
@@ -126,6 +131,7 @@ def _match(kind: _Kind, all_images: Mapping[str, File], canonical: Mapping[str, 
         _exactly,
         _nearly,
         _in_any_split,
+        _in_same_split,
         _in_any_folder,
         lambda file: (file.split, _lower(file.folders), learnt(file)),
         lambda file: (_lower(file.folders), learnt(file)),
@@ -139,7 +145,7 @@ def _match(kind: _Kind, all_images: Mapping[str, File], canonical: Mapping[str, 
                 image = of_images[key][0]
                 kind.found[image.name] = masks.pop(candidates[0].name)
                 del images[image.name]
-                kind.distant += likeness in (_in_any_folder, learnt)
+                kind.distant += likeness in (_in_same_split, _in_any_folder, learnt)
 
 
 def _choose(kinds: list[_Kind], listing: Listing, problems: Problems) -> list[_Kind]:
@@ -204,6 +210,10 @@ def _in_any_split(file: File) -> tuple:
     return _nearly(file)[1:]
 
 
+def _in_same_split(file: File) -> tuple:
+    return file.split, bare(file.stem)
+
+
 def _in_any_folder(file: File) -> str:
     return bare(file.stem)
 
@@ -238,44 +248,71 @@ def _report_unmatched(listing: Listing, masks: dict[str, File], found: dict[str,
             problems.add(
                 "several images for a mask",
                 mask.name,
-                f"{', '.join(candidates[:3])}; give the mask the name of one of them",
+                f"{', '.join(candidates[:3])}; give the mask the name of one of them{_choice('images', candidates)}",
             )
         elif candidates:
             rivals = [other.name for other in of_masks[key] if other != mask]
             rival = next((name for name in rivals if name in taken), rivals[0] if rivals else "another")
-            folder = str(PurePosixPath(mask.name).parent)
-            choice = f", or choose a folder with --option {shlex.quote('masks=' + folder)}"
-            elsewhere = rivals and str(PurePosixPath(rival).parent) != folder
-            problems.add(
-                _SEVERAL, mask.name, f"{candidates[0]} also has {rival}; keep one{choice if elsewhere else ''}"
-            )
+            choice = _choice("masks", [mask.name, *rivals])
+            problems.add(_SEVERAL, mask.name, f"{candidates[0]} also has {rival}; keep one{choice}")
         else:
             near = difflib.get_close_matches(str(key), map(str, names), n=1) if number < 50 else []
             hint = f"; nearest: {by_name[near[0]][0].name}" if near else ""
+            if sum(other.parent == mask.parent for other in masks.values()) > len(listing.images):
+                hint = "; if these are objects or classes in separate files, combine those of an image into one mask"
+            if _LABEL_STUDIO.fullmatch(mask.stem):
+                hint = "; Label Studio writes a file for each task and label: combine those of an image into one mask"
             problems.add("mask without image", mask.name, f"no image of this name{hint}")
 
 
+def _choice(role: str, names: list[str]) -> str:
+    """A hint at the option that chooses among files in different folders."""
+    folders = dict.fromkeys(str(PurePosixPath(name).parent) for name in names)
+    if len(folders) < 2:
+        return ""
+    return f", or choose a folder with --option {shlex.quote(f'{role}={next(iter(folders))}')}"
+
+
 def refuse_masks_as_images(listing: Listing, found: Mapping[str, File], problems: Problems) -> None:
-    """Report images without masks that look like masks, unless most images with masks do, as drawings may."""
-    doubtful = listing.doubtful
-    lonely = [image for image in listing.images if image.name in doubtful and image.name not in found]
-    if not lonely or 2 * sum(name in doubtful for name in found) > len(found) > 0:
-        return
-    folders: dict[str, list[File]] = defaultdict(list)
-    for image in lonely:
-        folders[image.parent].append(image)
-    for parent, inside in sorted(folders.items()):
+    """Report images without masks that look like masks, or are named like something drawn from another image.
+
+    If most images with masks look so, too, they are drawings.
+    """
+    looks = {} if 2 * sum(name in listing.doubtful for name in found) > len(found) > 0 else listing.doubtful
+    folders: dict[tuple[str, bool], list[File]] = defaultdict(list)
+    for image in listing.images:
+        if image.name not in found and (image.name in looks or image.name in listing.derived):
+            folders[image.parent, image.name in looks].append(image)
+    photographs = any(image.name not in listing.doubtful for image in listing.images)
+    for (parent, by_look), inside in sorted(folders.items()):
         first = inside[0]
-        others = sum(image.parent == parent for image in listing.images) - len(inside)
-        role = "unlabeled" if first.role == "unlabeled" else "images"
-        home = first.within or (parent if len(folders) == 1 and not others else ".")
-        keep = f"--option {shlex.quote(f'{role}={home}')}"
+        total = sum(image.parent == parent for image in listing.images)
+        keep = "if they are images, --option by_look=false"
+        drop = f"to leave them out, --option {shlex.quote(f'leave_out={_pattern(inside)}')}"
+        if not by_look:
+            what = f"has the name of {listing.derived[first.name]} and something more, as {len(inside)} of {total} in {parent}/"
+            ending = f"--option mask_suffix={shlex.quote(_ending(first, listing.derived[first.name]))}"
+            problems.add(_DERIVED, first.name, f"{what}: if they are masks, {ending}; {keep}; {drop}")
+            continue
+        what = f"{looks[first.name]}, as {len(inside)} of {total} images in {parent}/ that have no mask"
         move = f"--option {shlex.quote(f'masks={parent}')}"
-        if others:
-            move = "name their ending with --option mask_suffix=ENDING, or move them to a folder masks/"
-        problems.add(
-            _DOUBT,
-            first.name,
-            f"{doubtful[first.name]}; {len(inside)} of {len(inside) + others} images in {parent}/ look so and have no mask: if "
-            f"they are masks, {move}; if they are images, {keep}",
-        )
+        if not photographs:
+            move = "add the images, with the same names, in images/"
+        elif total > len(inside):
+            move = "give them the names of their images with _mask, or move them to masks/"
+        problems.add(_DOUBT, first.name, f"{what}: if they are masks, {move}; {keep}; {drop}")
+
+
+def _pattern(files: list[File]) -> str:
+    """A pattern for the option leave_out that matches these files and as few others as possible."""
+    front, end = common_affix([file.stem for file in files])
+    suffixes = {PurePosixPath(file.name).suffix for file in files}
+    name = f"{front}*{end}" if front or end else "*"
+    if len(files) == 1:
+        return files[0].name
+    path = "" if files[0].parent == "." else f"{files[0].parent}/"
+    return f"{path}{name}{suffixes.pop() if len(suffixes) == 1 else ''}"
+
+
+def _ending(file: File, base: str) -> str:
+    return file.stem[len(PurePosixPath(base).stem) :]
