@@ -163,7 +163,10 @@ def test_wide_and_narrow_ids(put: Put, ids: Callable, tmp_path: Path) -> None:
 def test_grey_with_transparency(put: Put, ids: Callable, tmp_path: Path) -> None:
     put("images/x.jpg")
     seen = np.dstack([ids(0), ids(1) * np.uint8(100)])
-    _, found = read(put("masks/x.png", Image.fromarray(seen)), tmp_path)
+    root = put("masks/x.png", Image.fromarray(seen))
+    with pytest.raises(DataError, match=r"masks/x.png +\d+ pixels \(.*%\) are partly transparent .*transparent=opaque"):
+        Folder(root)
+    _, found = read(root, tmp_path, transparent="opaque")
     assert np.array_equal(found["x"], ids(0))
     put("masks/x.png", Image.fromarray(ids(0)), transparency=0)
     _, found = read(put("read me", ""), tmp_path / "marked")
@@ -263,8 +266,15 @@ def test_white_that_is_not_in_the_class_file_is_never_ignored_silently(put: Put,
     named = 'classes = [{ name = "roof", id = 255 }, { name = "ground", id = 0 }]'
     _, found = read(put("classes.toml", named), tmp_path)
     assert np.array_equal(found["x"], 1 - ids(0, count=2))
-    _, found = read(put("classes.toml", 'ignore = [255]\nclasses = ["roof"]'), tmp_path / "ignored")
-    assert np.array_equal(found["x"], ids(0, count=2) * np.uint8(255))
+    root = put("classes.toml", 'ignore = [255]\nclasses = ["roof"]')
+    with pytest.raises(DataError, match=r"all labeled pixels are roof, and 255 is ignored \(\d\d\.\d% of all pixels\)"):
+        Folder(root)
+    put("images/y.png")
+    root = put("masks/y.png", ids(1, count=2))
+    _, found = read(put("classes.toml", 'ignore = [255]\nclasses = ["ground", "roof"]'), tmp_path / "ignored")
+    assert np.array_equal(found["x"], ids(0, count=2) * np.uint8(255)) and np.array_equal(found["y"], ids(1, count=2))
+    (root / "images/y.png").unlink()
+    (root / "masks/y.png").unlink()
     swapped = 'classes = [{ name = "roof", id = 1 }, { name = "ground", id = 0 }]'
     folder, found = read(put("classes.toml", swapped), tmp_path / "swapped")
     names = folder.taxonomies[0].names
@@ -329,7 +339,7 @@ def test_only_masks_shown_in_the_table_are_decoded_again(
         looked.append(seen.name)
         return first_pixel(tree, seen, value)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("semiseg.datasets.folder.labels.first_pixel", counted)
+    monkeypatch.setattr("semiseg.datasets.folder.unknown.first_pixel", counted)
     for number in range(40):
         put(f"images/{number}.png")
         put(f"masks/{number}.png", ids(number) + np.uint8(7))

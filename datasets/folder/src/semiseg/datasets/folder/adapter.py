@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, Tree, unknown
-from semiseg.datasets.folder.classes import read_class_file
+from semiseg.datasets.folder.choices import choices
+from semiseg.datasets.folder.class_lists import read_class_file
 from semiseg.datasets.folder.files import SPLITS, File, check_named, list_files
 from semiseg.datasets.folder.labels import interpret
 from semiseg.datasets.folder.looks import Looks
@@ -48,7 +49,11 @@ class Folder:
     by_look    recognise masks among images by their pixels, too; False: names alone decide
     leave_out  patterns of pictures to leave out, such as "*_overlay.jpg", separated by commas
     image_suffix, mask_suffix   endings of the names of images and masks, such as "_sat" and "_L"
-    classes    class file, if it is not called `classes.toml`, `classes.txt`, ...
+    classes    class file, if it is not called `classes.toml`, `classes.txt`, ...; "none" reads masks without one
+    ignore     ids or colours of pixels without a label, separated by commas, such as "255" or "#ffffff"; or "none"
+    threshold  values of masks of at least this are foreground, others background
+    nearest    colours of masks that differ by at most this in every band become that of the nearest class
+    transparent   pixels of alpha 0 are "black", "ignore" (no label) or "opaque" (alpha is not used)
     val        share of the masks to hold out if neither lists nor folders define a split; default: 0.2
     group      regular expression: images whose names have the same match (or groups, if it has any) stay in one split
     seed       selects which masks are held out
@@ -74,12 +79,17 @@ class Folder:
         leave_out: str | None = None,
         by_look: bool = True,
         classes: str | None = None,
+        ignore: str | None = None,
+        threshold: float | None = None,
+        nearest: int | None = None,
+        transparent: str | None = None,
         val: float | None = None,
         group: str | None = None,
         seed: int = 0,
     ) -> None:
         self.root = find(root)
         own = dataset_name(_text(name), self.root)
+        picked = choices(threshold, ignore, transparent, nearest)
         self._where = f"{own} at {self.root}"
         self._tree = tree = inside(Tree.open(self.root))
         problems = Problems()
@@ -103,14 +113,15 @@ class Folder:
             problems.raise_any(self._where)
         self._notes: list[str] = []
         pictures = dict(self._inspected("images", [file.name for file in listing.images], inspect, problems))
-        seen = dict(self._inspected("masks", sorted(file.name for file in found.values()), look, problems))
+        given = read_class_file(tree, _text(classes), problems, self._notes)
+        look_at = functools.partial(look, lens=picked.lens(given, problems))
+        seen = dict(self._inspected("masks", sorted(file.name for file in found.values()), look_at, problems))
         turns = masks_to_turn(found, pictures, seen, problems, self._notes)
-        given = read_class_file(tree, _text(classes), problems)
         used = [*list_names(tree), *([given.name] if given else [])]
         self._notes += [*left_out(tree, listing.ignored + unused(tree, used)), *listing.notes]
         labels = None
         if given is not None or not any(kind == "class file" for kind, _, _ in problems.rows):
-            labels = interpret(own, tree, [seen[name] for name in sorted(seen)], given, problems)
+            labels = interpret(own, tree, [seen[name] for name in sorted(seen)], given, problems, picked)
         assigned = assign(
             tree,
             listing.images,

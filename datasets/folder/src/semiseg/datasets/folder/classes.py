@@ -1,4 +1,4 @@
-"""The user's class file: classes.toml, or a text list with one name per line.
+"""The user's class file: classes.toml, or the list of another program (see `class_lists`).
 
     ignore = [255]                       # ids or colours that are not classes; default: 255
     foreground = ["roof"]                # objects, as opposed to the background
@@ -15,29 +15,15 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
-from semiseg.data import Tree, unknown
-from semiseg.datasets.folder.masks import Colour
+from semiseg.data import unknown
+from semiseg.datasets.folder.pixels import Colour
 from semiseg.datasets.folder.problems import Problems
 
-FILES = (
-    "classes.toml",
-    "classes.txt",
-    "class_names.txt",  # before labels.txt: labelme writes both, and its masks use the ids of this one
-    "labels.txt",
-    "names.txt",
-    "label_colors.txt",
-    "classes.names",
-)
 VOID = 255
 BACKGROUND = ("background", "bg", "hintergrund", "fond", "fondo", "void", "other", "rest", "_background_")
-_COLOURED = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)")
-_NUMBERED = re.compile(r"(\d{1,5})[\s:,]+(\S.*)")
-_IGNORED = "__ignore__"  # labelme's first line, for its id -1, which is stored as 255
-_NO_CLASS = ("ignore", "ignored", "void", "unlabeled", "unlabelled")  # names of 255 in lists of ids
-_KIND = "class file"
+KIND = "class file"
 
 
 @dataclass(frozen=True)
@@ -68,35 +54,13 @@ class ClassFile:
         return frozenset()
 
 
-def read_class_file(tree: Tree, named: str | None, problems: Problems) -> ClassFile | None:
-    """The class file of a folder, or None; all its mistakes are added to `problems`."""
-    lower = {name.lower(): name for name in tree.names() if "/" not in name}
-    name = named or next((lower[known] for known in FILES if known in lower), None)
-    if name is None:
-        return None
-    if name not in tree:
-        problems.add(_KIND, name, "does not exist; correct the option classes")
-        return None
-    try:
-        text = tree.read(name).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        problems.add(_KIND, name, "not UTF-8 text; save it as UTF-8")
-        return None
-    before = len(problems.rows)
-    read = _toml if PurePosixPath(name).suffix.lower() == ".toml" else _lines
-    found = read(name, text, problems)
-    if found is not None:
-        _check(found, problems)
-    return found if len(problems.rows) == before else None
-
-
-def propose(classes: Sequence[Class], ignore: Sequence[int]) -> str:
+def propose(classes: Sequence[Class], ignore: Sequence[int | str]) -> str:
     """The text of a classes.toml for the classes that were found, in which the user fills in names."""
     rows = []
     for entry in classes:
         colour = f", colour = {list(entry.colour)}" if entry.colour else ""
         rows.append(f'  {{ name = "{entry.name}", id = {entry.id}{colour} }},')
-    return "\n".join([f"ignore = {list(ignore)}", "classes = [", *rows, "]"])
+    return "\n".join([f"ignore = [{', '.join(map(str, ignore))}]", "classes = [", *rows, "]"])
 
 
 def generated_colour(number: int) -> Colour:
@@ -116,45 +80,49 @@ def coloured(classes: Sequence[Class]) -> tuple[Colour, ...]:
     return tuple(entry.colour or next(spare) for entry in classes)
 
 
-def _toml(name: str, text: str, problems: Problems) -> ClassFile | None:
+def read_toml(name: str, text: str, problems: Problems) -> ClassFile | None:
+    """A classes.toml; None, with all its mistakes in `problems`, if it can't be read."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        problems.add(_KIND, name, f"not TOML: {error}")
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
+        problems.add(KIND, name, f"not TOML: {error}")
         return None
     for key in raw:
         if key not in ("classes", "names", "ignore", "foreground"):
-            problems.add(_KIND, name, unknown("key", key, ("classes", "ignore", "foreground")))
+            problems.add(KIND, name, unknown("key", key, ("classes", "ignore", "foreground")))
     listed = raw.get("classes", raw.get("names"))
     if not isinstance(listed, list) or not listed:
-        problems.add(_KIND, name, 'lists no classes; write classes = ["background", ...] or [[classes]] tables')
+        problems.add(KIND, name, 'lists no classes; write classes = ["background", ...] or [[classes]] tables')
         return None
     classes = []
     for place, item in enumerate(listed):
         entry: Any = {"name": item} if isinstance(item, str) else item
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
-            problems.add(_KIND, name, f"class {place} has no name")
+            problems.add(KIND, name, f"class {place} has no name")
             continue
         for key in entry:
             if key not in ("name", "id", "colour", "color", "foreground"):
                 problems.add(
-                    _KIND, name, f"{entry['name']}: {unknown('key', key, ('name', 'id', 'colour', 'foreground'))}"
+                    KIND, name, f"{entry['name']}: {unknown('key', key, ('name', 'id', 'colour', 'foreground'))}"
                 )
         number = entry.get("id", place)
-        if not _is_id(number):
-            problems.add(_KIND, name, f"{entry['name']}: id {number!r} is not an integer 0..65535")
+        if not is_id(number):
+            problems.add(KIND, name, f"{entry['name']}: id {number!r} is not an integer 0..65535")
             number = place
         colour = entry.get("colour", entry.get("color"))
-        if colour is not None and (colour := _colour(colour)) is None:
-            problems.add(_KIND, name, f'{entry["name"]}: expected a colour as three numbers 0..255 or "#rrggbb"')
+        if colour is not None and (colour := colour_of(colour)) is None:
+            problems.add(KIND, name, f'{entry["name"]}: expected a colour as three numbers 0..255 or "#rrggbb"')
         classes.append(Class(entry["name"], number, colour))
     marked = [item["name"] for item in listed if isinstance(item, dict) and item.get("foreground") and "name" in item]
     foreground = raw.get("foreground", marked or None)
     foreground = [foreground] if isinstance(foreground, str) else foreground
     names = [entry.name for entry in classes]
+    if foreground is not None and not isinstance(foreground, list):
+        problems.add(KIND, name, 'foreground: expected a list of class names, as in foreground = ["roof"]')
+        foreground = None
     for object_name in foreground or ():
         if object_name not in names:
-            problems.add(_KIND, name, f"foreground: {unknown('class', str(object_name), names)}")
+            problems.add(KIND, name, f"foreground: {unknown('class', str(object_name), names)}")
     default = [] if any(entry.id == VOID for entry in classes) else [VOID]
     ids, colours = _ignored(name, raw.get("ignore", default), problems)
     objects = None if foreground is None else tuple(foreground)
@@ -164,57 +132,37 @@ def _toml(name: str, text: str, problems: Problems) -> ClassFile | None:
 def _ignored(name: str, ignore: Any, problems: Problems) -> tuple[tuple[int, ...], tuple[Colour, ...]]:
     ids, colours = [], []
     for value in ignore if isinstance(ignore, list) else [ignore]:
-        if _is_id(value):
+        if is_id(value):
             ids.append(value)
-        elif colour := _colour(value):
+        elif colour := colour_of(value):
             colours.append(colour)
         else:
-            problems.add(_KIND, name, f"ignore: {value!r} is neither an id 0..65535 nor a colour")
+            problems.add(KIND, name, f"ignore: {value!r} is neither an id 0..65535 nor a colour")
     return tuple(ids), tuple(colours)
 
 
-def _lines(name: str, text: str, problems: Problems) -> ClassFile | None:
-    """One class per line: "roof" in the order of ids, "128 0 0 roof" with a colour, or "1: roof" with an id on every line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
-    lines = lines[1:] if lines[:1] == [_IGNORED] else lines
-    if not lines:
-        problems.add(_KIND, name, "contains no names; write one per line, in the order of the ids")
-        return None
-    numbered = [_NUMBERED.fullmatch(line) for line in lines]
-    if all(numbered) and not any(_COLOURED.fullmatch(line) for line in lines):
-        classes = [Class(match[2], int(match[1])) for match in numbered if match]
-        classes = [entry for entry in classes if entry.id != VOID or entry.name.strip("_").lower() not in _NO_CLASS]
-        for entry in classes:
-            if not _is_id(entry.id):
-                problems.add(_KIND, name, f"{entry.name}: id {entry.id} is not an integer 0..65535")
-        return ClassFile(name, tuple(classes), () if any(entry.id == VOID for entry in classes) else (VOID,))
-    classes = []
-    for line in lines:
-        match = _COLOURED.fullmatch(line)
-        colour = _colour([int(match[i]) for i in (1, 2, 3)]) if match else None
-        classes.append(Class(match[4].strip() if match else line, len(classes), colour))
-    return ClassFile(name, tuple(classes))
-
-
-def _check(found: ClassFile, problems: Problems) -> None:
+def check_classes(found: ClassFile, problems: Problems) -> None:
+    """Report names, ids and colours that occur twice or contradict `ignore`."""
     if len(found.classes) > 254:
-        problems.add(_KIND, found.name, f"{len(found.classes)} classes; at most 254 are supported")
+        problems.add(KIND, found.name, f"{len(found.classes)} classes; at most 254 are supported")
     for what in ("name", "id", "colour"):
         values = [getattr(entry, what) for entry in found.classes]
         for value in sorted({v for v in values if v is not None and values.count(v) > 1}):
-            problems.add(_KIND, found.name, f"{values.count(value)} classes have the {what} {value}; it must be unique")
+            problems.add(KIND, found.name, f"{values.count(value)} classes have the {what} {value}; it must be unique")
     for entry in found.classes:
         if entry.id in found.ignore_ids:
-            problems.add(_KIND, found.name, f"{entry.name}: id {entry.id} is also in `ignore`; remove it there")
+            problems.add(KIND, found.name, f"{entry.name}: id {entry.id} is also in `ignore`; remove it there")
+        if entry.colour in found.ignore_colours:
+            problems.add(KIND, found.name, f"{entry.name}: colour {entry.colour} is also in `ignore`; remove it there")
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0xFFFF
 
 
-def _colour(value: Any) -> Colour | None:
+def colour_of(value: Any) -> Colour | None:
     if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
-    if isinstance(value, list) and len(value) == 3 and all(_is_id(band) and band <= 255 for band in value):
+    if isinstance(value, list) and len(value) == 3 and all(is_id(band) and band <= 255 for band in value):
         return value[0], value[1], value[2]
     return None

@@ -9,17 +9,15 @@ import io
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from semiseg.data import DataError, Tree
 from semiseg.datasets.folder.pictures import ORIENTATION, opened, stream, turn
+from semiseg.datasets.folder.pixels import PLAIN, TRANSPARENT, Colour, Lens, Pixels, pack, pixels, shown, unpack
 
-Colour = tuple[int, int, int]
 MOST = 4096  # values in a mask: photographs have many more, and at most 254 classes are supported
 _KEPT = 256  # number of values kept of a mask with more than `MOST`
-_LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF")
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,9 @@ class Seen:
 
     size     (width, height), as stored
     crc32    of the file's bytes
-    form     "ids", "palette", "colours", or "grey" for RGB whose three bands are equal everywhere
+    form     see `Pixels`
     ids      id (or index in the palette, or grey value) -> pixels; empty for colours
-    colours  colour -> pixels, for all forms except ids
+    colours  colour -> pixels, for colours, palettes and grey RGB
     palette  index in the palette -> colour, for those that occur
     values   number of ids or colours; above `MOST`, `ids` and `colours` hold only some of them
     """
@@ -45,6 +43,14 @@ class Seen:
     palette: dict[int, Colour] = field(default_factory=dict)
     values: int = 0
     stored: bool = False  # a PNG whose bytes can be stored unchanged, if its values are ids
+    nodata: int | None = None  # the id that the file marks as no data
+    changed: int = 0  # pixels that the lens changed
+    lens: Lens = PLAIN
+
+    @property
+    def shown(self) -> dict[int, Colour]:
+        """The colour that a viewer shows for every id."""
+        return {number: shown(self.form, number, self.palette) for number in self.ids}
 
 
 @dataclass(frozen=True)
@@ -53,127 +59,109 @@ class Rules:
 
     by_colour  forms that are read by colour, not by id
     ids        colour -> id
+    as_shown   forms whose grey values, as viewers show them, are the ids: white is 255 in 1 bit, too
+    numbers    ids, or marks such as TRANSPARENT, that are stored as another id
+    lens       how to look at the pixels
     """
 
     by_colour: frozenset[str] = frozenset()
     ids: tuple[tuple[Colour, int], ...] = ()
+    as_shown: frozenset[str] = frozenset()
+    numbers: tuple[tuple[int, int], ...] = ()
+    lens: Lens = PLAIN
 
 
-def look(tree: Tree, name: str) -> Seen:
+def look(tree: Tree, name: str, lens: Lens = PLAIN) -> Seen:
     """Count the values of a mask; DataError, without a file name, if it contains no ids or colours, or inexact ones."""
     with stream(tree, name) as file:
         data = file.read()
     head = data[:64]
     with opened(io.BytesIO(data), bool(data)) as picture:
-        _refuse_lossy(picture, head)
         if picture.format == "TIFF":
             picture.load()  # rotates it by its orientation tag, and drops the tag
         orientation = picture.getexif().get(ORIENTATION, 1)
-        form, values, palette = _values(picture, head)
-        stored = picture.format == "PNG" and form == "ids" and picture.mode not in ("1", "LA") and head[24] >= 8
+        found = pixels(picture, head, lens)
+        stored = picture.format == "PNG" and picture.mode in ("L", "I", "I;16") and head[24] >= 8
         size = picture.size
-    crc32 = zlib.crc32(data)
-    if form == "colours":
-        packed, counts = np.unique(_pack(values), return_counts=True)
-        kept = slice(_KEPT if len(packed) > MOST else None)
-        colours = {_unpack(int(code)): int(count) for code, count in zip(packed[kept], counts[kept], strict=True)}
-        if len(packed) <= MOST and all(red == green == blue for red, green, blue in colours):
-            greys = {colour[0]: count for colour, count in colours.items()}
-            return Seen(name, size, orientation, crc32, "grey", greys, colours, values=len(greys))
-        return Seen(name, size, orientation, crc32, form, colours=colours, values=len(packed))
-    counts = np.bincount(values.ravel())
-    numbers = np.flatnonzero(counts)
-    kept = slice(_KEPT if len(numbers) > MOST else None)
-    ids = {int(number): int(counts[number]) for number in numbers[kept]}
-    if form == "ids":
-        return Seen(name, size, orientation, crc32, form, ids, values=len(numbers), stored=stored and orientation == 1)
-    used = {number: palette[number] for number in ids}
-    return Seen(name, size, orientation, crc32, form, ids, {used[i]: n for i, n in ids.items()}, used, values=len(ids))
+    stored &= found.form == "ids" and orientation == 1 and found.numbers.dtype.kind == "u" and not found.changed
+    nodata = int(found.nodata) if found.nodata is not None and found.nodata in range(1 << 16) else None
+    seen = Seen(name, size, orientation, zlib.crc32(data), found.form, stored=stored, nodata=nodata,
+                changed=found.changed, lens=lens)  # fmt: skip
+    _count(seen, found)
+    return seen
 
 
 def read_ids(read: Callable[[], bytes], rules: Rules, orientation: int = 1) -> np.ndarray:
     """Ids [h, w], uint8 or uint16, rotated by the EXIF `orientation`. DataError for a colour without an id."""
     data = read()
     with opened(io.BytesIO(data), bool(data)) as picture:
-        form, values, palette = _values(picture, data[:64])
-    if form == "colours" and (values == values[..., :1]).all():
-        form = "grey"
-    if form in rules.by_colour:
-        if form == "palette":
-            values = np.array(palette, np.uint8)[values]
-        ids = _ids_of(values, rules)
-    else:
-        ids = values[..., 0] if form == "grey" else values
-    return turn(ids, orientation)
+        found = pixels(picture, data[:64], rules.lens)
+    palette = dict(enumerate(found.palette))
+    if found.form in rules.by_colour:
+        numbers = found.numbers
+        if found.form != "colours":
+            numbers = _changed(numbers, lambda number: pack(shown(found.form, number, palette)))
+        return turn(_ids_of(numbers, rules), orientation)
+    numbers, special = found.numbers, dict(rules.numbers)
+    if found.form in rules.as_shown:
+        numbers = _changed(numbers, lambda number: shown(found.form, number, palette)[0])
+    if special:
+        numbers = _changed(numbers, lambda number: special.get(number, number))
+    return turn(numbers, orientation)
 
 
 def first_pixel(tree: Tree, seen: Seen, value: int | Colour) -> tuple[int, int]:
     """(x, y) of the first pixel of an id or colour in a mask."""
     with stream(tree, seen.name) as file:
-        head = file.read(64)
-        file.seek(0)
-        with opened(file) as picture:
-            _, values, palette = _values(picture, head)
-    if isinstance(value, tuple) and values.ndim == 2:
-        values = np.array(palette, np.uint8)[values]
-    matching = (values == value).all(-1) if isinstance(value, tuple) else values == value
-    y, x = np.argwhere(matching if matching.ndim == 2 else matching[..., 0])[0]
+        data = file.read()
+    with opened(io.BytesIO(data)) as picture:
+        found = pixels(picture, data[:64], seen.lens)
+    numbers, wanted = found.numbers, value
+    if isinstance(value, tuple):
+        wanted, palette = pack(value), dict(enumerate(found.palette))
+        if found.form != "colours":
+            numbers = _changed(numbers, lambda number: pack(shown(found.form, number, palette)))
+    y, x = np.argwhere(numbers == wanted)[0]
     return int(x), int(y)
 
 
-def _refuse_lossy(picture: Any, head: bytes) -> None:
-    lossy = picture.format in _LOSSY or (picture.format == "WEBP" and b"VP8L" not in head)
-    if lossy or picture.info.get("compression") == "jpeg":
-        raise DataError(
-            f"the mask is a {picture.format}, whose compression changes ids and colours; export it again as PNG"
-        )
+def _count(seen: Seen, found: Pixels) -> None:
+    """Fill in the counts of a mask."""
+    if found.numbers.dtype.itemsize <= 2:
+        every = np.bincount(found.numbers.ravel())
+        values = np.flatnonzero(every)
+        counts = every[values]
+    else:
+        values, counts = np.unique(found.numbers, return_counts=True)
+    kept = slice(_KEPT if len(values) > MOST else None)
+    pairs = dict(zip(values[kept].tolist(), counts[kept].tolist(), strict=True))
+    object.__setattr__(seen, "values", len(values))
+    if seen.form == "colours":
+        seen.colours.update({unpack(number): count for number, count in pairs.items()})
+        return
+    seen.ids.update(pairs)
+    if seen.form in ("palette", "grey"):
+        seen.palette.update({n: found.palette[n] for n in pairs if n < TRANSPARENT and found.palette})
+        for number, count in pairs.items():
+            colour = shown(seen.form, number, seen.palette)
+            seen.colours[colour] = seen.colours.get(colour, 0) + count
 
 
-def _values(picture: Any, head: bytes) -> tuple[str, np.ndarray, list[Colour]]:
-    """("ids" or "palette", [h, w], palette) or ("colours", [h, w, 3], [])."""
-    mode = picture.mode
-    if mode in ("P", "PA"):
-        flat = picture.getpalette("RGB") or []
-        palette = [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
-        values = np.asarray(picture if mode == "P" else picture.getchannel("P"))
-        palette += [(0, 0, 0)] * (int(values.max()) + 1 - len(palette))
-        return "palette", values, palette
-    if mode in ("1", "L", "LA"):
-        values = np.asarray(picture.convert("L"))
-        depth = head[24] if picture.format == "PNG" else 8
-        if depth in (2, 4):  # Pillow scales them to 0..255
-            values = values // np.uint8(255 // (2**depth - 1))
-        return "ids", values, []
-    if mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise DataError(f"values {values.min()} to {values.max()}; ids are 0 to 65535")
-        return "ids", values.astype(np.uint16), []
-    if mode in ("RGB", "RGBA", "RGBX"):
-        return "colours", np.asarray(picture.convert("RGB")), []
-    raise DataError(f"pixels of type {mode}, which are not ids; export it as a PNG of ids or of colours")
+def _changed(numbers: np.ndarray, change: Callable[[int], int]) -> np.ndarray:
+    """Replace every number by another; uint8, uint16 or uint32, as the results need."""
+    values, inverse = np.unique(numbers, return_inverse=True)
+    results = np.array([change(number) for number in values.tolist()], np.int64)
+    most = int(results.max())
+    kind = np.uint8 if most < 256 else np.uint16 if most < 65536 else np.uint32
+    return results.astype(kind)[inverse].reshape(numbers.shape)
 
 
-def _ids_of(colours: np.ndarray, rules: Rules) -> np.ndarray:
-    """Map the colour of every pixel to its id, [h, w, 3] -> [h, w]."""
-    known = np.array(sorted((_packed(colour), number) for colour, number in rules.ids), np.int64).reshape(-1, 2)
-    packed = _pack(colours)
+def _ids_of(packed: np.ndarray, rules: Rules) -> np.ndarray:
+    """Map the colour of every pixel to its id."""
+    known = np.array(sorted((pack(colour), number) for colour, number in rules.ids), np.int64).reshape(-1, 2)
     place = np.minimum(np.searchsorted(known[:, 0], packed), len(known) - 1)
     unlisted = known[place, 0] != packed
     if unlisted.any():
         y, x = np.argwhere(unlisted)[0]
-        raise DataError(f"colour {tuple(colours[y, x].tolist())} at x={x}, y={y} is not the colour of a class")
+        raise DataError(f"colour {unpack(int(packed[y, x]))} at x={x}, y={y} is not the colour of a class")
     return known[place, 1].astype(np.uint8 if known[:, 1].max() < 256 else np.uint16)
-
-
-def _pack(colours: np.ndarray) -> np.ndarray:
-    red, green, blue = (colours[..., band].astype(np.uint32) for band in range(3))
-    return red << 16 | green << 8 | blue
-
-
-def _packed(colour: Colour) -> int:
-    return colour[0] << 16 | colour[1] << 8 | colour[2]
-
-
-def _unpack(packed: int) -> Colour:
-    return packed >> 16, packed >> 8 & 255, packed & 255
