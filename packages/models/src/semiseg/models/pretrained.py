@@ -4,7 +4,6 @@ import difflib
 import json
 import logging
 import os
-import pickle
 import re
 import shutil
 import uuid
@@ -12,17 +11,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
+from semiseg.models.config import FORMAT, read_config
 from semiseg.models.encoder import Encoder
 from semiseg.models.segmenter import ContextKind, DecoderKind, Norm, Segmenter
+from semiseg.models.tensors import SUFFIXES, check_shapes, fill, read_shapes, read_tensors
 
-FORMAT = "semiseg-segmenter/1"
-SUFFIXES = (".safetensors", ".pth", ".pt")  # files of tensors
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+SETTINGS = "semiseg"  # in the metadata of the weights: the settings they were saved with
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +92,7 @@ def save_pretrained(
     fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         fresh.mkdir()
-        save_file(tensors, fresh / WEIGHTS, metadata={"format": "pt"})
+        save_file(tensors, fresh / WEIGHTS, metadata={"format": "pt", SETTINGS: json.dumps(model.config)})
         (fresh / CONFIG).write_text(text, encoding="utf-8")
         if folder.is_dir():
             for name in (WEIGHTS, CONFIG):
@@ -113,33 +111,28 @@ def from_pretrained(path: str | os.PathLike[str], *, norm: Norm | None = None) -
     model on the Hugging Face hub. norm: the kind of batch norm for further training; by default as saved, except that
     "sync" becomes "batch", which evaluates the same and needs no GPU.
 
-    Raises FileNotFoundError: no such path or id. ValueError: not a saved segmenter, or its files disagree.
+    Raises FileNotFoundError: no such path or id. ValueError: not a saved segmenter, its files disagree, or its weights are
+    not finite. Nothing is allocated before shapes in config.json and model.safetensors agree.
     """
     folder = _model_folder(_locate(os.fspath(path)))
-    settings, metadata = _read_config(folder / CONFIG)
-    tensors = _read_tensors(folder / WEIGHTS)
-    try:
-        saved_norm = "batch" if settings["norm"] == "sync" else settings["norm"]
-        with torch.random.fork_rng(devices=[]):  # do not change the caller's random numbers
-            encoder = Encoder(
-                settings["encoder"],
-                settings["output_stride"],
-                mean=settings["mean"],
-                std=settings["std"],
-                low_stride=settings.get("low_stride"),  # missing in older files, which have the default
-                levels=settings.get("levels") or (),
-            )
-            parts = {key: settings[key] for key in ("classes", "context", "context_channels", "decoder", "last_relu")}
-            if rates := settings.get("context_rates"):
-                parts["context_rates"] = rates
-            if width := settings.get("context_width"):
-                parts["context_width"] = width
-            model = Segmenter(encoder, **parts, norm=norm or saved_norm)
-    except KeyError as error:
-        raise ValueError(
-            f"{folder / CONFIG}: model.{error.args[0]} is missing; was the file edited? Save the model again"
-        ) from error
-    _fill(model.state_dict(), tensors, folder / WEIGHTS, "this model")
+    settings, metadata = read_config(folder / CONFIG)
+    shapes, saved = read_shapes(folder / WEIGHTS)
+    saved_norm = "batch" if settings["norm"] == "sync" else settings["norm"]
+    _check_domains(settings["classes"], shapes, folder)
+    with torch.random.fork_rng(devices=[]):  # do not change the caller's random numbers
+        try:
+            with torch.device("meta"):  # shapes only
+                sketch = _build(settings, saved_norm).state_dict()
+        except Exception:  # a few networks of timm cannot be built without memory; the same error, if any, comes below
+            sketch = None
+        if sketch is not None:
+            check_shapes(sketch, shapes, folder / WEIGHTS, f"the model of {CONFIG}")
+        try:
+            model = _build(settings, norm or saved_norm)
+        except ValueError as error:
+            raise ValueError(f"{folder / CONFIG}: {error}") from error
+    _check_unedited(model.config, saved, folder)
+    fill(model.state_dict(), read_tensors(folder / WEIGHTS), folder / WEIGHTS, f"the model of {CONFIG}")
     model.metadata = metadata
     return model.eval()
 
@@ -160,23 +153,24 @@ def load_encoder(model: Segmenter, path: str | os.PathLike[str]) -> int:
         place = place.parent
     if place.is_dir():
         place = _model_folder(place)
-        settings, _ = _read_config(place / CONFIG)
-        saved_name = str(settings.get("encoder"))
+        settings, _ = read_config(place / CONFIG)
+        saved_name = settings["encoder"]
         if saved_name.partition(".")[0] != encoder.name.partition(".")[0]:  # the rest is the name of weights
             raise ValueError(
-                f"{place}: contains encoder {settings.get('encoder')!r}, the model has {encoder.name!r}; "
+                f"{place}: contains encoder {saved_name!r}, the model has {encoder.name!r}; "
                 "use weights of the model's encoder"
             )
+        _check_unedited(settings, read_shapes(place / WEIGHTS)[1], place)
         moments = (settings["mean"], settings["std"])
         place = place / WEIGHTS
-    found = _read_tensors(place)
+    found = read_tensors(place)
     prefix = "encoder.body."
     if any(name.startswith(prefix) for name in found):
         found = {name.removeprefix(prefix): t for name, t in found.items() if name.startswith(prefix)}
     wanted = encoder.body.state_dict()
     by_name = {_plain(name): t for name, t in found.items()}
     named = {name: by_name[_plain(name)] for name in wanted if _plain(name) in by_name}
-    loaded = _fill(wanted, named, place, f"encoder {encoder.name!r}")
+    loaded = fill(wanted, named, place, f"encoder {encoder.name!r}")
     encoder.normalise_by(*moments)
     log.info(
         "%s: %d tensors loaded into encoder %s, %d others ignored", place, loaded, encoder.name, len(found) - loaded
@@ -186,16 +180,20 @@ def load_encoder(model: Segmenter, path: str | os.PathLike[str]) -> int:
 
 def _locate(source: str) -> Path:
     """The path itself, or the local copy of the model on the hub with the id `source`."""
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
+    named = source if source.isprintable() and len(source) <= 400 else f"{source[:100]!a}"
+    try:
+        path = Path(source).expanduser()
+        if path.exists():
+            return path
+    except (OSError, RuntimeError, ValueError) as error:  # too long, ~nobody, a NUL
+        raise FileNotFoundError(f"{named}: not a path ({getattr(error, 'strerror', None) or error})") from error
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) or path.parent.is_dir() or path.suffix in SUFFIXES:
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, beside, n=1)
         meant = (
             f"; did you mean {path.parent / near[0]}?" if near else ", and not a hub id, which has the form owner/name"
         )
-        raise FileNotFoundError(f"{source}: no such file or folder{meant}")
+        raise FileNotFoundError(f"{named}: no such file or folder{meant}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -209,8 +207,11 @@ def _locate(source: str) -> Path:
 
 def _model_folder(path: Path) -> Path:
     """The folder that contains the model: this one, or a run's last step."""
-    steps = sorted(step.parent for step in path.glob(f"step-*/{WEIGHTS}"))
-    for folder in (path, *reversed(steps)):
+    found = ((re.fullmatch(r"step-(\d+)", step.parent.name), step.parent) for step in path.glob(f"step-*/{WEIGHTS}"))
+    steps = sorted(
+        ((int(name[1]), step) for name, step in found if name), reverse=True
+    )  # not of copies, as step-backup
+    for folder in (path, *(step for _, step in steps)):
         if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
             return folder
     if path.is_file():
@@ -222,58 +223,56 @@ def _model_folder(path: Path) -> Path:
 def _is_ours(folder: Path) -> bool:
     """Whether `save_pretrained` wrote this folder; other libraries' models also have a config.json."""
     try:
-        _read_config(folder / CONFIG)
+        read_config(folder / CONFIG)
     except (OSError, ValueError):
         return False
     return True
 
 
-def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT or not isinstance(content.get("model"), dict):
-        raise ValueError(f"{path}: format is {found!r}, expected {FORMAT!r}; it was not written by save_pretrained")
-    return content["model"], content.get("metadata", {})
+def _build(settings: Mapping[str, Any], norm: Any) -> Segmenter:
+    """The network that config.json describes, with random weights, on the default device."""
+    encoder = Encoder(
+        settings["encoder"],
+        settings["output_stride"],
+        mean=settings["mean"],
+        std=settings["std"],
+        low_stride=settings.get("low_stride"),
+        levels=settings.get("levels") or (),
+    )
+    parts = {key: settings[key] for key in ("classes", "context", "context_channels", "decoder", "last_relu")}
+    if rates := settings.get("context_rates"):
+        parts["context_rates"] = rates
+    if width := settings.get("context_width"):
+        parts["context_width"] = width
+    return Segmenter(encoder, **parts, norm=norm)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a .safetensors file, or of one that torch.save wrote."""
+def _check_domains(classes: Mapping[str, int], shapes: Mapping[str, Any], folder: Path) -> None:
+    found = {name.split(".")[1] for name in shapes if name.startswith("decoders.") and name.count(".") > 1}
+    if found != classes.keys():
+        told, kept = (", ".join(sorted(names)[:4])[:200] or "none" for names in (classes, found))
+        raise ValueError(
+            f"{folder / CONFIG}: model.classes has the domains {told}, but {WEIGHTS} has decoders of {kept}; "
+            "the files are not of one model: save it again"
+        )
+
+
+def _check_unedited(config: Mapping[str, Any], saved: Mapping[str, str], folder: Path) -> None:
+    """Settings that change no shape, such as a stride or a mean, change every prediction: the weights keep a copy of them."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        kind = "safetensors file" if path.suffix == ".safetensors" else "file of tensors that torch.load reads"
-        raise ValueError(f"{path}: not a {kind} ({' '.join(str(error).split())[:200]})") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not any(isinstance(t, Tensor) for t in content.values()):
-        raise ValueError(f"{path}: contains no named tensors; expected the state_dict of an encoder")
-    return {name.removeprefix("module."): t for name, t in content.items() if isinstance(t, Tensor)}
+        copy = json.loads(saved.get(SETTINGS, "{}"))
+        kept = [name for name in copy if name in config and name not in ("encoder", "norm")]  # shapes tell the encoder
+        differing = [name for name in kept if config[name] != copy[name]]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{folder / WEIGHTS}: its copy of {CONFIG} is damaged; save the model again") from error
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"{folder / CONFIG}: model.{name} is {str(config[name])[:100]}, but the weights were saved with "
+            f"{str(copy[name])[:100]}; restore that, or save the model again"
+        )
 
 
 def _plain(name: str) -> str:
     """A name for comparison: timm's feature networks write stages_0 for stages.0, or put `model.` before all names."""
     return name.removeprefix("model.").replace(".", "_")
-
-
-@torch.no_grad()
-def _fill(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, what: str) -> int:
-    """Copy the tensors found, after checking that all of them fit; returns their number."""
-    faults = [f"{name} is missing" for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    faults += [f"{name} is unknown" for name in found if name not in wanted]
-    faults += [
-        f"{name} is {list(found[name].shape)}, expected {list(t.shape)}"
-        for name, t in wanted.items()
-        if name in found and found[name].shape != t.shape
-    ]
-    if faults:
-        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
-        raise ValueError(f"{path}: does not fit {what}: {'; '.join(faults[:4])}{more}")
-    for name, tensor in found.items():
-        wanted[name].copy_(tensor)
-    return len(found)
