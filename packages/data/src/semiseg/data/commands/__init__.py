@@ -107,8 +107,8 @@ def shard(
         wanted = _wanted(adapter, split or [], available)
         layouts = [lay_out(adapter, one, size=shard_size, resize=size, format=image_format) for one in wanted]
         if chosen:
-            return write_parts(layouts, to, workers or cores(), chosen)
-        write_sets(layouts, to, workers or cores())
+            return write_parts(adapter, layouts, to, workers or cores(), chosen)
+        write_sets(adapter, layouts, to, workers or cores())
     except KeyboardInterrupt:
         typer.echo("stopped; finished shards are kept; rerun the command to resume", err=True)
         raise typer.Exit(130) from None

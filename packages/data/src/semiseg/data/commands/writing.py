@@ -5,20 +5,44 @@ import shlex
 import typer
 
 from semiseg.data.commands.tables import plural
+from semiseg.data.errors import DataError
 from semiseg.data.progress import Bar
 from semiseg.data.sizes import readable
+from semiseg.data.source.adapter import Adapter
 from semiseg.data.storage.target import check_target, target
+from semiseg.data.write.current import refuse_changed, refuse_stale
 from semiseg.data.write.forecast import forecast
 from semiseg.data.write.layout import Layout, part_numbers
 from semiseg.data.write.parts import write_part
 from semiseg.data.write.shard import complete, write
 
 
-def write_sets(layouts: list[Layout], to: str, workers: int) -> None:
-    """Check disk space, then write the splits that are not complete, one after the other."""
+def unfinished(adapter: Adapter, layouts: list[Layout], to: str) -> list[Layout]:
+    """The sets to write; DataError, on all of them at once, if earlier sets do not agree with the source any more."""
+    todo: list[Layout] = []
+    problems: dict[str, str] = {}
     for layout in layouts:
-        check_target(layout.folder(target(to)))
-    todo = [layout for layout in layouts if complete(layout, to) is None]
+        folder = layout.folder(target(to))
+        check_target(folder)
+        try:
+            if complete(layout, to) is None:
+                todo.append(layout)
+            else:
+                refuse_changed(layout, folder.absolute())
+        except DataError as error:
+            problems[str(folder)] = str(error)
+    if len(problems) == 1:
+        raise DataError(next(iter(problems.values())))
+    if problems:
+        text = "\n".join(problems.values())
+        raise DataError(f"{text}\nto write all of them again: rm -r {' '.join(map(shlex.quote, problems))}")
+    refuse_stale(adapter, todo, target(to).absolute())
+    return todo
+
+
+def write_sets(adapter: Adapter, layouts: list[Layout], to: str, workers: int) -> None:
+    """Compare with what was written earlier, check disk space, then write the splits that are not complete."""
+    todo = unfinished(adapter, layouts, to)
     if todo:
         expected = forecast(todo, target(to))
         typer.echo(expected.say(min(workers, max(len(layout.shards) for layout in todo))))
@@ -30,16 +54,16 @@ def write_sets(layouts: list[Layout], to: str, workers: int) -> None:
                 manifest = write(layout, to, workers=workers, progress=bar)
             state = f"{manifest.samples} samples in {plural(len(manifest.shards), 'shard')}, {readable(manifest.bytes)}"
         else:
-            write(layout, to)  # names and colours of classes, which only the manifest holds, may have changed
+            write(
+                layout, to, checked=True
+            )  # names and colours of classes, which only the manifest holds, may have changed
             state = f"already complete, {layout.samples} samples"
         typer.echo(f"{folder}: {state}")
 
 
-def write_parts(layouts: list[Layout], to: str, workers: int, part: tuple[int, int]) -> None:
+def write_parts(adapter: Adapter, layouts: list[Layout], to: str, workers: int, part: tuple[int, int]) -> None:
     """Write this machine's part of each split."""
-    for layout in layouts:
-        check_target(layout.folder(target(to)))
-    todo = [layout for layout in layouts if complete(layout, to) is None]
+    todo = unfinished(adapter, layouts, to)
     if todo:
         expected = forecast(todo, target(to), part)
         shards = max(len(part_numbers(len(layout.shards), part)) for layout in todo)

@@ -66,6 +66,16 @@ class Storage:
             return (self.folder / name).stat().st_size
         return persist(self.where(name), lambda: self._size(name))
 
+    def modified(self, name: str) -> float:
+        """When a file was last written, in seconds; 0 if the store does not tell."""
+        if self.folder is not None:
+            return (self.folder / name).stat().st_mtime
+        system, root = self._remote.open()
+        try:
+            return system.modified(f"{root}/{name}").timestamp()
+        except (NotImplementedError, AttributeError, TypeError, OSError):
+            return 0.0
+
     def exists(self, name: str) -> bool:
         if self.folder is not None:
             return (self.folder / name).exists()

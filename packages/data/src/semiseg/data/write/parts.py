@@ -17,6 +17,7 @@ from semiseg.data.parallel import Progress
 from semiseg.data.source.adapter import Adapter
 from semiseg.data.storage.lock import held
 from semiseg.data.storage.target import target
+from semiseg.data.write.current import refuse_changed, refuse_stale
 from semiseg.data.write.layout import Layout, lay_out, part_numbers
 from semiseg.data.write.leftovers import begin_part, give_up_part, remove_stale
 from semiseg.data.write.shard import complete, finish, jobs
@@ -41,6 +42,7 @@ def shard_part(
     task of Ray or Dask. Raises DataError as `shard`, and if another part in the folder has another configuration.
     """
     layout = lay_out(adapter, split, size=size, resize=resize, format=format)
+    refuse_stale(adapter, [layout], target(to).absolute())
     return write_part(layout, to, part, workers=workers, progress=progress)
 
 
@@ -59,6 +61,7 @@ def write_part(
     mine = part_numbers(len(layout.shards), part)
     folder = layout.folder(target(to)).absolute()
     if (manifest := complete(layout, to)) is not None:
+        refuse_changed(layout, folder)
         return manifest.shards[mine.start : mine.stop]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,9 @@ from semiseg.data.parallel import Progress, Tick, run_all
 from semiseg.data.source.adapter import Adapter, RawSample
 from semiseg.data.storage.atomic import atomic
 from semiseg.data.storage.lock import only_writer
+from semiseg.data.storage.storage import Storage
 from semiseg.data.storage.target import target
+from semiseg.data.write.current import differing, newer_than, refuse_changed, refuse_stale, written
 from semiseg.data.write.encode import Contents, Encoded, crc32, encode
 from semiseg.data.write.layout import Layout, lay_out
 from semiseg.data.write.leftovers import begin, check_folder, clear, give_up, leftovers
@@ -51,19 +53,26 @@ def shard(
     "jpeg" (quality 95, 4:2:0) or "png", for sets of several kinds, or of kinds that shards do not support. Both are settings
     in the manifest and therefore in the digest. Converted files depend on the version of Pillow, and so does their digest.
     """
-    return write(
-        lay_out(adapter, split, size=size, resize=resize, format=format), to, workers=workers, progress=progress
-    )
+    layout = lay_out(adapter, split, size=size, resize=resize, format=format)
+    refuse_stale(adapter, [layout], target(to).absolute())
+    return write(layout, to, workers=workers, progress=progress)
 
 
 def write(
-    layout: Layout, to: str | os.PathLike[str], *, workers: int = 1, progress: Progress | None = None
+    layout: Layout,
+    to: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    checked: bool = False,
 ) -> Manifest:
-    """`shard` for a given layout."""
+    """`shard` for a given layout. `checked`: the caller has compared a complete set with the source (`refuse_changed`)."""
     if workers < 1:
         raise DataError(f"workers is {workers}; at least one process has to write")
     folder = layout.folder(target(to)).absolute()
     if (manifest := complete(layout, to)) is not None:
+        if not checked:
+            refuse_changed(layout, folder)
         return _renamed(folder, manifest, layout)
     there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     try:
@@ -229,6 +238,8 @@ def _finished(job: Job) -> ShardEntry | None:
         if index.keys != [sample.key for sample in job.samples] or tar.stat().st_size != int(index.facts["bytes"]):
             return None
         if index.facts["configuration"] != job.configuration:
+            return None
+        if any(differing(newer_than(written(Storage(job.folder), tar.name), job.samples), index, job.contents)):
             return None
         with tar.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
