@@ -197,7 +197,7 @@ class Folder:
         label, stamp, meta = None, None, {"source": plain(sample.image.name)}
         if sample.mask is not None:
             label = self._tree.member(sample.mask.name)
-            if not sample.mask.stored or sample.turn != 1:
+            if not self._rules.keeps(sample.mask) or sample.turn != 1:
                 label = functools.partial(read_ids, label, self._rules, sample.turn)
             size += self._tree.size(sample.mask.name)
             meta["mask"] = plain(sample.mask.name)

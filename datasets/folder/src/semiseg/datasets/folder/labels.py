@@ -68,7 +68,8 @@ def interpret(
         if question := _question(seen, reading, meaning, given, picked):
             problems.add(UNCLEAR, *question)
         else:
-            check_learnable(seen, reading, {entry.id: entry.name for entry in meaning.classes}, class_of, problems)
+            names = {entry.id: entry.name for entry in meaning.classes}
+            check_learnable(seen, reading, names, class_of, given.name if given else "", problems)
         notes += notes_on_pixels(seen, reading, meaning.classes, class_of, given is not None)
     if len(problems.rows) > before:
         return None

@@ -70,6 +70,10 @@ class Rules:
     numbers: tuple[tuple[int, int], ...] = ()
     lens: Lens = PLAIN
 
+    def keeps(self, mask: Seen) -> bool:
+        """Whether the bytes of a mask's file can be stored as they are."""
+        return mask.stored and mask.form not in self.by_colour
+
 
 def look(tree: Tree, name: str, lens: Lens = PLAIN) -> Seen:
     """Count the values of a mask; DataError, without a file name, if it contains no ids or colours, or inexact ones."""

@@ -173,7 +173,8 @@ def _wide(picture: Any, head: bytes, lens: Lens) -> Pixels:
         remedy = f"; if they mark pixels without a label, use --option ignore={some}" if len(strange) <= 8 else ""
         raise DataError(f"values {kept.min():.0f} to {kept.max():.0f}; ids are 0 to 65535{remedy}")
     if empty.any():
-        return Pixels("ids", np.where(empty, OUTSIDE, numbers).astype(np.uint32), nodata=nodata)
+        whole = np.where(empty, 0, numbers).astype(np.uint32)  # first, because float32 does not hold OUTSIDE
+        return Pixels("ids", np.where(empty, np.uint32(OUTSIDE), whole), nodata=nodata)
     return Pixels("ids", numbers.astype(np.uint16), nodata=nodata)
 
 

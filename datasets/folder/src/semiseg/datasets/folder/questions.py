@@ -85,14 +85,16 @@ def _smoothed(found: Counter[Value], per_mask: PerMask) -> tuple[str, str] | Non
     rest = {value: count for value, count in numbers.items() if value not in (low, high)}
     share = sum(rest.values()) / numbers.total()
     between = all(low - _NEAR <= value <= high + _NEAR for value in rest)
-    rare = share <= (0.02 if len(rest) < 3 else 0.1) or high >= VOID - _NEAR
-    if high - low < _FAR or not between or sum(rest.values()) >= rarer or not rare:
+    rare = share <= (0.02 if len(rest) < 3 else 0.1) or VOID - _NEAR <= high <= VOID
+    small = share > 0.01 and set(rest) == set(range(low + 1, low + 1 + len(rest)))  # ids of classes
+    if high - low < _FAR or not between or sum(rest.values()) >= rarer or not rare or small:
         return None
     rarest = min(rest, key=lambda value: (rest[value], value))
     holder = next(mask for mask, values in per_mask if rarest in values)
     odd = f"{len(rest)} other values" if len(rest) > 1 else f"{rarest}"
     example = f" (such as {rarest})" if len(rest) > 1 else ""
-    ignored = ", --option ignore=255 if 255 marks pixels without a label" if VOID in numbers else ""
+    voids = [value for value in (VOID, *rest) if value in numbers and (value == VOID or len(rest) == 1)]
+    ignored = "".join(f", --option ignore={value} if {value} marks pixels without a label" for value in voids)
     text = (
         f"{low} and {high}, and {odd} in {_pixels(sum(rest.values()))} ({_share(share)}) of all masks{example}: for two "
         f"classes, use --option threshold={(low + high + 1) // 2}{ignored}, --option ignore=none if every value is a class, "
@@ -147,17 +149,17 @@ def _instances(per_mask: PerMask) -> tuple[str, str] | None:
 
 
 def _composed(per_mask: PerMask) -> tuple[str, str] | None:
-    """Ids of classes beside thousands that hold a class and an object: 26 and 26001."""
-    for mask, values in per_mask:
-        ids = {value for value in values if isinstance(value, int) and 0 < value < OUTSIDE}
-        large = sorted(value for value in ids if value >= 1000)
-        if large and min(ids) < 1000:
-            text = (
-                f"ids below 1000 and ids such as {large[0]}, as if these held a class and the number of an object: use "
-                "masks of class ids, --option ignore=none if each of them is a class, or list the classes in classes.toml"
-            )
-            return mask.name, text
-    return None
+    """Ids beside others that hold a class in their thousands and an object in the rest: 26 and 26001, 26002."""
+    ids = {value for _, values in per_mask for value in values if isinstance(value, int) and value < OUTSIDE}
+    large = sorted(value for value in ids if value >= 1000)
+    if len({value // 1000 for value in large}) == len(large) or not any(0 < value < 1000 for value in ids):
+        return None
+    holder = next(mask for mask, values in per_mask if large[0] in values)
+    text = (
+        f"ids below 1000, and ids such as {_some(large[:3])}, as if these held a class and the number of an object: use masks "
+        "of class ids, --option ignore=none if each of them is a class, or list the classes in classes.toml"
+    )
+    return holder.name, text
 
 
 def _much_ignored(found: Counter[Value], per_mask: PerMask, ignored: Collection[int]) -> tuple[str, str] | None:

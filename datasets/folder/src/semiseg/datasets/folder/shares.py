@@ -15,6 +15,7 @@ def check_learnable(
     reading: Reading,
     names: Mapping[int, str],
     class_of: Mapping[Value, int],
+    class_file: str,
     problems: Problems,
 ) -> None:
     """Report masks that contain fewer than two classes in total. `class_of`: value -> id of its class, or of none."""
@@ -29,8 +30,8 @@ def check_learnable(
     left_out = sum(found[value] for value in ignored) / found.total()
     if ignored:
         some = ", ".join(_name(value) for value in ignored[:5])
-        what += f", and {some} is ignored ({left_out:.1%} of all pixels); if that is a class, use --option "
-        what += "ignore=none or list it in classes.toml"
+        remedy = f"list it in {class_file} instead of in `ignore`" if class_file else "use --option ignore=none"
+        what += f", and {some} is ignored ({left_out:.1%} of all pixels); if that is a class, {remedy}"
     else:
         what += "; a model needs two classes: add masks that contain another one"
     problems.add("fewer than two classes", seen[0].name, what)

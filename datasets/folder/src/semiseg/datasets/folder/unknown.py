@@ -16,6 +16,7 @@ UNCLEAR = "unclear masks"
 UNKNOWN = "unknown value in a mask"
 SMOOTH = "save masks without smoothing, as PNG, or list the classes in classes.toml"
 _MANY = {"ids": 100, "colours": 64}  # more unknown values of a mask are not reported one by one
+_SEVERAL = 8
 _APART = 64
 
 
@@ -55,11 +56,13 @@ def check_values(
             problems.add("ids and colours mixed", mask.name, what)
             continue
         kind, known = ("colours", colours) if by_colour else ("ids", ids)
-        for value in (value for value in reading.values(mask) if value not in known and value != OUTSIDE):
+        unlisted = [value for value in reading.values(mask) if value not in known and value != OUTSIDE]
+        for value in unlisted:
             remedy = _nearest(value, colours, names) if isinstance(value, tuple) else _listed(value, given)
             problems.add(UNKNOWN, mask.name, functools.partial(_where, tree, mask, reading, value, remedy))
-            if mask.values > _MANY[kind]:
-                problems.add("too many values", mask.name, f"{mask.values} {kind}: {SMOOTH}")
+            if mask.values > _MANY[kind] or len(unlisted) > _SEVERAL:
+                remedy = ", or use --option threshold=128" if len(classes) == 2 and not by_colour else ""
+                problems.add("too many values", mask.name, f"{mask.values} {kind}: {SMOOTH}{remedy}")
                 break
 
 
