@@ -118,3 +118,20 @@ def test_valid_is_where_the_image_is(seed):
     assert mask is not None and torch.equal(mask == 255, ~shown)
     assert torch.equal(shown, torch.ones_like(shown) if valid is None else valid)
     assert (valid is None) == bool(shown.all())
+
+
+def test_vertical_flips_and_turns_move_mask_and_padding_along():
+    image = torch.arange(12 * 12, dtype=torch.uint8).view(1, 12, 12).expand(3, -1, -1).contiguous() // 2 + 100
+    seen = set()
+    for draw in range(60):
+        augmentation = Augmentation(crop=(16, 16), vflip=0.5, rotate=0.75, fill=(1, 2, 3))
+        moved, mask, valid = augmentation(image, image[0], key=("turn", draw))
+        assert mask is not None and valid is not None
+        assert (
+            torch.equal(mask[valid], moved[0][valid]) and (mask[~valid] == 255).all() and (moved[0][~valid] == 1).all()
+        )
+        rows, columns = valid.any(1).nonzero()[:, 0], valid.any(0).nonzero()[:, 0]
+        own = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        poses = [turned for flip in (image[0], image[0].flip(0)) for turned in (flip.rot90(k) for k in range(4))]
+        seen.add(next(place for place, pose in enumerate(poses) if torch.equal(pose, own)))
+    assert len(seen) == 8

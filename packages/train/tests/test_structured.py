@@ -92,7 +92,7 @@ def test_a_teacher_of_the_recipe_serves_all(tiny: Tiny, faults: Callable[..., li
     student, teacher = (load_file(path / "model.safetensors") for path in (last / "student", last))
     assert any(not student[name].equal(teacher[name]) for name in student)
     (found,) = faults(objectives("teacher_decay=0.5"), section)
-    assert "objectives.1.teacher_decay: 0.5, but the recipe's [teacher] applies; remove this" in found
+    assert "objectives.1.teacher_decay: 0.5, but all objectives share the teacher of [teacher]; remove this" in found
 
 
 def test_a_pair_needs_one_size_even_alone(faults: Callable[..., list[str]], scenes: Path, tmp_path: Path) -> None:

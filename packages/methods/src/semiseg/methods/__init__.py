@@ -8,10 +8,13 @@ from semiseg.methods.crf import unary_from_labels as unary_from_labels
 from semiseg.methods.crf import unary_from_probabilities as unary_from_probabilities
 from semiseg.methods.cross_consistency import CrossConsistency as CrossConsistency
 from semiseg.methods.cutmix import covered as covered
+from semiseg.methods.cutmix import draw_box as draw_box
 from semiseg.methods.cutmix import draw_boxes as draw_boxes
+from semiseg.methods.cutmix import draw_classes as draw_classes
 from semiseg.methods.cutmix import paste as paste
 from semiseg.methods.dice import dice as dice
 from semiseg.methods.dice import dice_cross_entropy as dice_cross_entropy
+from semiseg.methods.fixmatch import FixMatch as FixMatch
 from semiseg.methods.losses import bootstrapped_cross_entropy as bootstrapped_cross_entropy
 from semiseg.methods.losses import bootstrapping_threshold as bootstrapping_threshold
 from semiseg.methods.losses import class_weights as class_weights

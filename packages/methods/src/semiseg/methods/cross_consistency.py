@@ -1,6 +1,6 @@
 """Cross-consistency training (CCT): Ouali, Hudelot, Tami, CVPR 2020."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -150,6 +150,11 @@ class CrossConsistency(Objective):
             kernel=kernel,
         )
         self.evaluation = evaluation if kernel == 1 else "loop"
+
+    def begin(self, step: Step) -> Callable[[], Losses]:
+        for part in self._shares(step):
+            step.plan(part, step.part(part).images)
+        return lambda: self(step)
 
     def forward(self, step: Step) -> Losses:
         weight = self.weight(step.progress, step.step)

@@ -49,6 +49,47 @@ def draw_boxes(
     return _box_map(drawn.to(device or drawn.device), size, total, sizes, aspect)
 
 
+def draw_box(
+    random: Sequence[Generator],
+    size: tuple[int, int],
+    *,
+    probability: float = 0.5,
+    area: tuple[float, float] = (0.02, 0.4),
+    aspect: float = 10 / 3,
+    device: torch.device | None = None,
+) -> Tensor:
+    """One box in each image, or none with 1 - probability: uint8 [number of generators, *size], 1 inside.
+
+    area: range of the box's share of the image, drawn uniformly. aspect, positions: as in `draw_boxes`. FixMatch and UniMatch
+    on pixels mix like this.
+    """
+    if not 0 < area[0] <= area[1] <= 1 or not 0 <= probability <= 1 or aspect < 1:
+        raise ValueError(
+            f"draw_box(probability={probability}, area={area}, aspect={aspect}): expected a probability in 0..1, a range of "
+            "areas in 0..1, aspect >= 1"
+        )
+    drawn = torch.stack([torch.rand(5, generator=g, device=g.device) for g in random]).to(device or random[0].device)
+    share = area[0] + (area[1] - area[0]) * drawn[:, :1]
+    box = _box_map(drawn[:, None, :4], size, share, "equal", aspect)
+    return box * (drawn[:, 4] < probability)[:, None, None]
+
+
+def draw_classes(random: Sequence[Generator], classes: Tensor, *, probability: float = 0.5) -> Tensor:
+    """The pixels of half of the classes in each image (rounded up), or of none with 1 - probability: uint8 [b, h, w].
+
+    classes: int64 [b, h, w]. ClassMix: Olsson et al. 2021.
+    """
+    chosen = torch.zeros_like(classes, dtype=torch.uint8)
+    for image, ids, generator in zip(chosen, classes, random, strict=True):
+        order = torch.randperm(256, generator=generator, device=generator.device).to(ids.device)
+        drawn = torch.rand((), generator=generator, device=generator.device).to(ids.device)
+        present = torch.zeros(256, dtype=torch.bool, device=ids.device).scatter_(0, ids.flatten(), True)
+        rank = torch.where(present, order, 256).argsort().argsort()  # of the classes present, in random order
+        taken = present & (2 * rank < present.sum()) & (drawn < probability)
+        image.copy_(taken[ids])
+    return chosen
+
+
 def paste(image: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
     """`image` [b, c, h, w] outside the boxes, `partner` inside them, at the same place. boxes: [b, h, w]."""
     return torch.where((boxes > 0)[:, None], partner, image)
@@ -74,8 +115,11 @@ def nominal_area(count: int, share: float, sizes: str = "uniform", aspect: float
     return (low + high) / 2
 
 
-def _box_map(drawn: Tensor, size: tuple[int, int], total: float, sizes: str, aspect: float) -> Tensor:
-    """The map of boxes from uniform random numbers [b, count, 4]: area, aspect, row and column of each box."""
+def _box_map(drawn: Tensor, size: tuple[int, int], total: float | Tensor, sizes: str, aspect: float) -> Tensor:
+    """The map of boxes from uniform random numbers [b, count, 4]: area, aspect, row and column of each box.
+
+    total: area of all boxes together as a share of the image, one number or [b, 1].
+    """
     parts, aspects, at_y, at_x = drawn.unbind(2)
     if sizes == "equal":
         parts = torch.ones_like(parts)

@@ -219,11 +219,14 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _weighted(losses: Tensor, masks: Tensor, weights: Sequence[float] | None) -> Tensor:
     """Losses of pixels [b, H, W] times the weights of their classes."""
-    if weights is None:
-        return losses
-    table = torch.zeros(IGNORE + 1, dtype=losses.dtype)  # on the CPU, then copied at once
-    table[: len(weights)] = torch.tensor(weights, dtype=losses.dtype)
-    return losses * table.to(losses.device, non_blocking=True)[masks.long()]
+    return losses if weights is None else losses * table_of(weights, losses)[masks.long()]
+
+
+def table_of(values: Sequence[float], like: Tensor) -> Tensor:
+    """One value for each class id, and 0 for other ids, [256], of the type and on the device of `like`."""
+    table = torch.zeros(IGNORE + 1, dtype=like.dtype)  # filled on the CPU, then copied at once
+    table[: len(values)] = torch.tensor(values, dtype=like.dtype)
+    return table.to(like.device, non_blocking=True)
 
 
 def _mean_over_ranks(values: Tensor) -> Tensor:

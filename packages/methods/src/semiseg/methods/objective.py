@@ -22,6 +22,16 @@ class Objective(nn.Module):
     needs: frozenset[str] = frozenset()  # the parts of a step it reads, of {"labeled", "unlabeled", "weak"}
     lr_scale: float = 1.0  # learning rate of its parameters relative to the model's, for building the optimizer
 
+    def begin(self, step: Step) -> Callable[[], Losses]:
+        """Tell the step which images the student will encode (`Step.plan`); the function returned computes the losses.
+
+        All objectives of a step begin before the first one computes, so that `Step(joint=True)` can encode all their images
+        in one batch. `objective(step)` does both. By default, the images of the parts that it needs.
+        """
+        for part in sorted(self.needs & step.parts.keys()):
+            step.plan(part, step.part(part).images)
+        return lambda: self(step)
+
     def forward(self, step: Step) -> Losses:
         raise NotImplementedError
 
@@ -66,6 +76,7 @@ class Part:
 
     images: [b, 3, h, w]. masks: class ids [b, h, w], uint8 or int64, 255 = ignore; or None.
     partners: a second image for each, [b, 3, h, w], to mix it with; None if no objective mixes.
+    strong, partners_strong: v strong views of images and partners, [b, v, 3, h, w]: the same crop with distorted colours.
     valid, partners_valid: bool [b, h, w], False where images or partners are padding, which no loss counts; None: all True.
     weights: float32 [b], each image's share of the global batch times the number of ranks (data parallel training takes
     the mean of the ranks' gradients); None means 1/b, which is correct for one process.
@@ -79,6 +90,8 @@ class Part:
         partners: Tensor | None = None,
         valid: Tensor | None = None,
         partners_valid: Tensor | None = None,
+        strong: Tensor | None = None,
+        partners_strong: Tensor | None = None,
     ) -> None:
         count = len(images)
         if count == 0:
@@ -103,11 +116,19 @@ class Part:
                     f"{name} is {own.dtype} {list(own.shape)} for images {list(images.shape)}: expected bool "
                     f"{[count, *images.shape[2:]]}"
                 )
+        for name, views in (("strong", strong), ("partners_strong", partners_strong)):
+            if views is not None and (views.ndim != 5 or (count, *images.shape[1:]) != (len(views), *views.shape[2:])):
+                raise ValueError(
+                    f"{name} of shape {list(views.shape)} for images {list(images.shape)}: expected [{count}, views, "
+                    f"{', '.join(map(str, images.shape[1:]))}]"
+                )
         self.images = images
         self.masks = masks
         self.partners = partners
         self.valid = valid
         self.partners_valid = partners_valid
+        self.strong = strong
+        self.partners_strong = partners_strong
         self.weights: Tensor = weights
 
     def __len__(self) -> int:
@@ -135,8 +156,8 @@ class Step:
     decoder, at the decoder's resolution. teacher(images) -> logits of the moving-average model, without a gradient; None
     without a teacher. random(name, part) -> one generator per sample, see `random` below; by default
     `seeded(0, step, parts)`.
-    joint: encode the images of all parts in one batch, so that batch normalisation sees them together; they must have
-    the same size. By default each part is a separate batch, as in CCT's released code.
+    joint: encode all planned images (or, if no objective plans, those of all parts) in one batch, so that batch normalisation
+    sees them together; they must have the same size. By default each is a separate batch, as in CCT's released code.
     """
 
     def __init__(
@@ -159,6 +180,7 @@ class Step:
         self._teacher = teacher
         self._random = random or seeded(0, step, self.parts)
         self._joint = joint
+        self._planned: dict[str, Tensor] = {}
         self._features: dict[str, Features] = {}
         self._logits: dict[str, Tensor] = {}
 
@@ -182,25 +204,34 @@ class Step:
             )
         return self.parts[name]
 
+    def plan(self, name: str, images: Tensor) -> None:
+        """Announce images [n, 3, h, w] whose `features(name)` an objective will use: those of a part, or of a view of one."""
+        if self._planned.setdefault(name, images) is not images:
+            raise ValueError(f"two objectives plan different images under the name {name!r}; give them different names")
+
     def features(self, part: str) -> Features:
-        """The features of a part's images, unmixed; encoded once and shared by all objectives."""
+        """The features of a part's images or of planned ones; encoded once and shared by all objectives."""
         if part not in self._features:
-            images = self.part(part).images
-            features = self.encode(_joint_images(self.parts) if self._joint else images)
+            images = self._planned[part] if part in self._planned else self.part(part).images
+            together = self._planned | ({} if part in self._planned else {part: images})
+            if not self._planned:
+                together = {name: own.images for name, own in self.parts.items()}
+            together = {name: own for name, own in together.items() if name not in self._features}
+            features = self.encode(_joint_images(together) if self._joint else images)
             if not hasattr(features, "deep"):
                 raise TypeError(
                     f"encode(images) returned {type(features).__name__}; expected an object with a tensor .deep "
                     "[b, Cz, h, w], such as types.SimpleNamespace(deep=z)"
                 )
             if self._joint:
-                counts = {name: len(images) for name, images in self.parts.items()}
+                counts = {name: len(own) for name, own in together.items()}
                 self._features.update(_split(features, counts))
             else:
                 self._features[part] = features
         return self._features[part]
 
     def logits(self, part: str) -> Tensor:
-        """The main decoder's logits for a part, at the decoder's resolution; decoded once and shared by all objectives."""
+        """The main decoder's logits for a part or for planned images, at the decoder's resolution; decoded once and shared."""
         if part not in self._logits:
             self._logits[part] = self.decode(self.features(part))
         return self._logits[part]
@@ -237,23 +268,25 @@ def seeded(seed: int, step: int, parts: Mapping[str, Part]) -> Callable[[str, st
     return random
 
 
-def _joint_images(parts: Mapping[str, Part]) -> Tensor:
-    """The images of all parts as one batch."""
-    sizes = {name: tuple(part.images.shape[2:]) for name, part in parts.items()}
+def _joint_images(together: Mapping[str, Tensor]) -> Tensor:
+    """All images as one batch."""
+    sizes = {name: tuple(images.shape[2:]) for name, images in together.items()}
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
         raise ValueError(f"Step(joint=True) needs images of one size, found {found}: crop or resize them to one size")
-    return torch.cat([part.images for part in parts.values()])
+    return torch.cat(list(together.values()))
 
 
 def _split(features: Any, counts: Mapping[str, int]) -> dict[str, Any]:
-    """Features of a joint batch, split into its parts: every tensor with one entry per image is sliced."""
+    """Features of a joint batch, split into its parts: every tensor with one entry per image is sliced, also in tuples."""
     total, start, split = sum(counts.values()), 0, {}
     for name, count in counts.items():
         split[name] = copy.copy(features)
         for key, value in vars(features).items():
             if isinstance(value, Tensor) and len(value) == total:
                 setattr(split[name], key, value[start : start + count])
+            elif isinstance(value, tuple) and all(isinstance(own, Tensor) and len(own) == total for own in value):
+                setattr(split[name], key, tuple(own[start : start + count] for own in value))
         start += count
     return split
 

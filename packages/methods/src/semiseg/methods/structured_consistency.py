@@ -1,5 +1,6 @@
 """Structured consistency, and mean teacher with CutMix: agreement of single pixels and of pairs of pixels."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -69,6 +70,9 @@ class StructuredConsistency(Objective):
         self.over = over
 
     def forward(self, step: Step) -> Losses:
+        return self.begin(step)()
+
+    def begin(self, step: Step) -> Callable[[], Losses]:
         part = step.part("unlabeled")
         if part.partners is None:
             raise ValueError(
@@ -76,8 +80,12 @@ class StructuredConsistency(Objective):
             )
         size = (part.images.shape[2], part.images.shape[3])
         boxes = draw_boxes(step.random("boxes"), size, device=part.images.device, **self.boxes)
-        mixed = paste(part.images, part.partners, boxes)
-        student = resize_logits(step.decode(step.encode(mixed)), size).softmax(1)
+        step.plan("unlabeled, mixed", paste(part.images, part.partners, boxes))
+        return lambda: self._losses(step, part, boxes)
+
+    def _losses(self, step: Step, part: Part, boxes: Tensor) -> Losses:
+        size = (part.images.shape[2], part.images.shape[3])
+        student = resize_logits(step.logits("unlabeled, mixed"), size).softmax(1)
         target = self._target(step, boxes)
 
         valid = _mixed_valid(part, boxes)

@@ -78,6 +78,29 @@ def _build(
                 last_relu=model.decoder.last_relu if isinstance(model.decoder, r.SubPixel) else None,
                 kernel=objective.kernel,
             )
+        case r.FixMatch() | r.UniMatch():
+            if isinstance(objective, r.FixMatch):
+                streams = {
+                    "names": objective.names,
+                    "feature_drop": objective.feature_drop,
+                    "feature_share": objective.feature_share,
+                }
+            elif objective.version == 1:
+                streams = {"names": "student", "feature_drop": 0.5, "feature_share": 0.5}
+            else:
+                streams = {"names": "teacher", "complementary": True}
+            return methods.FixMatch(
+                weight=build_ramp(objective.weight),
+                threshold=objective.threshold,
+                quantile=objective.quantile,
+                hard=objective.targets == "hard",
+                weights=weights_of(objective.class_weights, pixels),
+                mix=objective.mix,
+                probability=objective.probability,
+                area=objective.area,
+                aspect=objective.aspect,
+                **streams,
+            )
         case r.StructuredConsistency(boxes=boxes):
             return methods.StructuredConsistency(
                 pixel=build_ramp(objective.pixel),
@@ -122,8 +145,11 @@ def build_perturbation(perturbation: r.Perturbation) -> tuple[str, int, dict]:
 
 def build_teacher(recipe: r.Recipe, model: Segmenter) -> methods.Teacher | None:
     """The moving average of the model: that of [teacher], or else of an objective; all objectives agree on its settings."""
-    if recipe.teacher is not None:
-        return methods.Teacher(model, **asdict(recipe.teacher))
+    settings = recipe.teacher
+    if settings is None and any(getattr(objective, "taught", False) for objective in recipe.objectives):
+        settings = r.Teacher()
+    if settings is not None:
+        return methods.Teacher(model, **asdict(settings))
     for objective in recipe.objectives:
         if isinstance(objective, r.StructuredConsistency):
             return methods.Teacher(

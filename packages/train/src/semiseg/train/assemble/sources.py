@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from semiseg.train.score.saved import build_views
 from semiseg.train.score.views import Views
 from semiseg.train.step.augment import Augmentation
 from semiseg.train.step.batches import Stream
+from semiseg.train.step.distortion import Distortion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
         labeled = open_source(recipe.data.shards, domain.labeled)
         taxonomy = taxonomies[name] = labeled.taxonomy(domain.taxonomy)
         chosen = {"labeled": (labeled, select(labeled, domain.labeled, taxonomy))}
-        if any(getattr(getattr(own, "loss", None), "class_weights", None) for own in recipe.objectives_of(name)):
+        if any(getattr(getattr(own, "loss", own), "class_weights", None) for own in recipe.objectives_of(name)):
             taken = slice(None) if chosen["labeled"][1] is None else chosen["labeled"][1]
             class_pixels[name] = labeled.class_pixels(taxonomy)[taken].sum(0).tolist()
         if domain.unlabeled is not None:
@@ -96,6 +97,7 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
                 batch_size=getattr(domain, role).batch_size,
                 pairs=role == "unlabeled" and recipe.mixes(name),
                 augmentation=build_augmentation(domain.augment, fill),
+                distortion=build_distortion(domain.unlabeled) if role == "unlabeled" else None,
                 taxonomy={"labeled": taxonomy, "weak": class_space(taxonomy)}.get(role),
                 seed=recipe.seed,
             )
@@ -154,10 +156,17 @@ def build_augmentation(augment: r.Augment, fill: tuple[int, int, int]) -> Augmen
         scale=augment.scale,
         crop=augment.crop,
         flip=augment.flip,
+        vflip=augment.vflip,
+        rotate=augment.rotate,
         jitter=augment.jitter,
         blur=augment.blur,
         fill=fill,
     )
+
+
+def build_distortion(source: r.Unlabeled | None) -> Distortion | None:
+    """The strong views of a source, if it asks for any."""
+    return None if source is None or source.strong is None else Distortion(**asdict(source.strong))
 
 
 CLASSES = " (classes)"  # ends the name of what says which raw ids make which class of a domain

@@ -6,6 +6,8 @@ below it sees a recipe.
 """
 
 from .data import *  # noqa: F403
+from .losses import *  # noqa: F403
 from .model import *  # noqa: F403
 from .objectives import *  # noqa: F403
+from .perturbations import *  # noqa: F403
 from .training import *  # noqa: F403

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
-from semiseg.train.recipe.bounds import Count, NotNegative, Range, Share, Size, Splits, Text, Whole
+from semiseg.train.recipe.bounds import Count, NotNegative, Range, Share, Size, Splits, Text, Whole, Workers
 
 __all__ = [
     "Augment",
@@ -16,6 +16,7 @@ __all__ = [
     "Domain",
     "Extra",
     "Labeled",
+    "Strong",
     "Subset",
     "Unlabeled",
     "Val",
@@ -31,6 +32,8 @@ class Augment:
     scale   (lowest, highest) factor of a random rescaling
     crop    (height, width) in pixels of a random crop; smaller images are padded, and no loss counts the padding
     flip    probability of a horizontal flip
+    vflip   probability of a vertical flip
+    rotate  probability of a turn by 90, 180 or 270 degrees; needs a square crop
     jitter  strength of brightness, contrast and saturation jitter: each factor is drawn from 1 - jitter .. 1 + jitter
     blur    (lowest, highest) standard deviation in pixels of a Gaussian blur
     """
@@ -39,6 +42,8 @@ class Augment:
     scale: Range | None = None
     crop: Size | None = None
     flip: Share = 0.0
+    vflip: Share = 0.0
+    rotate: Share = 0.0
     jitter: Share = 0.0
     blur: Range | None = None
 
@@ -104,6 +109,30 @@ class Labeled(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Strong:
+    """Strong views of unlabeled images: the same crop with distorted colours, for objectives that use them.
+
+    views       strong views of an image, each with separate random numbers
+    jitter      probability of colour jitter, in random order of its four changes:
+    brightness  strength; the factor is drawn from 1 - brightness .. 1 + brightness; so for contrast and saturation
+    hue         largest turn of the hue, as a share of the colour circle
+    grey        probability of a grey image
+    blur        probability of a Gaussian blur
+    sigma       (lowest, highest) standard deviation of the blur in pixels
+    """
+
+    views: Literal[1, 2] = 1
+    jitter: Share = 0.8
+    brightness: Share = 0.5
+    contrast: Share = 0.5
+    saturation: Share = 0.5
+    hue: Annotated[float, Ge(0), Le(0.5)] = 0.25
+    grey: Share = 0.2
+    blur: Share = 0.5
+    sigma: Range = (0.1, 2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unlabeled(Source):
     """Images whose masks, if any, are never used in training. A list of splits is one pool.
 
@@ -111,12 +140,14 @@ class Unlabeled(Source):
     minus       "labeled" excludes the images of this domain's labeled source
     subset      use only a subset; it is stratified by the masks, which only makes sense when studying label counts
     ids         a file of keys, one a line: use only these samples
+    strong      strong views of these images, for objectives that use them; {} for the defaults
     """
 
     batch_size: Count
     minus: Literal["labeled"] | None = None
     subset: Subset | None = None
     ids: Text | None = None
+    strong: Strong | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +198,7 @@ class Data:
     """
 
     shards: Text = "shards/"
-    workers: Whole = 2
+    workers: Workers = 2
     window: Count = 8
     domains_per_step: Literal["all", "one"] = "all"
     domains: Annotated[dict[str, Domain], MinLen(1)]

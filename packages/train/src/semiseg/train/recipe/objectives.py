@@ -7,132 +7,20 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from semiseg.train.recipe.bounds import ByKind, Count, Domains, NotNegative, Positive, Rate, Share, Text
+from semiseg.train.recipe.bounds import ByKind, Count, Domains, NotNegative, Positive, Range, Rate, Share
+from semiseg.train.recipe.losses import ClassWeights, Supervised
+from semiseg.train.recipe.perturbations import Perturbation
 
 __all__ = [
-    "Bootstrapped",
     "Boxes",
-    "ClassWeights",
-    "ContextMask",
     "CrossConsistency",
-    "CrossEntropy",
-    "Dice",
-    "Dropout",
-    "FeatureDrop",
-    "FeatureNoise",
-    "GuidedCutout",
-    "Loss",
-    "ObjectMask",
+    "FixMatch",
     "Objective",
-    "Ohem",
-    "Perturbation",
     "Ramp",
-    "Relaxed",
     "StructuredConsistency",
-    "Supervised",
-    "Vat",
+    "UniMatch",
     "WeakRamp",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassWeights:
-    """Pixels of a class with the share f of the labeled pixels weigh in proportion to f ** -power; their mean is 1.
-
-    cap  most that a class weighs, relative to the most frequent one
-    """
-
-    power: Annotated[float, Ge(0), Le(2)] = 0.5
-    cap: Annotated[float, Ge(1), Le(1000)] = 20.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CrossEntropy:
-    """Cross entropy of the main decoder.
-
-    pool           mean over each "image"'s valid pixels, then over images; or one mean over all valid pixels of the "batch"
-                   (the released code; with accumulate, of the micro-step)
-    class_weights  let rare classes weigh more: {} for the defaults
-    """
-
-    kind: Literal["cross_entropy"] = "cross_entropy"
-    pool: Literal["image", "batch"] = "image"
-    class_weights: ClassWeights | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dice:
-    """Cross entropy plus `weight` times the Dice loss, the mean over the classes of an image of one minus their overlap.
-
-    class_weights  of the cross entropy: let rare classes weigh more; {} for the defaults
-    """
-
-    kind: Literal["dice"] = "dice"
-    weight: Positive = 1.0
-    class_weights: ClassWeights | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bootstrapped:
-    """CCT's annealed bootstrapped cross entropy (Eq. 4): pixels whose true class is already likely are left out.
-
-    until  share of training at which the threshold stops rising
-    over   divide by the pixels "kept" or by all "valid" ones
-    class_weights  let rare classes weigh more: {} for the defaults; they do not change which pixels are left out
-    pool   rank pixels within each "image" or over the "batch" (the released code): a process's images of a micro-step
-    """
-
-    kind: Literal["bootstrapped"] = "bootstrapped"
-    until: Annotated[float, Gt(0), Le(1)] = 0.4
-    over: Literal["kept", "valid"] = "kept"
-    pool: Literal["image", "batch"] = "image"
-    class_weights: ClassWeights | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relaxed:
-    """Cross entropy that near borders takes any class around the pixel for right (Zhu et al. 2019).
-
-    window        side of the square around a pixel, odd, in pixels; 1 is plain cross entropy
-    until         share of training after which it is plain cross entropy
-    strict        names of classes that are never relaxed, such as thin ones
-    by_frequency  the rarer a class in the image, the more its pixels weigh: 2 - its share
-    """
-
-    kind: Literal["relaxed"] = "relaxed"
-    window: Count = 3
-    until: Annotated[float, Gt(0), Le(1)] = 1.0
-    strict: tuple[Text, ...] = ()
-    by_frequency: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ohem:
-    """Cross entropy of hard pixels alone: those whose true class has at most the probability `threshold`.
-
-    least  share of an image's pixels that is kept in any case, the hardest ones
-    """
-
-    kind: Literal["ohem"] = "ohem"
-    threshold: Annotated[float, Gt(0), Le(1)] = 0.7
-    least: Share = 0.0625
-
-
-Loss = Annotated[CrossEntropy | Bootstrapped | Relaxed | Ohem | Dice, ByKind()]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Supervised:
-    """The loss of the main decoder on labeled images.
-
-    domains  those that it trains; all if omitted
-    """
-
-    needs: ClassVar[str] = "labeled"  # the source of images that it learns from
-    mixes: ClassVar[bool] = False  # whether unlabeled images come in pairs
-    kind: Literal["supervised"] = "supervised"
-    domains: Domains = None
-    loss: Loss = CrossEntropy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,100 +38,6 @@ class WeakRamp(Ramp):  # a subclass for its default alone: 30 would drown the ot
     """The weight of the loss on pseudo-labels, a separate ramp: `value` is that weight, not a share of another."""
 
     value: NotNegative = 0.4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dropout:
-    """`count` decoders that see whole channels dropped with probability p."""
-
-    kind: Literal["dropout"] = "dropout"
-    count: Count = 1
-    p: Rate | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureDrop:
-    """`count` decoders that miss the most active cells; gamma is drawn from low .. high.
-
-    mode   "quantile": the share 1 - gamma of cells; "threshold": those above gamma times the maximum (released code)
-    share  one gamma for each "sample", or for the "batch" (released code): for a process's images of a micro-step
-    """
-
-    kind: Literal["feature_drop"] = "feature_drop"
-    count: Count = 1
-    mode: Literal["quantile", "threshold"] | None = None
-    low: Share | None = None
-    high: Share | None = None
-    share: Literal["sample", "batch"] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureNoise:
-    """`count` decoders that see z + z * N, N uniform in -amplitude .. amplitude.
-
-    share  one N for each "sample", or for the "batch" (released code): for a process's images of a micro-step
-    """
-
-    kind: Literal["feature_noise"] = "feature_noise"
-    count: Count = 1
-    amplitude: Positive | None = None
-    share: Literal["sample", "batch"] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuidedCutout:
-    """`count` decoders that miss a random crop of each detected object's box.
-
-    side        the crop's side as a share of the box's side
-    smallest    smallest object that counts, as a share of the image
-    per         objects are connected regions of the "merged" foreground or of each "class"
-    resolution  side in cells of the grid on which objects are found
-    """
-
-    kind: Literal["guided_cutout"] = "guided_cutout"
-    count: Count = 1
-    side: Annotated[float, Gt(0), Le(1)] | None = None
-    smallest: Share | None = None
-    per: Literal["merged", "class"] | None = None
-    resolution: Count | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vat:
-    """`count` decoders that see the shift which changes them most.
-
-    xi          length of the probe from which the direction is found
-    eps         length of the shift; with `relative` as a share of the features' own norm
-    iterations  steps of the power iteration
-    damping     added to the gradient's norm (released code)
-    """
-
-    kind: Literal["vat"] = "vat"
-    count: Count = 1
-    xi: Positive | None = None
-    eps: Positive | None = None
-    relative: bool | None = None
-    iterations: Count | None = None
-    damping: NotNegative | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContextMask:
-    """`count` decoders that see predicted foreground only."""
-
-    kind: Literal["context_mask"] = "context_mask"
-    count: Count = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectMask:
-    """`count` decoders that see predicted background only."""
-
-    kind: Literal["object_mask"] = "object_mask"
-    count: Count = 1
-
-
-Perturbation = Annotated[Dropout | FeatureDrop | FeatureNoise | GuidedCutout | Vat | ContextMask | ObjectMask, ByKind()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,4 +140,92 @@ class StructuredConsistency:
     teacher_buffers: Literal["average", "copy"] = "average"
 
 
-Objective = Annotated[Supervised | CrossConsistency | StructuredConsistency, ByKind()]
+@dataclass(frozen=True, kw_only=True)
+class FixMatch:
+    """The student learns, on strong views, the classes that the weak view shows confidently (FixMatch on pixels).
+
+    Needs strong views of the unlabeled images: `unlabeled.strong`. An unlabeled batch_size counts students: each draws two
+    images where they are mixed. The loss is divided by all pixels, so it grows with the share of confident ones.
+
+    weight         of the loss
+    names          who predicts the weak view: the "teacher" (a moving average, see [teacher]) or the "student" itself
+    threshold      smallest probability that counts; the published 0.95 is for long training
+    quantile       in each image, keep this share of the pixels of each predicted class, the most confident ones
+    targets        "hard": learn the predicted class; "soft": the probabilities
+    class_weights  let rare classes weigh more, by the labeled images: {} for the defaults
+    mix            paste from a second image: "cutmix" a box, "classmix" half of its predicted classes, or "none"
+    probability    of mixing an image
+    area           range of the box's share of the image
+    aspect         how uneven the box's sides may be, as shares of the image's
+    feature_drop   probability of dropping a channel of the weak view's z in a further stream that learns the same classes
+    feature_share  share of that stream in the loss
+    domains        those that it trains; all if omitted
+    """
+
+    needs: ClassVar[str] = "unlabeled"
+    kind: Literal["fixmatch"] = "fixmatch"
+    domains: Domains = None
+    weight: Ramp = Ramp(value=1.0, shape="constant")
+    names: Literal["teacher", "student"] = "teacher"
+    threshold: Rate = 0.95
+    quantile: Annotated[float, Gt(0), Le(1)] = 1.0
+    targets: Literal["hard", "soft"] = "hard"
+    class_weights: ClassWeights | None = None
+    mix: Literal["cutmix", "classmix", "none"] = "cutmix"
+    probability: Share = 0.5
+    area: Range = (0.02, 0.4)
+    aspect: Annotated[float, Ge(1)] = 10 / 3
+    feature_drop: Rate = 0.0
+    feature_share: Share = 0.5
+
+    @property
+    def mixes(self) -> bool:
+        return self.mix != "none"
+
+    @property
+    def views(self) -> int:
+        """The least number of strong views that it needs."""
+        return 1
+
+    @property
+    def taught(self) -> bool:
+        return self.names == "teacher"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniMatch:
+    """UniMatch: two strong views (`unlabeled.strong = { views = 2 }`), and dropped features. Keys as for "fixmatch".
+
+    version  1: the student names the classes, and learns them also from the weak view with half of the channels dropped,
+             which counts half; 2: a teacher names, and the strong views see complementary halves of the channels
+    """
+
+    needs: ClassVar[str] = "unlabeled"
+    kind: Literal["unimatch"] = "unimatch"
+    domains: Domains = None
+    version: Literal[1, 2] = 2
+    weight: Ramp = Ramp(value=1.0, shape="constant")
+    threshold: Rate = 0.95
+    quantile: Annotated[float, Gt(0), Le(1)] = 1.0
+    targets: Literal["hard", "soft"] = "hard"
+    class_weights: ClassWeights | None = None
+    mix: Literal["cutmix", "classmix", "none"] = "cutmix"
+    probability: Share = 0.5
+    area: Range = (0.02, 0.4)
+    aspect: Annotated[float, Ge(1)] = 10 / 3
+
+    @property
+    def mixes(self) -> bool:
+        return self.mix != "none"
+
+    @property
+    def views(self) -> int:
+        """The least number of strong views that it needs."""
+        return 2
+
+    @property
+    def taught(self) -> bool:
+        return self.version == 2
+
+
+Objective = Annotated[Supervised | CrossConsistency | StructuredConsistency | FixMatch | UniMatch, ByKind()]

@@ -12,12 +12,14 @@ from semiseg.train.recipe import (
     DeepLabV3Plus,
     Domain,
     FeatureDrop,
+    FixMatch,
     Objective,
     Ramp,
     Recipe,
     Relaxed,
     StructuredConsistency,
     Supervised,
+    UniMatch,
     Weak,
 )
 from semiseg.train.recipe.lines import KeyPath
@@ -26,7 +28,7 @@ from semiseg.train.recipe.problems import Problem, nearest, show
 
 def broken_rules(recipe: Recipe) -> Iterator[Problem]:
     """Every violation of a rule between values."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", recipe.name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", recipe.name):
         yield Problem(("name",), f"'{recipe.name}' cannot name a folder; use letters, digits, '.', '_' and '-'")
     for name, domain in recipe.data.domains.items():
         yield from _domain(("data", "domains", name), name, domain, recipe)
@@ -66,6 +68,16 @@ def _domain(at: KeyPath, name: str, domain: Domain, recipe: Recipe) -> Iterator[
         if scale and not domain.augment.crop and source.batch_size > 1:
             what = f"batch_size = {source.batch_size} needs images of one size, and augment.scale varies it"
             yield Problem((*at, role, "batch_size"), f"{what}; add augment.crop = [height, width]")
+    if domain.augment.rotate and (domain.augment.crop is None or domain.augment.crop[0] != domain.augment.crop[1]):
+        what = "turned images need the size of the others"
+        yield Problem((*at, "augment", "rotate"), f"{what}; set a square augment.crop = [n, n], or remove this")
+    if domain.unlabeled and domain.unlabeled.strong:
+        strong = domain.unlabeled.strong
+        if strong.sigma[0] > strong.sigma[1]:
+            yield Problem((*at, "unlabeled", "strong", "sigma"), _ordered(strong.sigma))
+        if not any(isinstance(objective, FixMatch | UniMatch) for objective in recipe.objectives_of(name)):
+            what = "no objective of this domain uses strong views"
+            yield Problem((*at, "unlabeled", "strong"), f"{what}; remove this, or add an objective of kind 'fixmatch'")
     if domain.augment.blur and domain.augment.blur[0] > domain.augment.blur[1]:
         yield Problem((*at, "augment", "blur"), _ordered(domain.augment.blur))
     if domain.labeled.class_uniform and not domain.augment.crop:
@@ -157,6 +169,8 @@ def _objectives(recipe: Recipe) -> Iterator[Problem]:
         match objective:
             case CrossConsistency():
                 yield from _cross_consistency(at, objective, recipe)
+            case FixMatch() | UniMatch():
+                yield from _strong_views(at, objective, recipe)
             case StructuredConsistency():
                 yield from _structured_consistency(at, objective)
             case Supervised(loss=Relaxed(window=window)) if window % 2 == 0:
@@ -171,6 +185,21 @@ def _ramp(at: KeyPath, ramp: Ramp) -> Iterator[Problem]:
     if ramp.shape != "constant" and ramp.start + ramp.over > 1:
         what = f"the ramp ends after training: start + over = {ramp.start + ramp.over:g}"
         yield Problem(at, f"{what}; lower them so that they add up to at most 1")
+
+
+def _strong_views(at: KeyPath, objective: FixMatch | UniMatch, recipe: Recipe) -> Iterator[Problem]:
+    for name, domain in recipe.data.domains.items():
+        source = domain.unlabeled
+        if source is None or name not in (objective.domains or {name}):
+            continue
+        key = ("data", "domains", name, "unlabeled", "strong")
+        if source.strong is None:
+            yield Problem(key, f"{'.'.join(map(str, at))} ({objective.kind}) needs strong views; add strong = {{}}")
+        elif source.strong.views < objective.views:
+            what = f"{'.'.join(map(str, at))} ({objective.kind}) needs two strong views"
+            yield Problem((*key, "views"), f"{what}; set views = 2")
+    if objective.area[0] > objective.area[1] or objective.area[1] > 1:
+        yield Problem((*at, "area"), f"{list(objective.area)} is not a range of shares of an image; write [0.02, 0.4]")
 
 
 def _structured_consistency(at: KeyPath, objective: StructuredConsistency) -> Iterator[Problem]:
@@ -188,10 +217,11 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
         if isinstance(objective, StructuredConsistency)
     ]
     keys = ("teacher_decay", "teacher_warmup", "teacher_mode", "teacher_buffers")
-    for index, objective in taught if recipe.teacher else ():
+    unimatched = any(getattr(objective, "taught", False) for objective in recipe.objectives)
+    for index, objective in taught if recipe.teacher or unimatched else ():
         for key in keys:
             if getattr(objective, key) != getattr(StructuredConsistency(), key):
-                what = f"{show(getattr(objective, key))}, but the recipe's [teacher] applies"
+                what = f"{show(getattr(objective, key))}, but all objectives share the teacher of [teacher]"
                 yield Problem(("objectives", index, key), f"{what}; remove this, and set it there")
     for index, objective in taught[1:]:
         for key in keys:
@@ -199,7 +229,7 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
             if value != first:
                 what = f"{show(value)}, but objectives.{taught[0][0]} has {show(first)}, and all share one teacher"
                 yield Problem(("objectives", index, key), f"{what}; set both to the same value")
-    if recipe.evaluate.weights != "student" and not taught and recipe.teacher is None:
+    if recipe.evaluate.weights != "student" and not taught and not unimatched and recipe.teacher is None:
         what = f'"{recipe.evaluate.weights}", but there is no teacher'
         remedy = 'set "student", or add a section [teacher]'
         yield Problem(("evaluate", "weights"), f"{what}; {remedy}")

@@ -25,9 +25,10 @@ class Augmented(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Resize, random scale, random crop (padded where the image is smaller), flip, jitter, blur: each only if asked for.
+    """Resize, random scale, random crop (padded where the image is smaller), flips, turns, jitter, blur: all optional.
 
-    resize, crop: (height, width) in pixels; scale: range of a factor on both sides; flip: probability; jitter: strength s
+    resize, crop: (height, width) in pixels; scale: range of a factor on both sides; flip, vflip: probability of a horizontal
+    and a vertical flip; rotate: probability of a turn by 90, 180 or 270 degrees, of square crops; jitter: strength s
     of brightness, contrast and saturation factors drawn from [1 - s, 1 + s]; blur: range of the standard deviation, in
     pixels, of a Gaussian; fill: the colour of padding, by default the mean of the encoder's pretraining, so that padding
     is zero for the network. Masks are resized by nearest neighbour and padded with 255 (ignore).
@@ -37,6 +38,8 @@ class Augmentation:
     scale: tuple[float, float] | None = None
     crop: tuple[int, int] | None = None
     flip: float = 0.0
+    vflip: float = 0.0
+    rotate: float = 0.0
     jitter: float = 0.0
     blur: tuple[float, float] | None = None
     fill: tuple[int, int, int] = (124, 116, 104)
@@ -54,7 +57,8 @@ class Augmentation:
         anchor: a pixel (row, column) of the image as it comes that the crop will contain.
         All numbers are drawn first and in one fixed order, so switching one option does not change what the others draw.
         """
-        scale_at, crop_y, crop_x, flip_at, *jitter_at, blur_at = generator(*key).random(8).tolist()
+        drawn = generator(*key).random(10).tolist()
+        (scale_at, crop_y, crop_x, flip_at, *jitter_at, blur_at), (vflip_at, rotate_at) = drawn[:8], drawn[8:]
         before = image.shape[-2:]
         height, width = self.resize or before
         if self.scale is not None:
@@ -75,6 +79,13 @@ class Augmentation:
         if flip_at < self.flip:
             image = image.flip(-1)
             mask, valid = (None if one is None else one.flip(-1) for one in (mask, valid))
+        if vflip_at < self.vflip:
+            image = image.flip(-2)
+            mask, valid = (None if one is None else one.flip(-2) for one in (mask, valid))
+        if rotate_at < self.rotate:
+            turns = 1 + int(3 * rotate_at / self.rotate)
+            image = image.rot90(turns, (-2, -1))
+            mask, valid = (None if one is None else one.rot90(turns, (-2, -1)) for one in (mask, valid))
         if self.jitter:
             factors = [1 + self.jitter * (2 * at - 1) for at in jitter_at]
             image = tv.adjust_brightness(image, factors[0])

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from semiseg.data import ClassUniformPlan, DataError, Draw, Plan, Pool, SemisegError, ShardSet, Taxonomy, share
 from semiseg.train.step.augment import Augmentation, Augmented
+from semiseg.train.step.distortion import Distortion
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Samples:
     share of the global batch times the number of processes (DDP takes the mean over processes); positions: where in the
     stream's endless order each sample stands, the key of all its random numbers; partners: of a stream of pairs, the image
     at the position after each, uint8 [b, 3, h, w]. valid, partners_valid: where images and partners are not padding, bool
-    [b, h, w]; None: everywhere.
+    [b, h, w]; None: everywhere. strong, partners_strong: their strong views, uint8 [b, v, 3, h, w]; None: none.
     """
 
     stream: str
@@ -37,6 +38,8 @@ class Samples:
     partners: Tensor | None = None
     valid: Tensor | None = None
     partners_valid: Tensor | None = None
+    strong: Tensor | None = None
+    partners_strong: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -69,6 +72,7 @@ class Stream:
     batch_size: int  # global
     pairs: bool = False  # each sample has a partner: sample p is positions 2p and 2p + 1 of the order
     augmentation: Augmentation
+    distortion: Distortion | None = None  # of the strong views
     taxonomy: Taxonomy | None  # None: unlabeled, masks are not even decoded
     seed: int
 
@@ -120,6 +124,10 @@ class StepData(Dataset[Batch | SemisegError]):
         draws = stream.plan.draws(stride * mine.start, stride * mine.stop)
         images, masks, valid = zip(*(stream.load(draw) for draw in draws), strict=True)
         _check_sizes(images, stream, draws)
+        strong = None
+        if stream.distortion is not None:
+            keys = [(stream.seed, "strong", stream.name, draw.position) for draw in draws]
+            strong = torch.stack([stream.distortion(own, key=key) for own, key in zip(images, keys, strict=True)])
         return Samples(
             stream.name,
             torch.stack(images[::stride]),
@@ -129,6 +137,8 @@ class StepData(Dataset[Batch | SemisegError]):
             torch.stack(images[1::stride]) if stream.pairs else None,
             _stacked(valid[::stride], images),
             _stacked(valid[1::stride], images) if stream.pairs else None,
+            None if strong is None else strong[::stride],
+            None if strong is None or not stream.pairs else strong[1::stride],
         )
 
 

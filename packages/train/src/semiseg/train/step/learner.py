@@ -45,8 +45,9 @@ class Learner(nn.Module):
         for domain, roles in batch.items():
             view = self._view(domain, roles, step, steps)
             weight = self.weights.get(domain, 1.0)
-            for objective in self.objectives[domain]:  # type: ignore[union-attr]  # a ModuleList
-                losses = objective(view)
+            objectives = list(self.objectives[domain])  # type: ignore[arg-type]  # a ModuleList
+            for objective, finish in [(objective, objective.begin(view)) for objective in objectives]:
+                losses = finish()
                 own = 0.0 if self.control and objective.needs != {"labeled"} else weight
                 losses.terms = {name: own * term for name, term in losses.terms.items()}
                 total = total + losses.prefixed(f"{domain}/")
@@ -82,7 +83,16 @@ class Learner(nn.Module):
             ]
 
         parts = {
-            role: Part(own.images, own.masks, own.weights, own.partners, own.valid, own.partners_valid)
+            role: Part(
+                own.images,
+                own.masks,
+                own.weights,
+                own.partners,
+                own.valid,
+                own.partners_valid,
+                own.strong,
+                own.partners_strong,
+            )
             for role, own in roles.items()
         }
         return Step(
