@@ -2,19 +2,13 @@
 
 from collections.abc import Iterator
 
-from semiseg.data import DataError
+from semiseg.data import DataError, read_lines
 
 
 def read_list(data: bytes, where: str) -> Iterator[tuple[int, list[str]]]:
     """(number, words) of each line that is not empty, with `/` as path separator; DataError if the file is not text."""
-    try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where} is not a text file ({error.reason} at byte {error.start}); download it again"
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        if words := line.replace("\\", "/").split():
+    for number, line in read_lines(data, where):
+        if words := line.replace("\\", "/").replace(",", " ").split():
             yield number, words
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from semiseg.data import DataError, Tree
+from semiseg.data import DataError, Tree, names_in, read_lines, without_suffix
 
 SBD_HOME = "http://home.bharathh.info/pubs/codes/SBD/download.html"
 _PARTS = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
@@ -99,14 +99,17 @@ def find_sbd(root: Path) -> Tree | None:
 
 
 def read_list(file: File) -> list[str]:
-    """The ids of a list: one per line, or paths with the ids as stems, as in DeepLab's lists; further words are ignored."""
-    try:
-        lines = file.member().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file.where} is not a text file ({error.reason} at byte {error.start}); download it again"
-        ) from error
-    return [PurePosixPath(line.split()[0]).stem for line in lines if line.strip()]
+    """The ids of a list: one per line, or paths with the ids as stems, as in the lists of DeepLab and UniMatch.
+
+    What follows is ignored: the path of a mask, or a number. DataError for an id that is listed twice.
+    """
+    found: dict[str, int] = {}
+    for number, line in read_lines(file.member(), file.where):
+        name = without_suffix(names_in(re.split(r"[\s,;]", line)[0])[0]).rpartition("/")[2]
+        if name in found:
+            raise DataError(f"{file.where}:{number}: {name} is also on line {found[name]}; remove one of them")
+        found[name] = number
+    return list(found)
 
 
 def _around(root: Path) -> Iterator[Path]:

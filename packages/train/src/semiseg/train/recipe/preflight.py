@@ -11,7 +11,7 @@ from semiseg.data import (
     Storage,
     Taxonomy,
     broken,
-    by_keys,
+    by_list,
     installed,
     unknown,
 )
@@ -31,7 +31,7 @@ from semiseg.train.recipe import (
 )
 from semiseg.train.recipe.lines import KeyPath
 from semiseg.train.recipe.problems import Origin, Problem, RecipeError, nearest
-from semiseg.train.recipe.shards import open_source, read_keys
+from semiseg.train.recipe.shards import open_source
 
 Source = Labeled | Unlabeled | Weak | Val
 ROLES = ("labeled", "unlabeled", "weak", "val")
@@ -159,7 +159,7 @@ def _contents(
         yield Problem((*at, "subset", "count"), f"{what}; ask for {len(pool)} at most")
     if source.ids:
         try:
-            by_keys(pool, read_keys(source.ids))
+            by_list(pool, source.ids)
         except DataError as error:
             yield Problem((*at, "ids"), f"'{source.ids}': {_one_line(error)}")
 

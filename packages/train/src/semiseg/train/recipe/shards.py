@@ -1,10 +1,8 @@
 """The shards that a recipe names: opened, and their samples selected."""
 
-from pathlib import Path
-
 import numpy as np
 
-from semiseg.data import DataError, OverlaySet, Pool, ShardSet, Taxonomy, by_keys, stratified
+from semiseg.data import OverlaySet, Pool, ShardSet, Taxonomy, by_list, stratified
 from semiseg.train import recipe as r
 
 
@@ -29,7 +27,7 @@ def classes_of(recipe: r.Recipe) -> dict[str, tuple[str, ...]]:
 def select(shards: ShardSet | Pool, source: r.Labeled | r.Unlabeled | r.Val, taxonomy: Taxonomy) -> np.ndarray | None:
     """Sorted indices of the samples that a source asks for; None for all."""
     if source.ids is not None:
-        return by_keys(shards, read_keys(source.ids))
+        return by_list(shards, source.ids)
     if source.subset is not None:
         return stratified(shards, taxonomy, source.subset.count, source.subset.seed)
     return None
@@ -43,14 +41,3 @@ def without(
     excluded = set(labeled_keys) if taken is None else {labeled_keys[i] for i in taken}
     candidates = range(len(keys)) if indices is None else indices.tolist()
     return np.array([i for i in candidates if keys[i] not in excluded], dtype=np.int64)
-
-
-def read_keys(path: str) -> list[str]:
-    """The keys of an `ids` file, one a line; DataError if it cannot be read or is empty."""
-    try:
-        keys = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read '{path}' ({error}); write one key a line") from error
-    if not keys:
-        raise DataError(f"'{path}' is empty; write one key a line")
-    return keys
