@@ -78,7 +78,7 @@ def by_list(shards: Keyed, path: str | os.PathLike[str]) -> np.ndarray:
         close = difflib.get_close_matches(stem, keys, n=1, cutoff=0)
         raise DataError(
             f"{where}:{number}: {len(missing)} of {len(lines)} lines name no sample, first '{line[:80]}'"
-            + (f"; nearest: '{close[0]}'" if close else "")
+            + (f"; nearest to '{stem}' is '{close[0]}'" if close else "")
         )
     return by_keys(shards, found)
 
