@@ -191,3 +191,10 @@ def test_missing_files_raise(saved: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(FileNotFoundError, match=r"nobody/nothing: no such folder here, and no such model could be"):
         from_pretrained("nobody/nothing")
+
+
+def test_equal_models_are_equal_bytes(tmp_path: Path):
+    """Eight times: the writer of safetensors orders its metadata at random."""
+    model = create_segmenter(encoder="test_resnet", classes={"street": 3}, weights="none", context_channels=16)
+    written = {(save_pretrained(model, tmp_path / str(n)) / "model.safetensors").read_bytes() for n in range(8)}
+    assert len(written) == 1

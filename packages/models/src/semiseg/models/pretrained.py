@@ -93,6 +93,7 @@ def save_pretrained(
     try:
         fresh.mkdir()
         save_file(tensors, fresh / WEIGHTS, metadata={"format": "pt", SETTINGS: json.dumps(model.config)})
+        _order_metadata(fresh / WEIGHTS)
         (fresh / CONFIG).write_text(text, encoding="utf-8")
         if folder.is_dir():
             for name in (WEIGHTS, CONFIG):
@@ -102,6 +103,18 @@ def save_pretrained(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def _order_metadata(path: Path) -> None:
+    """Sort the metadata of a .safetensors file, whose writer takes a random order: equal models are equal bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def from_pretrained(path: str | os.PathLike[str], *, norm: Norm | None = None) -> Segmenter:
