@@ -5,6 +5,8 @@ The expected classes are made from the scenes, not from the files: `SCENES` hold
 
 import io
 import re
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -338,6 +340,54 @@ CASES: dict[str, Case] = {
         mask=lambda i: b"P5\n# made by hand\n%d %d\n20\n" % (WIDTH, HEIGHT) + stored(scene(i), [0, 7, 20]).tobytes(),
         suffix="pgm", notes=("(0, 7, 20)",),
     ),
+    "numbered objects with a border": Case(
+        mask=lambda i: with_palette(np.where(border(i), 255, objects(i)), {j: (j, 0, 255 - j) for j in range(256)}),
+        truth=lambda i: np.where(border(i), 255, objects(i) > 0).astype(np.uint8),
+        options={"threshold": 1, "ignore": "255"},
+        notes=("ignored: ", "threshold=1"),
+    ),
+    "numbered objects, with a class file that ignores their border": Case(
+        mask=lambda i: grey(np.where(border(i), 255, objects(i))),
+        truth=lambda i: np.where(border(i), 255, objects(i) > 0).astype(np.uint8),
+        files={"classes.toml": 'ignore = [255]\nclasses = ["ground", "roof"]'},
+        refused="unknown value in a mask",
+        options={"threshold": 1},
+        classes=("ground", "roof"),
+    ),
+    "a palette of black and white, by colour": Case(
+        mask=lambda i: with_palette(binary(i), {0: (0, 0, 0), 1: (255, 255, 255)}),
+        truth=lambda i: binary(i) ^ 1,
+        files={"classes.toml": WHITE_FIRST},
+        notes=("palette masks are read by their colours",),
+    ),
+    "GIF and PNG": Case(
+        mask=lambda i: (
+            with_palette(binary(i), {0: (0, 0, 0), 1: (255, 255, 255)}) if i % 2 else grey(binary(i) * np.uint8(255))
+        ),
+        truth=binary,
+    ),
+    "big-endian 16 bits": Case(
+        mask=lambda i: b"P5\n%d %d\n65535\n" % (WIDTH, HEIGHT) + stored(scene(i), [0, 7, 400], np.dtype(">u2")).tobytes(),
+        suffix="pgm",
+        notes=("(0, 7, 400)",),
+    ),
+    "150 ids": Case(
+        mask=lambda i: grey((np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) // 7 % 150).astype(np.uint8)),
+        truth=lambda i: (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) // 7 % 150).astype(np.uint8),
+        refused="150 ids, 150 in all masks: ",
+        options={"ignore": "none"},
+    ),
+    "an id in one pixel": Case(
+        mask=lambda i: grey(np.where((np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) == 60) & (i == 2), 3, scene(i))),
+        truth=lambda i: np.where((np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) == 60) & (i == 2), 3, scene(i)),
+        notes=("class_3 has only 1 pixel, in masks/2.png",),
+    ),
+    "names of ids from 1": Case(
+        mask=lambda i: grey(scene(i, 4) % 3 + 1),
+        truth=lambda i: scene(i, 4) % 3 + 1,
+        files={"classes.txt": "void area\nground\nroof\ntree\n"},
+        notes=("no mask contains id 0 (void area)",),
+    ),
     # palettes
     "VOC's palette and border": Case(
         mask=lambda i: with_palette(voided(i), {1: (128, 0, 0), 2: (0, 128, 0), 255: (224, 224, 192)}), truth=voided,
@@ -501,3 +551,114 @@ def test_encoding(put: Put, tmp_path: Path, name: str) -> None:
         assert taxonomy.names == case.classes
     for words in case.notes:
         assert any(words in note for note in folder.notes()), (words, folder.notes())
+
+
+def colour_noise(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+REFUSED: dict[str, tuple[Callable[[int], Any], str, dict[str, str], dict[str, Any], str]] = {
+    "black everywhere": (lambda i: grey(scene(i) * 0), "png", {}, {}, "all labeled pixels are class_0; a model"),
+    "white everywhere": (lambda i: grey(scene(i) * 0 + 255), "png", {}, {}, "all labeled pixels are foreground"),
+    "one class of three": (
+        lambda i: grey(scene(i) * 0 + 1), "png", {"classes.txt": "a\nb\nc\n"}, {}, "all labeled pixels are b; a model needs",
+    ),
+    "one class and ignored pixels": (
+        lambda i: grey(np.where(binary(i), 1, 255).astype(np.uint8)), "png", {}, {}, "255 in 9", 
+    ),
+    "ignored everywhere": (
+        lambda i: grey(scene(i) * 0 + 255), "png", {"classes.toml": 'ignore = [255]\nclasses = ["a", "b"]'}, {},
+        "no mask has a labeled pixel, and 255 is ignored (100.0% of all pixels); if that is a class, list it in classes.toml "
+        "instead of in `ignore`",
+    ),
+    "an option that ignores a class": (
+        lambda i: grey(scene(i)), "png", {"classes.txt": "a\nb\nc\n"}, {"ignore": "1"},
+        "b is a class of classes.txt (id 1); remove it there, or remove the option",
+    ),
+    "an option against the class file": (
+        lambda i: grey(scene(i)), "png", {"classes.toml": 'ignore = [2]\nclasses = ["a", "b"]'}, {"ignore": "none"},
+        "classes.toml says what is ignored; change its `ignore`, or remove the option",
+    ),
+    "white that is a class and ignored": (
+        lambda i: grey(binary(i) * np.uint8(255)), "png", {"classes.toml": "ignore = [255]\n" + BLACK_WHITE}, {},
+        "gives the masks two meanings",
+    ),
+    "threshold on colours": (lambda i: rgb(scene(i)), "png", {}, {"threshold": 128}, "coloured; threshold is for grey masks"),
+    "nearest without colours": (
+        lambda i: rgb(scene(i)), "png", {}, {"nearest": 3}, "needs the colours of the classes; write them into classes.toml",
+    ),
+    "numbered objects in colours": (
+        lambda i: rgb(objects(i), np.random.default_rng(i).integers(0, 256, (9, 3)) * (np.arange(9) > 0)[:, None]),
+        "png", {}, {},
+        "colours are in one mask each, as if they numbered objects",
+    ),
+    "several pages": (
+        lambda i: file(grey(scene(i)), "TIFF", save_all=True, append_images=[grey(binary(i))]), "tif", {}, {},
+        "2 pages in one file",
+    ),
+    "an animation": (
+        lambda i: file(grey(scene(i) * 9), "GIF", save_all=True, append_images=[grey(binary(i) * 9)]), "gif", {}, {},
+        "2 pages in one file",
+    ),
+    "grey and alpha of 16 bits": (
+        lambda i: png_chunks(16, 4, np.dstack([scene(i), scene(i)]).astype(">u2")), "png", {}, {},
+        "16 bits per band, of which 8 can be read",
+    ),
+    "lists of classes that differ": (
+        lambda i: grey(scene(i)), "png",
+        {"a/_classes.csv": "id, class\n0, a\n1, b\n2, c\n", "b/_classes.csv": "id, class\n0, a\n1, c\n2, b\n"},
+        {}, "differs from b/_classes.csv; choose one, as in --option classes=a/_classes.csv",
+    ),
+    "a table of classes that is broken": (
+        lambda i: grey(scene(i)), "png", {"class_dict.csv": "name,r,g,b\na,0,0,900\n"}, {},
+        "can't be read as a list of classes (colour (0, 0, 900); bands are 0 to 255)",
+    ),
+    "32 bits": (
+        lambda i: tif(scene(i).astype(np.int32) * 70_000), "tif", {}, {}, "values 0 to 140000; ids are 0 to 65535",
+    ),
+    "the last of an option": (lambda i: grey(scene(i)), "png", {}, {"ignore": "roof"}, "'roof' is neither an id nor a colour"),
+    "threshold of 0": (lambda i: grey(scene(i)), "png", {}, {"threshold": 0}, "option threshold=0: expected a number above 0"),
+    "nearest of 0": (lambda i: grey(scene(i)), "png", {}, {"nearest": 0}, "option nearest=0: expected 1 to 255"),
+    "transparent": (lambda i: grey(scene(i)), "png", {}, {"transparent": "no"}, "option transparent=no: unknown value 'no'"),
+    "two options": (lambda i: grey(scene(i)), "png", {}, {"threshold": 2, "nearest": 2}, "keep one"),
+}  # fmt: skip
+
+
+def png_chunks(depth: int, kind: int, rows: np.ndarray) -> bytes:
+    """A PNG of any depth and kind."""
+    body = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(body)),
+        (b"IEND", b""),
+    ]
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(put: Put, name: str) -> None:
+    mask, suffix, files, options, words = REFUSED[name]
+    for number in range(COUNT):
+        put(f"images/{number}.png", colour_noise(number))
+        put(f"masks/{number}.{suffix}", mask(number))
+    root = put("read me.md", "")
+    for file_name, text in files.items():
+        put(file_name, text)
+    with pytest.raises(DataError, match=re.escape(words)) as raised:
+        Folder(root, val=0, **options)
+    assert len(str(raised.value).splitlines()) <= 3 + COUNT
+
+
+def test_what_is_left_out_is_counted(put: Put) -> None:
+    for number in range(COUNT):
+        put(f"images/{number}.png", colour_noise(number))
+        put(f"masks/{number}.png", voided(number) if number else scene(0) * 0 + 255)
+    folder = Folder(put("classes.toml", 'ignore = [255]\nclasses = ["a", "b", "c", "d"]'), val=0)
+    count = sum(int((voided(number) == 255).sum()) for number in range(1, COUNT)) + HEIGHT * WIDTH
+    assert (
+        f"ignored: {count / (COUNT * HEIGHT * WIDTH):.1%} of the pixels of all masks (255; {count} pixels in 6 of 6 masks)"
+        in folder.notes()
+    )
+    assert "without any labeled pixel: 1 mask (first masks/0.png)" in folder.notes()
+    assert "classes without a pixel in any mask: d" in folder.notes()

@@ -34,7 +34,8 @@ class Choices:
             what = "needs the colours of the classes; write them into classes.toml"
             problems.add("option", f"nearest={self.nearest}", what)
             return PLAIN
-        return Lens(self.threshold, self.nearest, tuple(known), self.transparent, self.ignore_numbers)
+        listed = given.ignore_ids if given is not None and given.ignore_given and not self.ignore_given else ()
+        return Lens(self.threshold, self.nearest, tuple(known), self.transparent, self.ignore_numbers | set(listed))
 
     @property
     def settings(self) -> str:

@@ -23,7 +23,8 @@ from semiseg.datasets.folder.problems import Problems
 OWN = ("classes.toml", "classes.txt")
 # In the order in which they are used. labelme writes class_names.txt and labels.txt; its masks use the ids of the first.
 FILES = (
-    *OWN, "class_names.txt", "labels.txt", "names.txt", "label_colors.txt", "classes.names", "labelmap.txt", "label_map.txt",
+    *OWN, "class_names.txt", "labels.txt", "names.txt", "label_colors.txt", "classes.names", "obj.names",
+    "labelmap.txt", "label_map.txt",
     "_classes.csv", "class_dict.csv", "classes.csv", "labels.csv", "label_colors.csv", "codes.txt", "objectinfo150.txt",
     "objectinfo150.csv", "id2label.json", "classes.json", "labels.json", "label_map.json", "obj_class_to_machine_color.json",
     "meta.json", "config.json", "data.yaml", "data.yml", "dataset.yaml", "classes.yaml",
@@ -80,6 +81,10 @@ def read_class_file(tree: Tree, named: str | None, problems: Problems, notes: li
         if name not in OWN:
             notes.append(f"classes: {len(read.classes)} from {name}; --option classes=none reads masks without it")
         unused = [other for other in found[place + 1 :] if tree.read(other) != tree.read(name)]
+        alike = next((other for other in unused if _base(other) == _base(name)), None)
+        if alike is not None:
+            problems.add(KIND, name, f"differs from {alike}; choose one, as in --option classes={name}")
+            return None
         if unused:
             notes.append(
                 f"other lists of classes, not used: {', '.join(unused[:5])}; choose one with --option classes=FILE"
@@ -92,8 +97,7 @@ def _candidates(tree: Tree) -> list[str]:
     """Lists of classes by rank: those at the top, then those in folders."""
     ranked = []
     for name in tree.names():
-        path = PurePosixPath(name)
-        base = path.name.lower()
+        path, base = PurePosixPath(name), _base(name)
         if (
             base in FILES
             and not (base in _GENERAL and len(path.parts) > 1)
@@ -101,6 +105,10 @@ def _candidates(tree: Tree) -> list[str]:
         ):
             ranked.append((len(path.parts) > 1, FILES.index(base), len(path.parts), name))
     return [name for *_, name in sorted(ranked)]
+
+
+def _base(name: str) -> str:
+    return PurePosixPath(name).name.lower()
 
 
 def _read(tree: Tree, name: str, problems: Problems) -> ClassFile | None:

@@ -53,6 +53,11 @@ def interpret(
     notes: list[str] = []
     if given is not None:
         given = _with_ignore(given, picked, problems)
+    if picked.threshold is not None:  # numbers that are ignored were left out before; white is 255 from here on
+        picked = replace(picked, ignore_given=False, ignore_ids=())
+        if given is not None:
+            rest = () if any(entry.id == VOID for entry in given.classes) else (VOID,)
+            given = replace(given, ignore_given=False, ignore_ids=rest)
     reading = with_classes(seen, given, problems) if given else by_looks(seen)
     if reading.by_colour:
         meaning, kind = _coloured(seen, reading, given, picked, problems), "colours"
@@ -73,6 +78,8 @@ def interpret(
         notes += notes_on_pixels(seen, reading, meaning.classes, class_of, given is not None)
     if len(problems.rows) > before:
         return None
+    if "palette" in reading.by_colour:
+        notes.append("palette masks are read by their colours, not by their indices")
     if given is None and seen and kind != "binary":
         notes.append(_proposal(tree, seen, reading, meaning))
     return _labels(name, meaning, given, rules, _version(kind, rules, picked), notes)
@@ -181,10 +188,14 @@ def _numbered(
         return Meaning([Class(names[0], 0, colours[0]), Class(names[1], VOID, colours[1])], sorted(explicit)), "binary"
     ignored = explicit if picked.ignore_given else explicit | {VOID}
     ids = sorted(kept - ignored)
-    if len(ids) > MOST_IDS:
+    if len(ids) > (MOST_IDS if not picked.ignore_given else 254):
         worst = max(seen, key=lambda mask: mask.values)
         what = f"{worst.values} ids, {max(len(ids), worst.values)} in all masks: {SMOOTH}"
-        problems.add("too many values", worst.name, f"{what}; if they number objects, use --option threshold=1")
+        problems.add(
+            "too many values",
+            worst.name,
+            f"{what}; use --option ignore=none if each is a class, or threshold=1 if they number objects",
+        )
         return Meaning([], []), ""
     palette = {place: colour for mask in seen for place, colour in mask.palette.items()}
     colours = [palette.get(number, generated_colour(number) if number < 255 else None) for number in ids]

@@ -108,7 +108,9 @@ def read_ids(read: Callable[[], bytes], rules: Rules, orientation: int = 1) -> n
         return turn(_ids_of(numbers, rules), orientation)
     numbers, special = found.numbers, dict(rules.numbers)
     if found.form in rules.as_shown:
-        numbers = _changed(numbers, lambda number: shown(found.form, number, palette)[0])
+        numbers = _changed(
+            numbers, lambda number: number if number >= TRANSPARENT else shown(found.form, number, palette)[0]
+        )
     if special:
         numbers = _changed(numbers, lambda number: special.get(number, number))
     return turn(numbers, orientation)

@@ -137,11 +137,12 @@ def _decoded(picture: Any, head: bytes, lens: Lens) -> tuple[Pixels, np.ndarray 
         return _wide(picture, head, lens), None
     if mode in ("RGB", "RGBA", "RGBX"):
         bands = np.asarray(picture)[..., :3]
-        visible = np.ones(bands.shape[:2], bool)
-        if alpha is not None and alpha.any() and lens.transparent != "opaque":
-            visible = alpha > 0  # the colours of other pixels are not seen
-        if (bands[visible] == bands[visible][:, :1]).all():
-            return Pixels("grey", np.where(visible, bands[..., 0], np.uint8(0))), alpha
+        hidden = None if alpha is None or lens.transparent == "opaque" or not alpha.any() else alpha == 0
+        coloured = (bands[..., 0] != bands[..., 1]) | (bands[..., 0] != bands[..., 2])
+        if not (coloured if hidden is None else coloured & ~hidden).any():  # colours under alpha 0 are not seen
+            return Pixels(
+                "grey", bands[..., 0] if hidden is None else np.where(hidden, np.uint8(0), bands[..., 0])
+            ), alpha
         red, green, blue = (bands[..., band].astype(np.uint32) for band in range(3))
         return Pixels("colours", red << 16 | green << 8 | blue), alpha
     raise DataError(f"pixels of type {mode}, which are not ids; export it as a PNG of ids or of colours")
@@ -228,7 +229,7 @@ def _transparent(found: Pixels, alpha: np.ndarray, lens: Lens) -> np.ndarray:
             raise DataError(
                 f"{some} pixels ({some / alpha.size:.1%}) are partly transparent (alpha {levels[0]} to {levels[-1]}); use "
                 "--option threshold=128 to read alpha of at least 128 as opaque, or --option transparent=opaque to read "
-                "the mask without alpha"
+                "the mask without alpha; if alpha holds ids, save that band as a grey PNG"
             )
         clear = alpha < lens.threshold
     opaque = numbers[~clear]

@@ -41,6 +41,13 @@ def about_colours(seen: Sequence[Seen], reading: Reading) -> tuple[str, str] | N
     per_mask = [(mask, reading.values(mask)) for mask in seen if mask.form in reading.by_colour]
     found = _pooled(values for _, values in per_mask)
     common = [colour for colour, count in found.items() if count >= _RARE * found.total()]
+    once = [colour for colour in found if sum(colour in values for _, values in per_mask) == 1]
+    if len(per_mask) >= 3 and len(once) >= 6 and len(once) > len(found) / 2:
+        text = (
+            f"{len(once)} of {len(found)} colours are in one mask each, as if they numbered objects: use masks of classes, "
+            "--option ignore=none if each colour is a class, or list the classes in classes.toml"
+        )
+        return max(per_mask, key=lambda pair: len(pair[1]))[0].name, text
     for colour, count in sorted(found.items(), key=lambda item: item[1]):
         holders = [mask for mask, values in per_mask if colour in values]
         if colour in common or not isinstance(colour, tuple):

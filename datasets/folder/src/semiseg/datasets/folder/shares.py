@@ -9,6 +9,8 @@ from semiseg.datasets.folder.pixels import OUTSIDE, TRANSPARENT, unpack
 from semiseg.datasets.folder.problems import Problems
 from semiseg.datasets.folder.reading import Reading, Value
 
+_RARE = 0.002  # of all pixels
+
 
 def check_learnable(
     seen: Sequence[Seen],
@@ -75,6 +77,14 @@ def notes_on_pixels(
         )
     present = {class_of.get(value) for value in found}
     absent = [entry.name for entry in classes if entry.id not in present]
+    if not named:
+        for entry in classes:
+            count = found.get(entry.id, 0) or found.get(entry.colour or OUTSIDE, 0)
+            holders = [m.name for m, v in zip(seen, per_mask, strict=True) if entry.id in v or entry.colour in v]
+            if len(holders) == 1 and len(seen) > 1 and count < _RARE * found.total():
+                notes.append(f"{entry.name} has only {_pixels(count)}, in {holders[0]}")
+    elif absent and min((entry.id for entry in classes), default=1) == 0 and 0 not in found and not reading.by_colour:
+        notes.append(f"no mask contains id 0 ({absent[0]}); if ids begin at 1, give every class its id in classes.toml")
     if named and absent:
         notes.append(f"classes without a pixel in any mask: {', '.join(absent[:10])}{', ...' * (len(absent) > 10)}")
     return notes

@@ -94,4 +94,6 @@ def _listed(value: int, given: ClassFile | None) -> str:
             remedy = f"list it in a classes.toml, which is used instead of {given.name}"
         if not given.ignore_given:
             remedy += f", or use --option ignore={value} if it marks pixels without a label"
+        if len(given.classes) == 2 and given.classes[0].id < given.classes[1].id:
+            remedy += f", or --option threshold=1 if all ids above 0 are {given.classes[1].name}"
     return remedy
