@@ -80,12 +80,14 @@ def test_a_checkpoint_that_is_damaged_is_one_error(trained: tuple[Callable[..., 
     cut(run)
     file = run / "step-00000001" / "state.json"
     state = json.loads(file.read_text())
+    (run / "step-00000001" / "seal.json").unlink()  # as of an earlier version; seals: test_sealed.py
+    assert state.pop("sealed") is True
     topology = state["topology"]
     wrong = [{**state, name: "?"} for name in state] + [{**state, "best": {"miou": 3}}, {**state, "more": 3}]
     wrong.append({**state, "topology": {**topology, "precision": "fp7"}})
     for text in (*NOT_RECORDS, *map(json.dumps, wrong)):
         damage(file, text)
-        with pytest.raises(SemisegError, match=r"step-00000001 cannot be restored \(.+\); delete it to go on"):
+        with pytest.raises(SemisegError, match=r"step-00000001 cannot be restored \(.+\), and there is no intact"):
             again()
     damage(file, json.dumps({**state, "topology": {**topology, "nodes": 3}}))
     differ = (

@@ -75,6 +75,8 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     if results := run.finished():
         console.say(f"{run.path} is already complete: {recipe.steps} steps")
         return Run(run.path, results)
+    for found in run.damaged:
+        console.say(f"{found}; it is kept under the name *.damaged, and the checkpoint before it is used")
     if run.newest:
         console.say(
             f"resuming {run.path} from step {start}" + "".join(f"\n  changed: {change}" for change in run.changes)

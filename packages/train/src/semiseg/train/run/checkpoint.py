@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,8 +17,11 @@ from safetensors.torch import load_file, save_file
 from semiseg.data import SemisegError, put_back, replaced
 from semiseg.models import Segmenter, from_pretrained, save_pretrained
 from semiseg.models.segmenter import Norm
+from semiseg.train.sealed import SEAL, all_best, all_steps, fault, is_own, seal, step_of
 from semiseg.train.step.learner import Learner
 from semiseg.train.step.precision import Precision
+
+_LEFTOVER = re.compile(r"\.(step|best)-\d{8,}\.(part|old)|\..+\.tmp")
 
 
 class CheckpointError(SemisegError):
@@ -28,7 +32,9 @@ class CheckpointError(SemisegError):
 class State:
     """Where a run stands. `digests` are those of its data; `last` and `best` the scores of two evaluations.
 
-    topology: how batches were shared out, a `continuation.Topology`; empty in checkpoints that do not say.
+    topology: how batches were shared out, a `resume.Topology`; empty in checkpoints that do not say. due: the evaluation of
+    this step is still to come, since the run was stopped before. counts: of crops since the last line of metrics, by domain.
+    sealed: there is a seal.json.
     """
 
     step: int
@@ -37,6 +43,9 @@ class State:
     last: dict[str, Any]
     best: dict[str, Any]
     topology: dict[str, Any] = field(default_factory=dict)
+    due: bool = False
+    counts: dict[str, Any] = field(default_factory=dict)
+    sealed: bool = False
 
 
 def save(
@@ -67,8 +76,9 @@ def save(
         torch.save(optimizer.state_dict(), part / "optimizer.pt")
         if scaler is not None:
             torch.save(scaler.state_dict(), part / "scaler.pt")
-        (part / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
-    for old in [*all_steps(run)[:-keep], *all_best(run)[:-1]]:
+        (part / "state.json").write_text(json.dumps(asdict(replace(state, sealed=True)), indent=2) + "\n")
+    mine = [folder for folder in all_steps(run) if is_own(folder) and step_of(folder) <= state.step]
+    for old in [*mine[:-keep], *[folder for folder in all_best(run)[:-1] if is_own(folder)]]:
         shutil.rmtree(old)
     return all_steps(run)[-1]
 
@@ -82,24 +92,36 @@ def save_best(run: Path, step: int, model: Segmenter, *, metadata: Mapping[str, 
 def recover(run: Path) -> None:
     """Put back a checkpoint that a kill left under another name while a new one was to take its place. All ranks call this."""
     for old in run.glob(".*.old"):
-        put_back(old.with_name(old.name[1:].removesuffix(".old")))
+        if _LEFTOVER.fullmatch(old.name):
+            put_back(old.with_name(old.name[1:].removesuffix(".old")))
 
 
 def remove_leftovers(run: Path, *, after: int) -> None:
-    """Remove what a kill left: unfinished folders, and everything of steps later than the checkpoint at `after`."""
-    late = [folder for folder in all_best(run) if int(folder.name.removeprefix("best-")) > after]
-    for left in [*run.glob(".*.part"), *run.glob(".*.old"), *run.glob(".*.tmp"), *run.glob("subsets/.*.tmp"), *late]:
-        if left.is_dir():
+    """Remove what a kill left: unfinished folders, and the best models of steps later than the checkpoint at `after`.
+
+    Later checkpoints, which are damaged or not the run's, are renamed: they would be in the way of new ones.
+    """
+    late = [folder for folder in all_best(run) if step_of(folder) > after and is_own(folder)]
+    there = [path for place in (run, run / "subsets") for path in place.glob(".*") if _LEFTOVER.fullmatch(path.name)]
+    for left in [*there, *late]:
+        if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+    for folder in all_steps(run):
+        if step_of(folder) > after:
+            folder.rename(_free(folder))
     if after == 0:
         (run / "results.json").unlink(missing_ok=True)
 
 
-def all_best(run: Path) -> list[Path]:
-    """The models of the best evaluations that are kept, the best one last."""
-    return sorted(run.glob("best-*"))
+def _free(folder: Path) -> Path:
+    """step-00000010.damaged, or the first of .damaged-2, .damaged-3, ... that does not exist."""
+    name, number = f"{folder.name}.damaged", 1
+    while os.path.lexists(folder.with_name(name)):
+        number += 1
+        name = f"{folder.name}.damaged-{number}"
+    return folder.with_name(name)
 
 
 @contextmanager
@@ -108,6 +130,7 @@ def _whole(target: Path) -> Iterator[Path]:
     try:
         with replaced(target) as part:
             yield part
+            seal(part, target.name)
             for file in part.rglob("*"):
                 _flush(file)
         _flush(target.parent)
@@ -117,14 +140,45 @@ def _whole(target: Path) -> Iterator[Path]:
         ) from error
 
 
-def all_steps(run: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    return sorted(folder for folder in run.glob("step-*") if (folder / "state.json").is_file())
-
-
 def latest(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run."""
+    """The newest checkpoint of a run, by its name; it may be damaged."""
     return steps[-1] if (steps := all_steps(run)) else None
+
+
+def newest(run: Path) -> tuple[Path | None, State | None, list[str]]:
+    """The newest intact checkpoint, its state, and what is wrong with later ones; every byte is compared with its seal.
+
+    CheckpointError if all are damaged. None, None for a run without checkpoints.
+    """
+    damaged: list[str] = []
+    for folder in reversed(all_steps(run)):
+        try:
+            return folder, _checked(folder), damaged
+        except CheckpointError as error:
+            damaged.append(str(error))
+    if damaged:
+        which = "it" if len(damaged) == 1 else f"all {len(damaged)} checkpoints"
+        raise CheckpointError(
+            f"{damaged[0]}, and there is no intact checkpoint before it; put back a copy, or move {which} away to start again "
+            "at step 0"
+        )
+    return None, None, []
+
+
+def _checked(folder: Path) -> State:
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder")
+    if found := fault(folder):
+        raise CheckpointError(f"{folder} is damaged: {found}")
+    try:
+        state = read_state(folder)
+    except CheckpointError as error:
+        raise CheckpointError(str(error).partition("; delete it")[0]) from error
+    if state.step != step_of(folder):
+        raise CheckpointError(f"{folder} holds the state of step {state.step}")
+    if state.sealed and not (folder / SEAL).is_file():
+        raise CheckpointError(f"{folder} is damaged: {SEAL} is missing")
+    return state
 
 
 def read_state(folder: Path) -> State:
@@ -132,7 +186,8 @@ def read_state(folder: Path) -> State:
     try:
         state = State(**json.loads((folder / "state.json").read_bytes()))
         for name, value in vars(state).items():
-            if not isinstance(value, {"step": int, "seconds": int | float}.get(name, dict)):
+            kinds = {"step": int, "seconds": int | float, "due": bool, "sealed": bool}
+            if not isinstance(value, kinds.get(name, dict)):
                 raise TypeError(f"{name} in its state.json is {value!r}")
         if state.topology.get("precision", "no") not in get_args(Precision):
             raise ValueError(f"precision in its state.json is {state.topology['precision']!r}")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ class RunError(SemisegError):
 class RunFolder:
     """`<runs>/<name>/`, from the first look at it to its results. Every rank opens it; rank 0 alone writes.
 
-    newest  its newest complete checkpoint, and state: what that says of itself; None for a new run
+    newest  its newest intact checkpoint, and state: what that says of itself; None for a new run
+    damaged what is wrong with later checkpoints
     changes what differs from the recipe, data and topology of that checkpoint: empty unless the user allowed changes
     """
 
@@ -41,6 +42,7 @@ class RunFolder:
     state: State | None
     changes: list[str]
     allow_changes: bool = False
+    damaged: list[str] = field(default_factory=list)
 
     @classmethod
     def open(cls, recipe: Recipe, *, allow_changes: bool = False) -> "RunFolder":
@@ -66,9 +68,8 @@ class RunFolder:
         except OSError as error:
             raise _unwritable(path, error) from None
         checkpoint.recover(path)
-        newest = checkpoint.latest(path)
-        state = None if newest is None else checkpoint.read_state(newest)
-        return cls(path, recipe, newest, state, changes, allow_changes)
+        newest, state, damaged = checkpoint.newest(path)
+        return cls(path, recipe, newest, state, changes, allow_changes, damaged)
 
     @property
     def precision(self) -> str | None:

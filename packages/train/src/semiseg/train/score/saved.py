@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg.data import SemisegError
+from semiseg.train.sealed import all_best, all_steps, fault
 
 if TYPE_CHECKING:
     from semiseg.data import Taxonomy
@@ -18,10 +19,13 @@ def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str,
     from semiseg.data import RawSpace, Taxonomy
     from semiseg.models import from_pretrained
 
-    kept = sorted(Path(place).glob("best-*"))
+    kept = all_best(Path(place))
     if best and not kept:
         raise SemisegError(f"{place} has no best-*/: it is not a run, or was never validated; leave out --best")
     folder = kept[-1] if best else place
+    for saved_in in (Path(folder), *all_steps(Path(folder))[-1:]):
+        if broken := fault(saved_in, only=("config.json", "model.safetensors")):
+            raise SemisegError(f"{saved_in} is damaged: {broken}; use an earlier one, or train the run again to write it")
     try:
         segmenter = from_pretrained(folder)
     except (FileNotFoundError, ValueError) as error:
