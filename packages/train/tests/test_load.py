@@ -102,7 +102,7 @@ def test_five_mistakes_and_more_at_once(path: Path) -> None:
     assert faults(text, "model.norm=frozn", "objectives.1.weight={over=2}") == [
         "x.toml:3: steps: expected an integer >= 1, found true",
         "x.toml:6: data.domains.voc.taxonomy: missing; expected a string",
-        "x.toml:7: data.domains.voc.augment.crop: expected a list of 2, each an integer >= 1, found [320]",
+        "x.toml:7: data.domains.voc.augment.crop: expected a list of 2, each an integer >= 1 and <= 65536, found [320]",
         "x.toml:13: model.encoder.output_stride: expected 8 or 16 or 32, found 4",
         "x.toml:16: objectives.0.kind: unknown kind 'supervized'; did you mean 'supervised'? "
         "known: cross_consistency, structured_consistency, supervised",

@@ -7,9 +7,11 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any
 
+from semiseg.train.recipe.limits import ARGUMENTS, LARGEST, beyond_limits
 from semiseg.train.recipe.lines import KeyPath, lines
-from semiseg.train.recipe.problems import Origin, RecipeError, dotted, show
+from semiseg.train.recipe.problems import Origin, RecipeError, dotted, shortened, show
 
+LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 _NOTHING = object()  # the value of `key=`
 
 
@@ -17,23 +19,34 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
     """The plain TOML values, overridden by the arguments, and where each came from. Raises RecipeError."""
     text = ""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = _text(Path(path))
         raw = tomllib.loads(text)
     except OSError as error:
         raise RecipeError(
-            [f"{path}: cannot be read ({error.strerror}); `semiseg recipe ls` lists the included ones"]
+            [f"{shortened(str(path))}: cannot be read ({error.strerror}); `semiseg recipe ls` lists the included ones"]
         ) from error
     except UnicodeDecodeError as error:
         what = f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
         raise RecipeError([what]) from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError([_syntax(path, text, error)]) from error
+    except RecursionError:
+        what = f"{path}: tables and lists too deep to read; is this the right file?"
+        raise RecipeError([what]) from None
+    except ValueError as error:  # a NUL in the path, or an integer of thousands of digits
+        what = f"{shortened(str(path))}: cannot be read ({str(error).partition(';')[0]}); correct it"
+        raise RecipeError([what]) from error
+    if problems := list(beyond_limits(raw)):
+        numbered = {} if any(problem.path == () for problem in problems) else lines(text)
+        raise RecipeError(Origin(str(path), numbered, {}).report(problems[:20]))
+    if len(overrides) > ARGUMENTS:
+        raise RecipeError([f"{len(overrides):,} arguments, expected {ARGUMENTS:,} at most; write them into a recipe"])
     found, arguments, faults = lines(text), dict[KeyPath, str](), list[str]()
     for argument in overrides:
         try:
             key = _override(raw, *_parse(argument))
         except ValueError as error:
-            faults.append(f"argument '{argument}': {error}")
+            faults.append(f"argument '{shortened(argument)}': {error}")
             continue
         for known in (found, arguments):
             for replaced in [path for path in known if path[: len(key)] == key]:
@@ -42,7 +55,21 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
         arguments.update({path: argument for path in made if path not in arguments})
     if faults:
         raise RecipeError(faults)
-    return raw, Origin(str(path), found, arguments)
+    origin = Origin(str(path), found, arguments)
+    if arguments and (problems := list(beyond_limits(raw))):
+        raise RecipeError(origin.report(problems[:20]))
+    return raw, origin
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise RecipeError([f"{path}: more than {LARGEST // 1000} kB; a recipe has a few: is this the right file?"])
+    text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    if LONG_KEY.search(text):  # tomllib takes time with the square of its parts
+        raise RecipeError([f"{path}: a key of more than 64 parts; is this the right file?"])
+    return text
 
 
 def _syntax(path: str | Path, text: str, error: tomllib.TOMLDecodeError) -> str:
@@ -57,10 +84,14 @@ def _parse(argument: str) -> tuple[list[str], Any]:
     typed, equals, value = argument.partition("=")
     if not equals or not typed.strip():
         raise ValueError("expected key=value, such as steps=100, or key= to remove a key")
+    if len(typed) > 1000:
+        raise ValueError(f"a key of {len(typed):,} characters; `semiseg recipe show` lists the keys")
     try:
         table: Any = tomllib.loads(f"{typed} = 0")
     except tomllib.TOMLDecodeError:
-        raise ValueError(f"'{typed}' is not a dotted key; quote parts with special characters: a.\"b c\".d") from None
+        raise ValueError(
+            f"'{shortened(typed)}' is not a dotted key; quote parts with special characters: a.\"b c\".d"
+        ) from None
     key: list[str] = []
     while isinstance(table, dict):
         part, table = next(iter(table.items()))
@@ -71,7 +102,7 @@ def _parse(argument: str) -> tuple[list[str], Any]:
 def _read_value(text: str) -> Any:
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # not TOML, thousands of digits, or of brackets
         return text
     # no key takes a date, and writing one out again would change its format
     return text if len(table) > 1 or isinstance(table["value"], date | time) else table["value"]

@@ -26,7 +26,8 @@ class _Scanner:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0
+        self.at = self.counted = 0
+        self.line = 1  # of `counted`
         self.found: dict[KeyPath, int] = {}
         self.items: dict[KeyPath, int] = {}  # lists of tables, [[path]]: items so far
 
@@ -91,14 +92,16 @@ class _Scanner:
         while True:
             part = KEY.match(self.text, self.at)
             assert part, f"no key at offset {self.at}"
-            keys.append(next(iter(tomllib.loads(f"{part[1]} = 0"))))
+            keys.append(next(iter(tomllib.loads(f"{part[1]} = 0"))) if part[1][0] in "\"'" else part[1])
             self.at = part.end()
             if self.text[self.at] != ".":
                 return keys
             self.at += 1
 
     def note(self, path: KeyPath) -> None:
-        self.found.setdefault(path, self.text.count("\n", 0, self.at) + 1)
+        self.line += self.text.count("\n", self.counted, self.at)
+        self.counted = self.at
+        self.found.setdefault(path, self.line)
 
     def skip(self, pattern: re.Pattern[str]) -> None:
         match = pattern.match(self.text, self.at)

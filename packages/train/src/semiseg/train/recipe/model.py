@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import MinLen
 
-from semiseg.train.recipe.bounds import ByKind, Count, Text
+from semiseg.train.recipe.bounds import ByKind, Channels, Count, Side, Text
 
 __all__ = [
     "ASPP",
@@ -44,7 +44,7 @@ class PSP:
     """Pyramid pooling with bins 1, 2, 3, 6; `channels` is the number of output channels, which decoders see."""
 
     kind: Literal["psp"] = "psp"
-    channels: Count = 512
+    channels: Channels = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,8 @@ class ASPP:
     """
 
     kind: Literal["aspp"] = "aspp"
-    channels: Count = 256
-    rates: Annotated[tuple[Count, ...], MinLen(1)] = (12, 24, 36)
+    channels: Channels = 256
+    rates: Annotated[tuple[Side, ...], MinLen(1)] = (12, 24, 36)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,8 @@ class FPN:
 
     kind: Literal["fpn"] = "fpn"
     levels: Annotated[tuple[Count, ...], MinLen(1)] = (8, 16, 32)
-    channels: Count = 128
-    width: Count = 64
+    channels: Channels = 128
+    width: Channels = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class NoContext:
     """A 1x1 convolution to `channels`, batch norm and ReLU."""
 
     kind: Literal["none"] = "none"
-    channels: Count = 512
+    channels: Channels = 512
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from typing import Any
 from semiseg.data import SemisegError
 from semiseg.train.recipe.lines import KeyPath
 
+MOST = 50  # mistakes that are listed
+
 
 class RecipeError(SemisegError):
     """All mistakes in a recipe; the message has one line for each."""
@@ -52,7 +54,8 @@ class Origin:
         placed = [(*self._place(problem.path), problem) for problem in problems]
         order = {path: number for number, path in enumerate(self.arguments, start=1)}
         placed.sort(key=lambda item: (order.get(item[1], 0), item[0]))
-        return list(dict.fromkeys(self._line(*item) for item in placed))
+        faults = list(dict.fromkeys(self._line(*item) for item in placed))
+        return faults if len(faults) <= MOST else [*faults[:MOST], f"{self.file}: and {len(faults) - MOST:,} more"]
 
     def _place(self, path: KeyPath) -> tuple[int, KeyPath]:
         """The line of the innermost key that contains `path`, or the path that an argument set; 0 and () if neither."""
@@ -67,17 +70,18 @@ class Origin:
         if not argument:
             place = f"{self.file}:{line}" if line else self.file
             meant = problem.meant
-            key = f"{dotted(problem.path)}: "
+            key = f"{dotted(problem.path)}: " if problem.path else ""
         else:
-            place = f"argument '{self.arguments[argument]}'"
+            place = f"argument '{shortened(self.arguments[argument])}'"
             meant = problem.meant and dotted((*problem.path[:-1], problem.meant))
             key = "" if problem.path == argument else f"{dotted(problem.path)}: "
-        return f"{place}: {key}{problem.what}" + (f"; did you mean '{meant}'?" if meant else "")
+        what = shortened(problem.what, 2000)
+        return f"{place}: {key}{what}" + (f"; did you mean '{meant}'?" if meant else "")
 
 
 def dotted(path: KeyPath) -> str:
     """A path as typed in an argument: objectives.1.weight.value."""
-    return ".".join(str(part) for part in path)
+    return ".".join(shortened(str(part), 60) for part in path)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -91,4 +95,10 @@ def show(value: Any) -> str:
     if isinstance(value, dict):
         return "a table"
     text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(text, 60)
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """Text that a user or a file gave, on one line, without control characters and not too long."""
+    text = text if len(text) <= length else f"{text[: length - 3]}..."
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -7,7 +7,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
 
-from semiseg.train.recipe.bounds import ByKind, Count, NotNegative, Positive, Rate, Size, Text, Whole
+from semiseg.train.recipe.bounds import (
+    ByKind,
+    Count,
+    NotNegative,
+    Overlap,
+    Positive,
+    Rate,
+    Scale,
+    Text,
+    TileSide,
+    Whole,
+)
 from semiseg.train.recipe.data import Data
 from semiseg.train.recipe.model import Model
 from semiseg.train.recipe.objectives import Objective
@@ -92,8 +103,8 @@ class Log:
 class Tile:
     """Tiles of `size` (height, width) in pixels that share `overlap` of a side with the next one, or more."""
 
-    size: Size
-    overlap: Rate = 1 / 3
+    size: tuple[TileSide, TileSide]
+    overlap: Overlap = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +120,7 @@ class Evaluate:
 
     every: Count = 1000
     weights: Literal["student", "teacher", "both"] = "student"
-    scales: Annotated[tuple[Positive, ...], MinLen(1)] = (1.0,)
+    scales: Annotated[tuple[Scale, ...], MinLen(1)] = (1.0,)
     flip: bool = False
     tile: Tile | None = None
 

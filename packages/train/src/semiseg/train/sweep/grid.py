@@ -24,6 +24,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -39,6 +40,7 @@ from semiseg.train.recipe.resolved import changes
 from semiseg.train.recipe.shipped import find
 from semiseg.train.run.results import is_scored, read_results
 
+MOST_RUNS = 10_000
 TABLE_RUN = ("folder", "recipe", "evaluation", "complete")  # keys of a run in table.json that are no axes
 RESERVED = {
     *TABLE_RUN,
@@ -121,6 +123,8 @@ def expand(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Planned]:
     if given := next((argument for argument in overrides if argument.startswith("name=")), None):
         what = "runs of a sweep are named after their axes; remove it, or use runs=FOLDER"
         raise RecipeError([f"argument '{given}': {what}"])
+    if (count := prod(len(axis.points) for axis in sweep.axes)) > MOST_RUNS:
+        raise RecipeError([f"{sweep.file}: {count:,} runs, expected {MOST_RUNS:,} at most; shorten its axes"])
     for labels in product(*(axis.points for axis in sweep.axes)):
         at = {axis.name: label for axis, label in zip(sweep.axes, labels, strict=True)}
         typed = [change for axis in sweep.axes for change in axis.points[at[axis.name]]]
@@ -220,7 +224,7 @@ def _misnamed(raw: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _broken_rules(file: _File) -> Iterator[Problem]:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", file.name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", file.name):
         yield Problem(("name",), f"'{file.name}' cannot name a folder; use letters, digits, '.', '_' and '-'")
     for name, axis in file.axes.items():
         path, given = ("axes", name), {key for key, value in vars(axis).items() if value is not None}
