@@ -178,7 +178,7 @@ CASES: dict[str, Case] = {
     ),
     "one pixel of 254": Case(
         mask=stray(254), truth=without((0, 0)), refused="254 in 1 pixel (under 0.1%) of all masks", options={"threshold": 128},
-        notes=("1 pixel (0.0%) were neither, in 1 mask",),
+        notes=("1 pixel (under 0.1%) were neither, in 1 mask",),
     ),
     "one pixel of 1": Case(
         mask=stray(1), truth=binary, refused="1 in 1 pixel", options={"threshold": 128},
@@ -440,7 +440,7 @@ CASES: dict[str, Case] = {
     ),
     "colours in JPEG, with their class file": Case(
         mask=lambda i: file(rgb(scene(i)), "JPEG", quality=98, subsampling=0), suffix="jpg", files={"classes.toml": COLOURS},
-        refused="--option nearest=64", options={"nearest": 130}, notes=("nearest=130: ",),
+        refused="--option nearest=128", options={"nearest": 128}, notes=("nearest=128: ",),
     ),
     "a flawed colour, with the class file": Case(
         mask=lambda i: rgb(scene(i), [(0, 0, 0), (200, 0, 0) if i % 2 else (198, 3, 0), (0, 0, 200)]),

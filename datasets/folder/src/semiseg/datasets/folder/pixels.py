@@ -208,7 +208,7 @@ def _refuse_lossy(picture: Any, head: bytes, found: Pixels, lens: Lens) -> None:
         return
     remedy = "--option threshold=128 if it is black and white"
     if found.form == "colours" and _spread(found.numbers) > _GREY:
-        remedy = "--option nearest=64 with the colours of the classes in classes.toml"
+        remedy = "--option nearest=128 with the colours of the classes in classes.toml"
     raise DataError(
         f"the mask is a {picture.format}, whose compression changes ids and colours; export it again as PNG, or use {remedy}"
     )

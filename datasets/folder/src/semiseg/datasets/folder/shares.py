@@ -97,7 +97,7 @@ def _name(value: Value) -> str:
 
 
 def _share(count: int, total: int) -> str:
-    return f"{_pixels(count)} ({count / total:.1%})"
+    return f"{_pixels(count)} ({f'{count / total:.1%}' if count == 0 or count / total >= 0.0005 else 'under 0.1%'})"
 
 
 def _pixels(count: int) -> str:

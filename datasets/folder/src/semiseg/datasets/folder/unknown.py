@@ -17,7 +17,8 @@ UNKNOWN = "unknown value in a mask"
 SMOOTH = "save masks without smoothing, as PNG, or list the classes in classes.toml"
 _MANY = {"ids": 100, "colours": 64}  # more unknown values of a mask are not reported one by one
 _SEVERAL = 8
-_APART = 64
+_MOST = 1000  # flawed colours whose distance to the classes is computed
+_APART = 128  # colours of JPEG between two classes
 
 
 def check_transparent(seen: Sequence[Seen], reading: Reading, picked: Choices, problems: Problems) -> None:
@@ -47,6 +48,9 @@ def check_values(
     """Report values that are neither a class nor ignored. `colours`: those that are one or the other."""
     ids = {entry.id for entry in classes} | set(ignored)
     names = {entry.colour: entry.name for entry in classes if entry.colour}
+    flawed = {value for mask in seen if mask.form in reading.by_colour for value in reading.values(mask)} - set(colours)
+    apart = [_apart(value, colours) for value in flawed if isinstance(value, tuple)] if len(flawed) <= _MOST else []
+    widest = max(apart, default=_APART + 1)
     for mask in seen:
         by_colour = mask.form in reading.by_colour
         if by_colour and not colours:
@@ -58,7 +62,7 @@ def check_values(
         kind, known = ("colours", colours) if by_colour else ("ids", ids)
         unlisted = [value for value in reading.values(mask) if value not in known and value != OUTSIDE]
         for value in unlisted:
-            remedy = _nearest(value, colours, names) if isinstance(value, tuple) else _listed(value, given)
+            remedy = _nearest(value, colours, names, widest) if isinstance(value, tuple) else _listed(value, given)
             problems.add(UNKNOWN, mask.name, functools.partial(_where, tree, mask, reading, value, remedy))
             if mask.values > _MANY[kind] or len(unlisted) > _SEVERAL:
                 remedy = ", or use --option threshold=128" if len(classes) == 2 and not by_colour else ""
@@ -78,12 +82,20 @@ def _where(tree: Tree, mask: Seen, reading: Reading, value: Value, remedy: str) 
     return f"{what} {place}; {remedy}"
 
 
-def _nearest(value: Colour, colours: Mapping[Colour, int], names: Mapping[Colour, str]) -> str:
-    near = min(colours, key=lambda other: sum((a - b) ** 2 for a, b in zip(value, other, strict=True)))
-    apart = max(abs(a - b) for a, b in zip(value, near, strict=True))
+def _nearest(value: Colour, colours: Mapping[Colour, int], names: Mapping[Colour, str], widest: int) -> str:
+    near = _closest(value, colours)
     name = names.get(near, "ignore")
-    remedy = f"; if it is a flaw, --option nearest={apart} reads it as {name}" if apart <= _APART else ""
+    remedy = f"; if it is a flaw, --option nearest={widest} reads it as {name}" if widest <= _APART else ""
     return f"nearest: {name} {near}{remedy}"
+
+
+def _apart(value: Colour, colours: Mapping[Colour, int]) -> int:
+    """The distance to the closest colour, as `nearest` measures it."""
+    return max(abs(a - b) for a, b in zip(value, _closest(value, colours), strict=True))
+
+
+def _closest(value: Colour, colours: Mapping[Colour, int]) -> Colour:
+    return min(colours, key=lambda other: sum((a - b) ** 2 for a, b in zip(value, other, strict=True)))
 
 
 def _listed(value: int, given: ClassFile | None) -> str:
