@@ -50,7 +50,7 @@ def test_encodings_comments_and_empty_lines(tmp_path: Path, encoding: str, end: 
     ("data", "text"),
     [
         (b"2007_000032\nJPEGImages/2007_000033.jpg a.png\nzz\n",
-         r"list.txt:2: 2 of 3 lines name no sample, first 'JPEGImages/2007_000033.jpg a.png'; nearest to '2007_000033' is '2007_00003[29]'"),
+         r"list.txt:2: 2 of 3 lines name no sample, first 'JPEGImages/2007_000033.jpg a.png'; nearest .* is '2007_00003[29]'"),
         (b"2007_000032\n\n./2007_000032.jpg\n", "list.txt:3: sample '2007_000032' is also on line 1; remove one of them"),
         (b"# nothing\n\n", "list.txt' is empty; write one key a line"),
         (b"caf\xe9\n", "not a text file .*at byte 3.*save it as UTF-8"),

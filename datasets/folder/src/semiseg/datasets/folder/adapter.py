@@ -6,11 +6,11 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, Tree, unknown
+from semiseg.data import DataError, RawSample, RawSpace, Reading, Split, Taxonomy, Tree, bits_for, unknown
 from semiseg.datasets.folder.choices import choices
 from semiseg.datasets.folder.class_lists import read_class_file
 from semiseg.datasets.folder.files import SPLITS, File, check_named, list_files
@@ -53,6 +53,9 @@ class Folder:
     ignore     ids or colours of pixels without a label, separated by commas, such as "255" or "#ffffff"; or "none"
     threshold  values of masks of at least this are foreground, others background
     nearest    colours of masks that differ by at most this in every band become that of the nearest class
+    bits       in use in grey images of more than 8 bits, if their largest value does not show it: the upper 8 are kept
+    range      values of black and white of floating point and deep images, such as "0,1"
+    bands      numbers of red, green and blue (or of one band) in images of more bands, such as "1,2,3"
     transparent   pixels of alpha 0 are "black", "ignore" (no label) or "opaque" (alpha is not used)
     val        share of the masks to hold out if neither lists nor folders define a split; default: 0.2
     group      regular expression: images whose names have the same match (or groups, if it has any) stay in one split
@@ -83,12 +86,16 @@ class Folder:
         threshold: float | None = None,
         nearest: int | None = None,
         transparent: str | None = None,
+        bits: int | None = None,
+        range: str | None = None,
+        bands: str | None = None,
         val: float | None = None,
         group: str | None = None,
         seed: int = 0,
     ) -> None:
         self.root = find(root)
         own = dataset_name(_text(name), self.root)
+        self.reading = Reading.parse(bits=bits, range=range, bands=bands)
         picked = choices(threshold, ignore, transparent, nearest)
         self._where = f"{own} at {self.root}"
         self._tree = tree = inside(Tree.open(self.root))
@@ -112,7 +119,7 @@ class Folder:
         if undecided(problems):
             problems.raise_any(self._where)
         self._notes: list[str] = []
-        pictures = dict(self._inspected("images", [file.name for file in listing.images], inspect, problems))
+        pictures = dict(self._inspected("images", [file.name for file in listing.images], self._inspect, problems))
         given = read_class_file(tree, _text(classes), problems, self._notes)
         look_at = functools.partial(look, lens=picked.lens(given, problems))
         seen = dict(self._inspected("masks", sorted(file.name for file in found.values()), look_at, problems))
@@ -125,14 +132,14 @@ class Folder:
         assigned = assign(
             tree,
             listing.images,
-            set(found),
+            {image: mask.name for image, mask in found.items()},
             val=_share(val),
             seed=seed,
             group=_pattern(_text(group)),
             problems=problems,
         )
         tags = read_tags(tree, listing.images, problems)
-        self._bits = self._depth(pictures, problems)
+        self.reading = self._depth(pictures, problems)
         problems.raise_any(self._where)
         assert labels is not None
         keys, colliding = keys_of(listing.images)
@@ -143,7 +150,7 @@ class Folder:
             sample = _Sample(keys[image.name], image, pictures[image.name], mask, turned, tags.get(image.name, ()))
             self._splits.setdefault(assigned.splits[image.name], []).append(sample)
         self._rules, self.raw_space = labels.rules, labels.raw_space
-        self.version = labels.version + (f"-{self._bits}bit" if self._bits > 8 else "")
+        self.version = labels.version + (f"-{self.reading.bits}bit" if (self.reading.bits or 8) > 8 else "")
         # In other data sets these are class attributes; those of a folder are known after inspection.
         vars(self).update(name=own, taxonomies=(labels.taxonomy,))
         self._add_notes(distant, colliding, assigned, labels.taxonomy, tags)
@@ -192,7 +199,7 @@ class Folder:
         read = self._tree.member(sample.image.name)
         size = self._tree.size(sample.image.name)
         if convert and sample.picture.kind != "png":
-            read = functools.partial(as_png, read, self._bits)
+            read = functools.partial(as_png, read, self.reading)
             size = 2 * sample.picture.size[0] * sample.picture.size[1]  # approximately, for a photograph
         label, stamp, meta = None, None, {"source": plain(sample.image.name)}
         if sample.mask is not None:
@@ -209,6 +216,9 @@ class Folder:
         kinds = {sample.picture.kind for sample in samples}
         return kinds.pop() if len(kinds) == 1 else None
 
+    def _inspect(self, tree: Tree, name: str) -> Picture:
+        return inspect(tree, name, self.reading)
+
     def _inspected(self, what: str, names: list[str], inspect_file: Callable, problems: Problems) -> Iterator[tuple]:
         """(name, what `inspect_file` returns for it) of every file that can be read."""
         with _progress(f"inspecting {what}") as advance:
@@ -219,8 +229,8 @@ class Folder:
                     problems.add(f"{what[:-1]} that can't be used", name, str(error))
                 advance(number, len(names))
 
-    def _depth(self, pictures: dict[str, Picture], problems: Problems) -> int:
-        """The number of bits in use in images of more than 8 bits: one number for all, so that they stay comparable.
+    def _depth(self, pictures: dict[str, Picture], problems: Problems) -> Reading:
+        """With the number of bits in use in images of more than 8 bits: one for all, so that they stay comparable.
 
         For colour images, Pillow returns the upper 8 of 16 bits, regardless of how many are in use.
         """
@@ -240,13 +250,16 @@ class Folder:
                 f"{_count(len(upper), 'image')} with 16-bit colours, {most}: the upper 8 of 16 bits are used"
             )
         if not deep:
-            return 8
+            return self.reading
         top = max(deep.values())
-        bits = next((bits for bits in (8, 10, 12, 14, 16) if top < 1 << bits), top.bit_length())
+        bits = self.reading.bits or bits_for(top)
+        if top >= 1 << bits:
+            what = f"values up to {top}, more than option bits={bits} allows; use bits={bits_for(top)}, or leave it out"
+            problems.add("image that can't be used", max(deep, key=lambda name: deep[name]), what)
         self._notes.append(
             f"{_count(len(deep), 'image')} of more than 8 bits, values up to {top}: scaled from {bits} to 8 bits"
         )
-        return bits
+        return replace(self.reading, bits=bits)
 
     def _add_notes(self, distant: int, colliding: int, assigned: Assigned, taxonomy: Taxonomy, tags: dict) -> None:
         """Add notes on the decisions that were made."""

@@ -307,7 +307,8 @@ def _pattern(files: list[File]) -> str:
     """A pattern for the option leave_out that matches these files and as few others as possible."""
     front, end = common_affix([file.stem for file in files])
     suffixes = {PurePosixPath(file.name).suffix for file in files}
-    name = f"{front}*{end}" if front or end else "*"
+    stem = files[0].stem  # affixes are in lower case
+    name = f"{stem[: len(front)]}*{stem[len(stem) - len(end) :] if end else ''}"
     if len(files) == 1:
         return files[0].name
     path = "" if files[0].parent == "." else f"{files[0].parent}/"

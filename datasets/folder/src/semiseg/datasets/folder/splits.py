@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from semiseg.data import Tree, clean_key, key64
+from semiseg.data import DataError, Tree, clean_key, key64, names_in, read_lines
 from semiseg.datasets.folder.files import SUFFIXES, File
 from semiseg.datasets.folder.folders import SPLITS
 from semiseg.datasets.folder.problems import Problems, plain
@@ -30,20 +30,21 @@ class Assigned:
 def assign(
     tree: Tree,
     images: list[File],
-    masked: set[str],
+    masks: Mapping[str, str],
     *,
     val: float | None,
     seed: int,
     group: re.Pattern[str] | None,
     problems: Problems,
 ) -> Assigned:
-    """Split images: those with masks by lists, by subfolders or by share; those without are "unlabeled".
+    """Split images: those with masks by lists, by subfolders or by share; those without are "unlabeled". `masks`: by image.
 
     Images without a mask that belong to val or test (by list, folder or group) go to "unlabeled_val" and so on, so that
     they are used for training only on request.
     """
     groups = {image.name: _group(image, group) for image in images}
-    splits, how = _by_lists(tree, images, masked, problems), "by list files"
+    masked = set(masks)
+    splits, how = _by_lists(tree, images, masks, problems), "by list files"
     if not splits:
         splits, how = (
             {image.name: image.split for image in images if image.split and image.role == "image"},
@@ -127,22 +128,47 @@ def _lists(tree: Tree) -> dict[str, str]:
     return {name: wanted[name.lower()] for name in tree.names() if name.lower() in wanted}
 
 
-def _by_lists(tree: Tree, images: list[File], masked: set[str], problems: Problems) -> dict[str, str]:
+def _by_lists(tree: Tree, images: list[File], masks: Mapping[str, str], problems: Problems) -> dict[str, str]:
     """image name -> split, from lists such as train.txt; empty without lists."""
     lists = _lists(tree)
     finder = _Finder(images if lists else [])
+    pictures: dict[str, list[str]] = defaultdict(list)
+    for name in tree.names() if lists else ():
+        if PurePosixPath(name).suffix.lower() in SUFFIXES:
+            pictures[PurePosixPath(name).name.lower()].append(name)
     found: dict[str, str] = {}
     places: dict[str, str] = {}
     for name, split in lists.items():
-        for number, line in enumerate(_text(tree, name, problems).splitlines(), start=1):
+        for number, line in _read(tree, name, problems):
             place = f"{name}:{number}"
-            image = finder.find(line.strip(), place, problems) if line.strip() else None
+            image = finder.find(line, place, problems)
             if image is None:
                 continue
+            if other := _other_mask(line, masks.get(image), pictures):
+                what = f"names {other}, but {image} has {masks.get(image, 'no mask')}; correct the line, or choose masks with "
+                problems.add("mask in a list", place, f"{what}--option masks=FOLDER or --option mask_suffix=ENDING")
             if found.get(image, split) != split:
                 problems.add("in two splits", place, f"{image} is also in {places[image]}; keep one")
             found[image], places[image] = split, place
     return found
+
+
+def _read(tree: Tree, name: str, problems: Problems) -> list[tuple[int, str]]:
+    try:
+        return list(read_lines(tree.read(name), name))
+    except DataError as error:
+        problems.add("text file", name, str(error).removeprefix(f"{name} is "))
+        return []
+
+
+def _other_mask(line: str, mask: str | None, pictures: Mapping[str, list[str]]) -> str | None:
+    """The picture that a line names beside the image, if it is another than its mask."""
+    words = re.split(r"[\s,;]+", line.replace("\\", "/").strip())
+    if len(words) != 2 or not (named := pictures.get(PurePosixPath(words[1]).name.lower())):
+        return None
+    tail = "/" + "/".join(PurePosixPath(words[1].lower()).parts[-2:])
+    near = [name for name in named if f"/{name.lower()}".endswith(tail)] or named
+    return None if mask in near else near[0]
 
 
 class _Finder:
@@ -164,8 +190,8 @@ class _Finder:
         Lists may hold paths of other machines, so leading folders are dropped one by one, but not those of the image.
         """
         elsewhere = set[str]()
-        for candidate in (text, *re.split(r"[\t,]|\s+(?=\S*/)", text)[:1], *text.split()[:1]):
-            parts = PurePosixPath(plain(candidate).replace("\\", "/").lower()).parts
+        for candidate in names_in(plain(text)):
+            parts = PurePosixPath(candidate.lower()).parts
             for start in range(len(parts)):
                 tail = "/".join(parts[start:])
                 named = self.places.get(tail) or self.places.get(_without_suffix(tail)) or set()
