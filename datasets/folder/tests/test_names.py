@@ -104,7 +104,10 @@ def test_junk_is_ignored_and_other_images_are_reported(pairs: Callable[..., Path
     folder = Folder(put("sheet.png"), val=0)
     assert sources(folder) == {"train": {"images/a0.png", "images/a1.png"}}
     text = "\n".join(folder.notes())
-    assert "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG): 1" in text
+    assert (
+        "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG, or: pip install pillow-heif): 1"
+        in text
+    )
     assert "left out: pictures outside the folders of images and masks: 1" in text
 
 
@@ -374,5 +377,8 @@ def test_a_folder_without_images_is_an_error_that_lists_its_contents(put: Put, t
     with pytest.raises(DataError, match="no images found") as raised:
         Folder(root)
     text = str(raised.value).splitlines()
-    assert "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG): 1" in text
+    assert (
+        "left out: .heic files, which Pillow does not read (convert them to JPEG or PNG, or: pip install pillow-heif): 1"
+        in text
+    )
     assert text[-1].startswith("left out: broken links: 1 (images/x.jpg)")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from semiseg.data import hidden, image_suffixes, unreadable_suffixes
 from semiseg.datasets.folder.folders import (
     FOLDERS,
     SPLITS,
@@ -24,12 +25,8 @@ from semiseg.datasets.folder.problems import Problems, plain
 
 __all__ = ["FOLDERS", "SPLITS", "SUFFIXES", "File", "Listing", "check_named", "list_files"]
 
-# Formats of photographs and masks that Pillow reads; it also opens videos, vector graphics and raw arrays.
-SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm",
-    ".pnm", ".tga", ".jp2", ".j2k", ".jpx", ".jpf", ".avif", ".pcx", ".sgi", ".bw", ".qoi", ".psd", ".ras",
-})  # fmt: skip
-CAMERA = frozenset({".heic", ".heif", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".jxl"})
+SUFFIXES = image_suffixes()
+CAMERA = frozenset(unreadable_suffixes())
 OUTSIDE = "pictures outside the folders of images and masks"
 _MOSTLY = 0.9  # of the pictures in a folder without a usual name, if they are taken for masks
 
@@ -114,10 +111,10 @@ def list_files(
     for name in listed:
         parts = PurePosixPath(name).parts
         suffix = PurePosixPath(name).suffix.lower()
-        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        if hidden(name):
             continue
         if suffix in CAMERA:
-            ignored[f"{suffix} files, which Pillow does not read (convert them to JPEG or PNG)"] += 1
+            ignored[f"{suffix} files, which Pillow does not read ({unreadable_suffixes()[suffix]})"] += 1
         elif any(fnmatchcase(plain(name), pattern) for pattern in leave_out):
             ignored["pictures that the option leave_out names"] += suffix in SUFFIXES
         elif suffix in SUFFIXES:

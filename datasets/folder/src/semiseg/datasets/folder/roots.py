@@ -61,7 +61,10 @@ def left_out(tree: Tree, ignored: Mapping[str, int]) -> list[str]:
         if some := [f"{plain(name)} ({why})" for name, why in tree.refused.items()]:
             notes.append(f"left out: members of the archive that are skipped: {_some(some)}; pack the files themselves")
         return notes
-    lost = [plain(name) for name in tree.refused if not any(part.startswith(".") for part in name.split("/"))]
+    twice = [plain(name) for name, why in tree.refused.items() if why.endswith("which is read already")]
+    if twice:
+        notes.append(f"left out: links to folders that are read already: {_some(twice)}")
+    lost = [plain(name) for name in tree.refused if plain(name) not in twice]
     if lost:
         notes.append(f"left out: broken links: {_some(lost)}; restore the files, or correct the links")
     return notes

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from semiseg.data import DataError, Tree
+from semiseg.data import DataError, Tree, hidden
 from semiseg.datasets.folder.files import CAMERA, SUFFIXES
 
 _READ = 1 << 20  # bytes of an annotation file that are enough to recognise it
 _LARGEST = 64 << 20
-_SYSTEM = ("thumbs.db", "desktop.ini", ".ds_store")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".nii")
 _YOLO = re.compile(r"\d+(\s+-?\d*\.?\d+(e-?\d+)?){4,}\s*", re.IGNORECASE)
@@ -39,9 +38,7 @@ def unused(tree: Tree, used: Iterable[str]) -> Counter[str]:
     for name in tree.names():
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
-        if name in taken or suffix in SUFFIXES | CAMERA or path.name.lower() in _SYSTEM:
-            continue
-        if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+        if name in taken or suffix in SUFFIXES | CAMERA or hidden(name):
             continue
         place = str(path.parent), suffix
         if place not in kinds or kinds[place] == _TEXT:

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from semiseg.data.errors import DataError
 from semiseg.data.format.manifest import Manifest
+from semiseg.data.image.formats import image_formats
 
 TAGS = ","  # between the tags in meta.json: of a list, readers could not infer the type from samples without tags
 _PNG_END = b"IEND\xaeB\x60\x82"  # the last chunk with its checksum: decoders accept files without it
@@ -55,7 +56,7 @@ def decode_image(data: bytes, *, verify: bool = False) -> Image.Image:
     try:
         with _bombs_refused() if verify else nullcontext():
             _check_png(data) if verify else None
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=image_formats())
         picture.load()
     except _BOMBS as error:
         raise Bomb(f"the image has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
@@ -129,7 +130,7 @@ def png_pixels(data: bytes, *, verify: bool) -> np.ndarray:
     try:
         with _bombs_refused() if verify else nullcontext():
             _check_png(data) if verify else None
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=image_formats())
         with picture:
             ids = np.array(picture)
     except _BOMBS as error:
@@ -187,7 +188,7 @@ def _check_png(data: bytes) -> None:
     if data.startswith(b"\x89PNG"):
         if _PNG_END not in data:
             raise ValueError("its end is missing")
-        with Image.open(io.BytesIO(data)) as probe:
+        with Image.open(io.BytesIO(data), formats=image_formats()) as probe:
             probe.verify()
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data.errors import DataError
+from semiseg.data.source.hidden import hidden
 
 LARGEST = 1 << 30  # bytes of a member that is read; SUN RGB-D's labels, the largest known file, are 0.7e9
 KEPT = 256 << 20  # bytes of skipped members that a process keeps per compressed tar
@@ -100,11 +101,6 @@ def read(path: str, kind: str, entry: Entry) -> bytes:
     return data
 
 
-def junk(name: str) -> bool:
-    """Whether macOS added this file."""
-    return name.startswith(("__MACOSX/", "._")) or "/._" in name or name.endswith(".DS_Store")
-
-
 @functools.lru_cache(maxsize=16)
 def _listing(path: str, kind: str, modified: int, size: int) -> Listing:
     members = _zip_members(path) if kind == "zip" else _tar_members(path, kind)
@@ -112,7 +108,7 @@ def _listing(path: str, kind: str, modified: int, size: int) -> Listing:
     refused: dict[str, str] = {}
     for entry, fault in members:
         name, stray = _clean(entry.name)
-        if junk(name):
+        if hidden(name):
             continue
         if fault or stray:
             refused[entry.name if stray else name] = stray or fault

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from semiseg.data.errors import DataError
 from semiseg.data.source import archive
+from semiseg.data.source.hidden import hidden
 
 
 class Tree:
@@ -19,7 +20,7 @@ class Tree:
     Created by `Tree.open`. Archives are listed once and never extracted. Members with unsafe names ("..", absolute names,
     drive letters), links and devices are never read: they are in `refused`, and reading one raises DataError. Links in a
     folder are the user's and are followed; broken ones are in `refused`, too.
-    Files that macOS adds ("._x", __MACOSX/) are left out.
+    Hidden files and those that systems add (".x", __MACOSX/, Thumbs.db) are left out.
     """
 
     def __init__(self, path: Path, kind: str, prefix: str = "") -> None:
@@ -122,8 +123,8 @@ class Tree:
     def _walked(self) -> tuple[list[str], dict[str, str]]:
         """A folder's names, and its broken links."""
         dangling: dict[str, str] = {}
-        names = sorted(name for name in _walk(self.path, dangling) if not archive.junk(name))
-        return names, {name: why for name, why in sorted(dangling.items()) if not archive.junk(name)}
+        names = sorted(name for name in _walk(self.path, dangling) if not hidden(name))
+        return names, {name: why for name, why in sorted(dangling.items()) if not hidden(name)}
 
     def _slice(self, folder: str) -> list[str]:
         start = self.prefix + folder
@@ -162,23 +163,29 @@ def _read(path: Path) -> bytes:
 
 
 def _walk(folder: Path, dangling: dict[str, str]) -> Iterator[str]:
-    """Relative posix names of the regular files below a folder; links are followed, cycles once.
+    """Relative posix names of the regular files below a folder; links are followed, each folder is listed once.
 
-    Broken links are added to `dangling`, with a description.
+    Broken links, and links to folders that are listed elsewhere, are added to `dangling`, with a description.
     """
-    seen: set[tuple[int, int]] = set()
-    waiting = [(str(folder), "")]
-    while waiting:
-        place, prefix = waiting.pop()
+    seen: dict[tuple[int, int], str] = {}
+    waiting, linked = [(str(folder), "")], []
+    while waiting or linked:
+        place, prefix = (
+            waiting.pop() if waiting else linked.pop()
+        )  # a folder is listed under its own name, if it has one
         try:
             state = Path(place).stat()
-            if (state.st_dev, state.st_ino) in seen:
+            first = seen.setdefault((state.st_dev, state.st_ino), prefix)
+            if first != prefix:
+                if not prefix.startswith(first):  # not a circle
+                    dangling[prefix.rstrip("/")] = f"a symbolic link to {first.rstrip('/')}, which is read already"
                 continue
-            seen.add((state.st_dev, state.st_ino))
             with os.scandir(place) as found:
-                for item in found:
+                for item in sorted(found, key=lambda item: item.name, reverse=True):
+                    if hidden(item.name):
+                        continue
                     if item.is_dir():
-                        waiting.append((item.path, f"{prefix}{item.name}/"))
+                        (linked if item.is_symlink() else waiting).append((item.path, f"{prefix}{item.name}/"))
                     elif item.is_file():
                         yield prefix + item.name
                     elif item.is_symlink():

@@ -15,6 +15,7 @@ from semiseg.data.format.manifest import FORMAT, canonical, sha256
 from semiseg.data.format.names import shard_name
 from semiseg.data.image.convert import Conversion, parse_resize
 from semiseg.data.image.decode import TAGS, check_kind, image_kind
+from semiseg.data.image.reading import AS_IT_IS, Converter
 from semiseg.data.parallel import share
 from semiseg.data.sizes import parse_size
 from semiseg.data.source.adapter import Adapter, RawSample
@@ -98,7 +99,8 @@ def lay_out(
     """
     where = f"{adapter.name}/{split}"
     limit = parse_size(size)
-    conversion = Conversion(resize=parse_resize(resize), format=format)
+    reading = adapter.reading if isinstance(adapter, Converter) else AS_IT_IS
+    conversion = Conversion(resize=parse_resize(resize), format=format, reading=reading)
     known = adapter.splits()
     if split not in known:
         raise DataError(f"{adapter.name}: {unknown('split', split, known)}")
