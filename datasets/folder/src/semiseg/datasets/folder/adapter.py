@@ -21,7 +21,7 @@ from semiseg.datasets.folder.pairs import pair, refuse_masks_as_images, undecide
 from semiseg.datasets.folder.pictures import Picture, as_png, highest, inspect
 from semiseg.datasets.folder.problems import Problems, plain
 from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside, left_out
-from semiseg.datasets.folder.splits import Assigned, assign, keys_of, list_names, read_tags
+from semiseg.datasets.folder.splits import Assigned, assign, keys_of, lacking, list_names, read_tags
 from semiseg.datasets.folder.turned import masks_to_turn
 from semiseg.datasets.folder.unused import unused
 
@@ -57,6 +57,7 @@ class Folder:
     range      values of black and white of floating point and deep images, such as "0,1"
     bands      numbers of red, green and blue (or of one band) in images of more bands, such as "1,2,3"
     transparent   pixels of alpha 0 are "black", "ignore" (no label) or "opaque" (alpha is not used)
+    palette    palette masks are read as "ids" (indices) or "colours"; default: see README.md
     val        share of the masks to hold out if neither lists nor folders define a split; default: 0.2
     group      regular expression: images whose names have the same match (or groups, if it has any) stay in one split
     seed       selects which masks are held out
@@ -86,6 +87,7 @@ class Folder:
         threshold: float | None = None,
         nearest: int | None = None,
         transparent: str | None = None,
+        palette: str | None = None,
         bits: int | None = None,
         range: str | None = None,
         bands: str | None = None,
@@ -96,7 +98,7 @@ class Folder:
         self.root = find(root)
         own = dataset_name(_text(name), self.root)
         self.reading = Reading.parse(bits=bits, range=range, bands=bands)
-        picked = choices(threshold, ignore, transparent, nearest)
+        picked = choices(threshold, ignore, transparent, nearest, palette)
         self._where = f"{own} at {self.root}"
         self._tree = tree = inside(Tree.open(self.root))
         problems = Problems()
@@ -265,6 +267,7 @@ class Folder:
         """Add notes on the decisions that were made."""
         if any(not name.startswith("unlabeled") for name in self._splits):
             self._notes.append(f"splits: {assigned.how}")
+            self._notes += lacking({name: len(samples) for name, samples in self._splits.items()}, assigned.how)
         if distant:
             self._notes.append(
                 f"{_count(distant, 'mask')} matched by file name only, in a different folder than the image"

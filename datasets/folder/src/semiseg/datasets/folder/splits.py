@@ -16,6 +16,7 @@ from semiseg.datasets.folder.problems import Problems, plain
 
 LIST_FOLDERS = ("", "splits/", "lists/", "ImageSets/Segmentation/")
 UNLISTED = "unlisted"
+_FEW = 5  # masks: results depend on chance below
 _LONGEST = 72  # of a part of a key: plain tar readers allow 100 characters with the suffixes
 
 
@@ -76,6 +77,20 @@ def assign(
             home = splits.get(image.name) or (of_group.get(groups[image.name]) if group else None)
             splits[image.name] = "unlabeled" if home in (None, "train", UNLISTED) else f"unlabeled_{home}"
     return Assigned(splits, how or "all masks for training")
+
+
+def lacking(counts: Mapping[str, int], how: str) -> list[str]:
+    """What training or validation lacks, and what to do about it; `counts`: images of each split."""
+    labeled = {name: count for name, count in counts.items() if not name.startswith("unlabeled")}
+    if "train" not in labeled:
+        some = ", ".join(f"{count} in {name}" for name, count in sorted(labeled.items()))
+        return [f"nothing to train on: all masks belong to other splits {how} ({some}); add masks to train"]
+    if "val" not in labeled:
+        return ["no val: the training command works but measures nothing; add masks, or list some images in val.txt"]
+    if labeled["train"] < _FEW:
+        count = f"{labeled['train']} mask{'s' * (labeled['train'] > 1)}"
+        return [f"only {count} for training and {labeled['val']} for val: enough for a trial, not for a measurement"]
+    return []
 
 
 def keys_of(images: Iterable[File]) -> tuple[dict[str, str], int]:
