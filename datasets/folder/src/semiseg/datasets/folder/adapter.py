@@ -57,7 +57,6 @@ class Folder:
     range      values of black and white of floating point and deep images, such as "0,1"
     bands      numbers of red, green and blue (or of one band) in images of more bands, such as "1,2,3"
     transparent   pixels of alpha 0 are "black", "ignore" (no label) or "opaque" (alpha is not used)
-    palette    palette masks are read as "ids" (indices) or "colours"; default: see README.md
     val        share of the masks to hold out if neither lists nor folders define a split; default: 0.2
     group      regular expression: images whose names have the same match (or groups, if it has any) stay in one split
     seed       selects which masks are held out
@@ -87,7 +86,6 @@ class Folder:
         threshold: float | None = None,
         nearest: int | None = None,
         transparent: str | None = None,
-        palette: str | None = None,
         bits: int | None = None,
         range: str | None = None,
         bands: str | None = None,
@@ -98,7 +96,7 @@ class Folder:
         self.root = find(root)
         own = dataset_name(_text(name), self.root)
         self.reading = Reading.parse(bits=bits, range=range, bands=bands)
-        picked = choices(threshold, ignore, transparent, nearest, palette)
+        picked = choices(threshold, ignore, transparent, nearest)
         self._where = f"{own} at {self.root}"
         self._tree = tree = inside(Tree.open(self.root))
         problems = Problems()
