@@ -1,4 +1,4 @@
-"""What the user decided on the command line about the values of masks: the options threshold, ignore, transparent, nearest."""
+"""What the user decided on the command line about the values of masks: the options of `choices`."""
 
 import re
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from semiseg.datasets.folder.classes import ClassFile
 from semiseg.datasets.folder.pixels import PLAIN, Colour, Lens
 from semiseg.datasets.folder.problems import Problems
 
+_PALETTE = ("ids", "colours")
 _TRANSPARENT = ("black", "ignore", "opaque")
 
 
@@ -19,6 +20,7 @@ class Choices:
     threshold: float | None = None
     nearest: int | None = None
     transparent: str | None = None
+    palette: str | None = None
     ignore_given: bool = False
     ignore_ids: tuple[int, ...] = ()
     ignore_numbers: frozenset[float] = frozenset()
@@ -49,7 +51,9 @@ class Choices:
 NONE = Choices()
 
 
-def choices(threshold: Any = None, ignore: Any = None, transparent: Any = None, nearest: Any = None) -> Choices:
+def choices(
+    threshold: Any = None, ignore: Any = None, transparent: Any = None, nearest: Any = None, palette: Any = None
+) -> Choices:
     """Check the options; DataError for the first that is wrong."""
     if threshold is not None and (
         isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold > 0
@@ -65,11 +69,15 @@ def choices(threshold: Any = None, ignore: Any = None, transparent: Any = None, 
         )
     if transparent is not None and transparent not in _TRANSPARENT:
         raise DataError(f"option transparent={transparent}: {unknown('value', str(transparent), _TRANSPARENT)}")
+    if palette is not None and palette not in _PALETTE:
+        raise DataError(f"option palette={palette}: {unknown('value', str(palette), _PALETTE)}")
     if threshold is not None and nearest is not None:
         raise DataError("options threshold and nearest: threshold is for grey masks, nearest for colours; keep one")
     numbers, colours = _ignored(ignore)
     ids = tuple(int(number) for number in sorted(numbers) if 0 <= number <= 0xFFFF)
-    return Choices(threshold, nearest, transparent, ignore is not None, ids, frozenset(numbers), tuple(colours))
+    return Choices(
+        threshold, nearest, transparent, palette, ignore is not None, ids, frozenset(numbers), tuple(colours)
+    )
 
 
 def _ignored(ignore: Any) -> tuple[set[float], list[Colour]]:

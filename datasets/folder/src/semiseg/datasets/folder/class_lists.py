@@ -29,7 +29,16 @@ FILES = (
     "objectinfo150.csv", "id2label.json", "classes.json", "labels.json", "label_map.json", "obj_class_to_machine_color.json",
     "meta.json", "config.json", "data.yaml", "data.yml", "dataset.yaml", "classes.yaml",
 )  # fmt: skip
-_GENERAL = ("meta.json", "config.json", "data.yaml", "data.yml", "dataset.yaml")  # may hold anything else
+_GENERAL = (
+    "meta.json",
+    "config.json",
+    "labels.csv",
+    "labels.json",
+    "label_map.json",
+    "data.yaml",
+    "data.yml",
+    "dataset.yaml",
+)  # may hold anything else
 _COLOURED = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)")
 _NUMBERED = re.compile(r"(\d{1,5})[\s:,]+(\S.*)")
 _CVAT = re.compile(r"([^:]+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:.*")
@@ -70,13 +79,14 @@ def read_class_file(tree: Tree, named: str | None, problems: Problems, notes: li
             return None
         before = len(problems.rows)
         read = _read(tree, name, problems)
-        if read is None and not named and PurePosixPath(name).name.lower() in _GENERAL:
-            del problems.rows[before:]
-            notes.append(f"{name}: lists no classes that can be read; not used")
-            continue
         if read is not None:
             check_classes(read, problems)
-        if read is None or len(problems.rows) > before:
+        wrong = len(problems.rows) > before
+        if wrong and not named and _base(name) in _GENERAL:
+            notes.append(f"{name}: not a list of classes ({problems.rows[before][2]}); not used")
+            del problems.rows[before:]
+            continue
+        if read is None or wrong:
             return None
         if name not in OWN:
             notes.append(f"classes: {len(read.classes)} from {name}; --option classes=none reads masks without it")
@@ -125,7 +135,7 @@ def _read(tree: Tree, name: str, problems: Problems) -> ClassFile | None:
             found = _of_data(json.loads(text) if suffix == ".json" else _yaml_names(text))
         else:
             found = _of_table(text) or _of_lines(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         problems.add(KIND, name, f"can't be read as a list of classes ({error}); write the classes into a classes.toml")
         return None
     if not found:

@@ -8,12 +8,13 @@ from semiseg.data import RawSpace, Taxonomy, Tree, canonical, sha256
 from semiseg.datasets.folder.choices import NONE, Choices
 from semiseg.datasets.folder.classes import BACKGROUND, VOID, Class, ClassFile, coloured, generated_colour, propose
 from semiseg.datasets.folder.masks import Rules, Seen
+from semiseg.datasets.folder.palettes import UNCLEAR
 from semiseg.datasets.folder.pixels import OUTSIDE, PLAIN, TRANSPARENT, Colour, Lens, unpack
 from semiseg.datasets.folder.problems import Problems
 from semiseg.datasets.folder.questions import about_colours, about_ignored, about_numbers
 from semiseg.datasets.folder.reading import BLACK, Reading, Value, by_looks, with_classes
 from semiseg.datasets.folder.shares import check_learnable, notes_on_pixels
-from semiseg.datasets.folder.unknown import SMOOTH, UNCLEAR, check_transparent, check_values
+from semiseg.datasets.folder.unknown import SMOOTH, check_transparent, check_values
 
 MOST_IDS = 100  # without a class file, more values indicate a smoothed or grey image, not a mask
 MOST_COLOURS = 64
@@ -58,7 +59,7 @@ def interpret(
         if given is not None:
             rest = () if any(entry.id == VOID for entry in given.classes) else (VOID,)
             given = replace(given, ignore_given=False, ignore_ids=rest)
-    reading = with_classes(seen, given, problems) if given else by_looks(seen)
+    reading = with_classes(seen, given, picked.palette, problems) if given else by_looks(seen, picked.palette, problems)
     if reading.by_colour:
         meaning, kind = _coloured(seen, reading, given, picked, problems), "colours"
     else:

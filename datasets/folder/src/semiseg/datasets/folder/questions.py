@@ -6,6 +6,8 @@ No rule here knows a program or a data set; each looks at how often values occur
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from semiseg.datasets.folder.classes import VOID
 from semiseg.datasets.folder.masks import Seen
 from semiseg.datasets.folder.pixels import OUTSIDE, Colour
@@ -15,6 +17,7 @@ MOST_IGNORED = 0.1  # of all pixels, without a question
 _FAR = 64  # ids of classes are closer to each other than black and white
 _NEAR = 16  # smoothing and compression change black and white by less
 _RARE = 0.002  # of all pixels
+_COMMON = 0.02
 _MANY = 16
 PerMask = Sequence[tuple[Seen, Mapping[Value, int]]]
 
@@ -48,6 +51,13 @@ def about_colours(seen: Sequence[Seen], reading: Reading) -> tuple[str, str] | N
             "--option ignore=none if each colour is a class, or list the classes in classes.toml"
         )
         return max(per_mask, key=lambda pair: len(pair[1]))[0].name, text
+    if blended := _blended(found):
+        some = ", ".join(map(str, blended[:3]))
+        text = (
+            f"{len(blended)} rare colours between common ones (such as {some}): smoothed edges; save masks without smoothing, "
+            "use --option nearest=128 with the colours of the classes in classes.toml, or --option ignore=none if each is a class"
+        )
+        return next(mask for mask, values in per_mask if blended[0] in values).name, text
     for colour, count in sorted(found.items(), key=lambda item: item[1]):
         holders = [mask for mask, values in per_mask if colour in values]
         if colour in common or not isinstance(colour, tuple):
@@ -66,6 +76,21 @@ def about_colours(seen: Sequence[Seen], reading: Reading) -> tuple[str, str] | N
             )
             return holders[0].name, text
     return None
+
+
+def _blended(found: Counter[Value]) -> list[Colour]:
+    """Rare colours, at least four, on the line between two common ones."""
+    shares = {value: count / found.total() for value, count in found.items() if isinstance(value, tuple)}
+    common = np.array([value for value, share in shares.items() if share >= _COMMON], np.float64)
+    rare = [value for value, share in shares.items() if share < _COMMON]
+    for place, start in enumerate(common):
+        for end in common[:place]:
+            along = (np.array(rare, np.float64).reshape(-1, 3) - start) @ (end - start) / ((end - start) ** 2).sum()
+            away = abs(start + along[:, None] * (end - start) - np.array(rare).reshape(-1, 3)).max(1)
+            between = [colour for colour, t, d in zip(rare, along, away, strict=True) if 0 < t < 1 and d <= 2]
+            if len(between) >= 4:
+                return between
+    return []
 
 
 def _two_programs(per_mask: PerMask) -> tuple[str, str] | None:
@@ -118,7 +143,7 @@ def _spread(found: Counter[Value], per_mask: PerMask) -> tuple[str, str] | None:
     step = (values[-1] - values[0]) / (len(values) - 1)
     even = values[-1] == VOID and step > 1 and all(abs(v - values[0] - i * step) <= 1 for i, v in enumerate(values))
     top = max(value for value in values if value != VOID)
-    sparse = len(values) >= _MANY and len(values) < (top + 1) / 3
+    sparse = len(values) >= _MANY and (len(values) < (top + 1) / 3 or top > VOID // 2)
     close = any(
         after - before >= _FAR and last - after <= _NEAR
         for before, after, last in zip(values, values[1:], values[2:], strict=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from semiseg.datasets.folder.classes import VOID, ClassFile
 from semiseg.datasets.folder.masks import Seen
+from semiseg.datasets.folder.palettes import palettes_are_colours
 from semiseg.datasets.folder.pixels import OUTSIDE, TRANSPARENT, Colour, unpack
 from semiseg.datasets.folder.problems import Problems
 
@@ -52,13 +53,15 @@ class Reading:
                 yield (shown[number][0] if mask.form in self.as_shown else number), count
 
 
-def with_classes(seen: Sequence[Seen], given: ClassFile, problems: Problems) -> Reading:
+def with_classes(seen: Sequence[Seen], given: ClassFile, palette: str | None, problems: Problems) -> Reading:
     """The class file decides: numbers that it lists are ids, else colours that it lists are those that a mask shows."""
     colours = {entry.colour for entry in given.classes if entry.colour} | set(given.ignore_colours)
     coloured = {"colours"} & {mask.form for mask in seen}
     chosen = set(coloured)
     palettes = [mask for mask in seen if mask.form == "palette"]
-    if palettes and (coloured or _palettes_are_colours(palettes, given, colours)):
+    if palettes and (
+        (coloured and palette is None) or palettes_are_colours(palettes, given, colours, palette, problems)
+    ):
         chosen.add("palette")
     flat = [mask for mask in seen if mask.form not in ("colours", "palette")]
     if coloured and not colours:  # reported elsewhere: the class file lists no colours
@@ -71,17 +74,16 @@ def with_classes(seen: Sequence[Seen], given: ClassFile, problems: Problems) -> 
     return Reading(frozenset(chosen), forms & set(_NARROW) if as_shown else frozenset(), binary)
 
 
-def by_looks(seen: Sequence[Seen]) -> Reading:
+def by_looks(seen: Sequence[Seen], palette: str | None, problems: Problems) -> Reading:
     """Without a class file, colours and palettes that contradict each other are colours, the rest are numbers."""
     forms = {mask.form for mask in seen}
     chosen = {"colours"} & forms
     chosen |= {"grey"} & forms if chosen else set()
     palettes = [mask for mask in seen if mask.form == "palette"]
-    pairs = {pair for mask in palettes for pair in mask.palette.items()}
-    if palettes and (chosen or len(pairs) > len({place for place, _ in pairs})):
+    if palettes and ((chosen and palette is None) or palettes_are_colours(palettes, None, set(), palette, problems)):
         chosen.add("palette")
     narrow = {form for form in ("palette", *_NARROW) if form in forms - chosen}
-    if not all(len(set(colour)) == 1 for _, colour in pairs):
+    if palette or not all(len(set(colour)) == 1 for mask in palettes for colour in mask.palette.values()):
         narrow.discard("palette")
     others = {
         number for mask in seen if mask.form not in narrow | chosen for number in mask.ids if number < TRANSPARENT
@@ -162,17 +164,3 @@ def _pooled(reading: Reading, masks: Sequence[Seen]) -> Counter[Value]:
 
 def _unlisted(found: Counter[Value], known: set) -> int:
     return sum(count for value, count in found.items() if value not in known)
-
-
-def _palettes_are_colours(palettes: list[Seen], given: ClassFile, known: set[Colour]) -> bool:
-    """Whether to read palettes by colour: they contradict the ids of the class file or, if it has no colours, each other."""
-    pairs = {pair for mask in palettes for pair in mask.palette.items()}
-    if not known:
-        return len(pairs) > len({place for place, _ in pairs})
-    listed = {entry.id: entry.colour for entry in given.classes} | dict.fromkeys(given.ignore_ids)
-    contradicts = any(place not in listed or listed[place] not in (None, colour) for place, colour in pairs)
-    # A program that stores no palette shows all ids in one colour: then only the ids tell classes apart.
-    merges = any(len(set(mask.palette.values())) < len(mask.palette) for mask in palettes)
-    if merges and all(place in listed for place, _ in pairs):
-        return False
-    return contradicts and all(colour in known for _, colour in pairs)

@@ -8,11 +8,11 @@ from semiseg.datasets.folder.choices import Choices
 from semiseg.datasets.folder.class_lists import OWN
 from semiseg.datasets.folder.classes import Class, ClassFile
 from semiseg.datasets.folder.masks import Seen, first_pixel
+from semiseg.datasets.folder.palettes import UNCLEAR
 from semiseg.datasets.folder.pixels import OUTSIDE, TRANSPARENT, Colour, unpack
 from semiseg.datasets.folder.problems import Problems
 from semiseg.datasets.folder.reading import BLACK, Reading, Value
 
-UNCLEAR = "unclear masks"
 UNKNOWN = "unknown value in a mask"
 SMOOTH = "save masks without smoothing, as PNG, or list the classes in classes.toml"
 _MANY = {"ids": 100, "colours": 64}  # more unknown values of a mask are not reported one by one
@@ -49,7 +49,11 @@ def check_values(
     ids = {entry.id for entry in classes} | set(ignored)
     names = {entry.colour: entry.name for entry in classes if entry.colour}
     flawed = {value for mask in seen if mask.form in reading.by_colour for value in reading.values(mask)} - set(colours)
-    apart = [_apart(value, colours) for value in flawed if isinstance(value, tuple)] if len(flawed) <= _MOST else []
+    apart = (
+        [_apart(value, colours) for value in flawed if isinstance(value, tuple)]
+        if colours and len(flawed) <= _MOST
+        else []
+    )
     widest = max(apart, default=_APART + 1)
     for mask in seen:
         by_colour = mask.form in reading.by_colour
