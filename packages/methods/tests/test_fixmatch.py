@@ -9,7 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semiseg.methods import FixMatch, Part, Ramp, Step, Supervised, class_weights, draw_box, draw_classes, seeded
+from semiseg.methods import (
+    FixMatch,
+    Part,
+    Ramp,
+    Step,
+    StrongViews,
+    Supervised,
+    class_weights,
+    draw_box,
+    draw_classes,
+    seeded,
+)
 
 SIZE, CLASSES = (16, 24), 4
 
@@ -77,7 +88,7 @@ def loop(part: Part, student: Network, mixes: list[Tensor], target: Tensor, part
                     count += 1
                     q = (partner_target if from_partner else target)[i, :, y, x].detach().numpy()
                     label = int(q.argmax())
-                    threshold = o["threshold"] if np.isscalar(o["threshold"]) else o["threshold"][label]
+                    threshold = o["threshold"][label] if isinstance(o["threshold"], list) else o["threshold"]
                     if q.max() < threshold:
                         continue
                     p = predicted[i, :, y, x]
@@ -165,7 +176,7 @@ def test_boxes_have_the_areas_and_shapes_asked_for() -> None:
 def test_a_quantile_keeps_the_most_confident_pixels_of_each_class_in_each_image() -> None:
     part, teacher = make_part(), Network(1)
     target = teacher.probabilities(part.images)
-    kept = FixMatch(threshold=0.0, quantile=0.3)._kept(target)
+    kept = StrongViews(threshold=0.0, quantile=0.3)._kept(target)
     confidence, classes = target.max(1)
     for i in range(3):
         for label in classes[i].unique():
@@ -178,9 +189,8 @@ def test_the_stream_of_dropped_features_and_complementary_channels() -> None:
     part, student, teacher = make_part(2), Network(0), Network(1)
     options: dict[str, Any] = {"threshold": 0.6, "mix": "none"}
     plain = FixMatch(**options)(step_of(part, student, teacher)).terms["fixmatch"]
-    step = step_of(part, student, teacher)
-    mask = FixMatch(feature_drop=0.4, **options)._drop(step, part)
-    assert mask.shape == (3, 6, 1, 1) and set(mask.flatten().tolist()) <= {0.0, 1 / 0.6}
+    random = seeded(0, 3, {"unlabeled": part})("feature drop", "unlabeled")
+    mask = torch.stack([(torch.rand(6, generator=g) >= 0.4).double() / 0.6 for g in random])[:, :, None, None]
     target = teacher.probabilities(part.images)
     confidence, classes = target.max(1)
     p = student.probabilities(part.images, mask).gather(1, classes[:, None])[:, 0]
@@ -190,8 +200,7 @@ def test_the_stream_of_dropped_features_and_complementary_channels() -> None:
 
     method = FixMatch(complementary=True, **options)
     step = step_of(part, student, teacher)
-    method.begin(step)
-    first, second = method._halves(step, part)
+    first, second = method._halves(step, method.strong.plan(step)()[0].name)
     assert ((first + second == 2).all()) and set(first.flatten().tolist()) == {0.0, 1.0, 2.0}
     assert all(
         len(set(image.flatten().tolist()) & {1.0}) in (0, 1) and (1.0 in image) == (image == 1).all() for image in first
@@ -233,3 +242,16 @@ def test_what_is_missing_is_one_clear_error() -> None:
         Part(part.images, strong=part.images)
     with pytest.raises(ValueError, match=r"expected numbers in 0\.\.1"):
         FixMatch(threshold=1.2)
+
+
+def test_objectives_with_equal_settings_share_views_passes_and_labels() -> None:
+    part, student, teacher = make_part(), Network(0), Network(1)
+    step = step_of(part, student, teacher)
+    first, second = FixMatch(threshold=0.6, weight=Ramp(3, shape="constant")), FixMatch(threshold=0.6, hard=False)
+    for finish in [method.begin(step) for method in (first, second)]:
+        finish()
+    assert student.batches == [3] and teacher.batches == [6]
+    other = step_of(part, student, teacher)
+    for finish in [method.begin(other) for method in (first, FixMatch(threshold=0.7))]:
+        finish()
+    assert student.batches == [3] * 3 and teacher.batches == [6] * 3

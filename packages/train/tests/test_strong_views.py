@@ -25,6 +25,10 @@ from semiseg.train.step.batches import StepData, micro_steps
 from semiseg.train.step.distortion import Distortion
 
 STRONG = "data.domains.street.unlabeled.strong"
+SEVEN = ", ".join(
+    f"{{kind='{kind}'}}"
+    for kind in ("dropout", "feature_drop", "feature_noise", "guided_cutout", "vat", "context_mask", "object_mask")
+)
 SUPERVISED = "{kind='supervised', loss={kind='bootstrapped', class_weights={}}}"
 
 
@@ -39,7 +43,8 @@ def test_each_change_has_its_probability_and_strength() -> None:
     counts = {"jitter": 0, "grey": 0, "blur": 0}
     for draw in range(300):
         for name in counts:
-            own = Distortion(**(nothing | {name: 0.4}))(image, key=("p", draw))[0]
+            chosen: dict[str, Any] = nothing | {name: 0.4}
+            own = Distortion(**chosen)(image, key=("p", draw))[0]
             counts[name] += not torch.equal(own, image)
             if name == "grey" and not torch.equal(own, image):
                 assert torch.equal(own[0], own[1]) and torch.equal(own, tv.rgb_to_grayscale(image, 3))
@@ -88,6 +93,11 @@ def test_strong_views_travel_with_their_images_on_any_number_of_processes(tiny: 
         (1, "{kind='fixmatch', threshold=0.3, class_weights={}}", {"names": "teacher", "mix": "cutmix"}),
         (1, "{kind='fixmatch', names='student', mix='none', feature_drop=0.5}", {"feature_drop": 0.5, "mix": "none"}),
         (2, "{kind='unimatch', version=1, threshold=0.2}", {"names": "student", "feature_drop": 0.5}),
+        (
+            1,
+            f"{{kind='fixmatch'}}, {{kind='taught_consistency', start='main', perturbations=[{SEVEN}]}}",
+            {"mix": "cutmix"},
+        ),
         (2, "{kind='unimatch', mix='classmix'}", {"names": "teacher", "complementary": True, "mix": "classmix"}),
     ],
 )
@@ -100,13 +110,15 @@ def test_recipes_train(
     model = build_model(recipe.model, classes_of(recipe))
     learner = build_learner(recipe, model, sources.taxonomies, sources.class_pixels).train()
     method = learner.objectives["street"][1]  # type: ignore[index]
-    assert isinstance(method, FixMatch) and {name: getattr(method, name) for name in found} == found
-    assert (learner.teacher is not None) == (method.names == "teacher")
+    own = {**vars(method), **vars(method.strong)} if isinstance(method, FixMatch) else {}
+    assert isinstance(method, FixMatch) and {name: own[name] for name in found} == found
+    assert (learner.teacher is not None) == (method.strong.names == "teacher")
     assert (method.weights is not None) == ("class_weights" in objective)
     batch = StepData(sources.streams)[0]
     assert isinstance(batch, dict)
     losses = learner(batch, step=1, steps=4)
-    assert {"street/supervised", "street/fixmatch"} == set(losses.terms)
+    more = {"street/taught"} if "taught" in objective else set()
+    assert {"street/supervised", "street/fixmatch"} | more == set(losses.terms)
     losses.total.backward()
     assert all(own.grad is not None for own in learner.parameters() if own.requires_grad)
 

@@ -48,7 +48,10 @@ from semiseg.methods.prediction import connected_components as connected_compone
 from semiseg.methods.pseudo import pseudo_labels as pseudo_labels
 from semiseg.methods.ramps import Ramp as Ramp
 from semiseg.methods.relaxed import relaxed_cross_entropy as relaxed_cross_entropy
+from semiseg.methods.strong import StrongView as StrongView
+from semiseg.methods.strong import StrongViews as StrongViews
 from semiseg.methods.structure import structure_loss as structure_loss
 from semiseg.methods.structured_consistency import StructuredConsistency as StructuredConsistency
 from semiseg.methods.supervised import Supervised as Supervised
+from semiseg.methods.taught_consistency import TaughtConsistency as TaughtConsistency
 from semiseg.methods.teacher import Teacher as Teacher

@@ -161,13 +161,15 @@ class AuxiliaryBank(nn.Module):
         paired_reduction: str | None = None,
         labels: Tensor | None = None,
         label_weights: Tensor | None = None,
+        label_factors: Tensor | None = None,
+        label_counts: Tensor | None = None,
     ) -> Comparison:
         """Compare all decoders' predictions with the main one, in memory that does not grow with K.
 
         weights: [b], of the images. distance, reduction, confidence, over, valid: see `losses.distance`. paired: the decoders
         of `spread` (`losses.pairwise_variance`, with `paired_reduction`, by default `reduction`); they are evaluated a
-        second time. labels: class ids [b, stride h, stride w],
-        int64, 255 = none, for `weak` (`losses.cross_entropy`), computed in the same pass; label_weights: [b].
+        second time. labels: class ids [b, stride h, stride w], int64, 255 = none, for `weak` (`losses.cross_entropy`),
+        computed in the same pass; label_weights, label_factors, label_counts: see `FusedPass`.
         Back-propagate `consistency` and `weak` as their sum or a multiple of it; anything else raises RuntimeError.
         Random numbers are those of `forward`. ValueError for 3x3 kernels, which cannot be fused.
         """
@@ -197,6 +199,8 @@ class AuxiliaryBank(nn.Module):
             valid=valid,
             labels=labels,
             label_weights=label_weights,
+            label_factors=label_factors,
+            label_counts=label_counts,
             mean_of=paired,
         )
         consistency, *weak = fused_pass.values(z, *parameters)

@@ -120,7 +120,7 @@ class CrossConsistency(Objective):
             check_choice("CrossConsistency(pairwise_reduction=...)", pairwise_reduction, REDUCTIONS)
         check_choice("CrossConsistency(evaluation=...)", evaluation, EVALUATIONS)
         released = preset == "released"
-        expanded = _expand(perturbations, preset)
+        expanded = expand(perturbations, preset)
         if foreground is None:
             guided = sorted({perturbation.name for perturbation in expanded if perturbation.guided})
             if guided and not released:
@@ -297,7 +297,7 @@ def _add(sums: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
         sums[name] = sums[name] + value if name in sums else value
 
 
-def _expand(perturbations: Sequence[PerturbationSpec], preset: str) -> list[Perturbation]:
+def expand(perturbations: Sequence[PerturbationSpec], preset: str) -> list[Perturbation]:
     expanded: list[Perturbation] = []
     for item in perturbations:
         if isinstance(item, tuple):

@@ -37,7 +37,8 @@ class FusedPass:
     draw(k, gradient) -> decoder k's operator. new_tail(parameters, size of z) -> the layers after the first.
     target: [b, C, H, W], or tiles of it. classes: [b, H, W], the main decoder's most probable ones, for the agreement.
     weights: [b]. distance, reduction, confidence, over, valid: see `losses.distance`; valid: [b, H, W].
-    labels: int64 [b, H, W], 255 = none, or None; label_weights: [b], of the cross entropy.
+    labels: int64 [b, H, W], 255 = none, or None; label_weights: [b], of the cross entropy. label_factors: of the pixels,
+    [b, H, W], None for 1; label_counts: [b], what each image's sum is divided by, None for its labeled pixels.
     mean_of: decoders whose mean prediction is computed along the way.
 
     Set by `values`: means over decoders, [b]: distances: the distance; entropies: the cross entropy, None without
@@ -57,6 +58,8 @@ class FusedPass:
     valid: Tensor | None = None
     labels: Tensor | None = None
     label_weights: Tensor | None = None
+    label_factors: Tensor | None = None
+    label_counts: Tensor | None = None
     mean_of: frozenset[int] = frozenset()
     distances: Tensor = field(init=False)
     entropies: Tensor | None = field(init=False)
@@ -150,8 +153,10 @@ class FusedPass:
             return
         labeled = self.labels != IGNORE
         self._labels = [self._tail.tiles(image) for image in self.labels.where(labeled, 0)]
-        self._labeled = [self._tail.tiles(image) for image in labeled.to(z.dtype)]
-        self._labeled_count = len(self.decoders) * labeled.sum((1, 2)).clamp(min=1)
+        factors = labeled.to(z.dtype) if self.label_factors is None else labeled * self.label_factors.to(z.dtype)
+        self._labeled = [self._tail.tiles(image) for image in factors]
+        counts = labeled.sum((1, 2)) if self.label_counts is None else self.label_counts
+        self._labeled_count = len(self.decoders) * counts.clamp(min=1)
         self._label_factors = self.label_weights.to(z) / self._labeled_count
         self.entropies = z.new_zeros(len(z))
 

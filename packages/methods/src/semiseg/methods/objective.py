@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -181,6 +181,7 @@ class Step:
         self._random = random or seeded(0, step, self.parts)
         self._joint = joint
         self._planned: dict[str, Tensor] = {}
+        self._shared: dict[Hashable, Any] = {}
         self._features: dict[str, Features] = {}
         self._logits: dict[str, Tensor] = {}
 
@@ -208,6 +209,17 @@ class Step:
         """Announce images [n, 3, h, w] whose `features(name)` an objective will use: those of a part, or of a view of one."""
         if self._planned.setdefault(name, images) is not images:
             raise ValueError(f"two objectives plan different images under the name {name!r}; give them different names")
+
+    @property
+    def planned(self) -> Mapping[str, Tensor]:
+        """The images planned so far, by name."""
+        return self._planned
+
+    def shared(self, key: Hashable, build: Callable[[], Any]) -> Any:
+        """What objectives with an equal `key` share in this step: built for the first one."""
+        if key not in self._shared:
+            self._shared[key] = build()
+        return self._shared[key]
 
     def features(self, part: str) -> Features:
         """The features of a part's images or of planned ones; encoded once and shared by all objectives."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from torch import nn
 
@@ -27,7 +28,7 @@ def build_objective(
     """
     built = _build(objective, model, segmenter, taxonomy, weak=weak, pixels=pixels)
     built.lr_scale = getattr(objective, "lr_scale", 1.0)
-    if isinstance(objective, r.CrossConsistency) and objective.start == "main":
+    if isinstance(objective, r.CrossConsistency | r.TaughtConsistency) and objective.start == "main":
         copy_main(built, segmenter.decoders[domain])
     return built
 
@@ -78,6 +79,19 @@ def _build(
                 last_relu=model.decoder.last_relu if isinstance(model.decoder, r.SubPixel) else None,
                 kernel=objective.kernel,
             )
+        case r.TaughtConsistency():
+            return methods.TaughtConsistency(
+                [build_perturbation(perturbation) for perturbation in objective.perturbations],
+                channels=segmenter.channels,
+                classes=len(taxonomy.names),
+                stride=segmenter.upsampling,
+                foreground=sorted(taxonomy.foreground),
+                decoder=model.decoder.kind if objective.decoder == "same" else objective.decoder,
+                last_relu=isinstance(model.decoder, r.SubPixel) and model.decoder.last_relu,
+                weight=build_ramp(objective.weight),
+                weights=weights_of(objective.class_weights, pixels),
+                views={"names": objective.names, **views_of(objective)},
+            )
         case r.FixMatch() | r.UniMatch():
             if isinstance(objective, r.FixMatch):
                 streams = {
@@ -91,14 +105,9 @@ def _build(
                 streams = {"names": "teacher", "complementary": True}
             return methods.FixMatch(
                 weight=build_ramp(objective.weight),
-                threshold=objective.threshold,
-                quantile=objective.quantile,
                 hard=objective.targets == "hard",
                 weights=weights_of(objective.class_weights, pixels),
-                mix=objective.mix,
-                probability=objective.probability,
-                area=objective.area,
-                aspect=objective.aspect,
+                **views_of(objective),
                 **streams,
             )
         case r.StructuredConsistency(boxes=boxes):
@@ -125,13 +134,19 @@ def weights_of(settings: r.ClassWeights | None, pixels: Sequence[int] | None) ->
     return methods.class_weights(pixels, power=settings.power, cap=settings.cap)
 
 
+def views_of(objective: r.FixMatch | r.UniMatch | r.TaughtConsistency) -> dict[str, Any]:
+    """What strong views an objective has, apart from who names them."""
+    keys = ("threshold", "quantile", "mix", "probability", "area", "aspect")
+    return {key: getattr(objective, key) for key in keys}
+
+
 def build_ramp(ramp: r.Ramp) -> methods.Ramp:
     return methods.Ramp(ramp.value, ramp.over, ramp.shape, ramp.start)
 
 
 def copy_main(objective: methods.Objective, decoder: nn.Module) -> None:
-    """Start the auxiliary decoders of a cross-consistency as copies of the main one, of the same kind."""
-    assert isinstance(objective, methods.CrossConsistency)
+    """Start the auxiliary decoders of an objective as copies of the main one, of the same kind."""
+    assert isinstance(objective, methods.CrossConsistency | methods.TaughtConsistency)
     layers = [layer for layer in decoder.modules() if isinstance(layer, nn.Conv2d)]
     biases = [layer.bias for layer in layers if layer.bias is not None]
     objective.bank.init_from([layer.weight for layer in layers], biases)

@@ -18,6 +18,7 @@ __all__ = [
     "Objective",
     "Ramp",
     "StructuredConsistency",
+    "TaughtConsistency",
     "UniMatch",
     "WeakRamp",
 ]
@@ -228,4 +229,45 @@ class UniMatch:
         return self.version == 2
 
 
-Objective = Annotated[Supervised | CrossConsistency | StructuredConsistency | FixMatch | UniMatch, ByKind()]
+@dataclass(frozen=True, kw_only=True)
+class TaughtConsistency:
+    """CCT with a sure target: auxiliary decoders on perturbed features of strong views learn the weak view's confident classes.
+
+    Keys as for "fixmatch" and "cross_consistency". With a "fixmatch" of equal names, threshold, quantile and mixing, both
+    share images, labels and encoder passes.
+    """
+
+    needs: ClassVar[str] = "unlabeled"
+    kind: Literal["taught_consistency"] = "taught_consistency"
+    domains: Domains = None
+    weight: Ramp = Ramp(value=1.0, shape="constant")
+    names: Literal["teacher", "student"] = "teacher"
+    threshold: Rate = 0.95
+    quantile: Annotated[float, Gt(0), Le(1)] = 1.0
+    class_weights: ClassWeights | None = None
+    mix: Literal["cutmix", "classmix", "none"] = "cutmix"
+    probability: Share = 0.5
+    area: Range = (0.02, 0.4)
+    aspect: Annotated[float, Ge(1)] = 10 / 3
+    lr_scale: Positive = 1.0
+    decoder: Literal["same", "subpixel", "linear"] = "same"
+    start: Literal["random", "main"] = "random"
+    perturbations: Annotated[tuple[Perturbation, ...], MinLen(1)]
+
+    @property
+    def mixes(self) -> bool:
+        return self.mix != "none"
+
+    @property
+    def views(self) -> int:
+        """The least number of strong views that it needs."""
+        return 1
+
+    @property
+    def taught(self) -> bool:
+        return self.names == "teacher"
+
+
+Objective = Annotated[
+    Supervised | CrossConsistency | StructuredConsistency | FixMatch | UniMatch | TaughtConsistency, ByKind()
+]

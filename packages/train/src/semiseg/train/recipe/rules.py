@@ -19,6 +19,7 @@ from semiseg.train.recipe import (
     Relaxed,
     StructuredConsistency,
     Supervised,
+    TaughtConsistency,
     UniMatch,
     Weak,
 )
@@ -75,7 +76,9 @@ def _domain(at: KeyPath, name: str, domain: Domain, recipe: Recipe) -> Iterator[
         strong = domain.unlabeled.strong
         if strong.sigma[0] > strong.sigma[1]:
             yield Problem((*at, "unlabeled", "strong", "sigma"), _ordered(strong.sigma))
-        if not any(isinstance(objective, FixMatch | UniMatch) for objective in recipe.objectives_of(name)):
+        if not any(
+            isinstance(objective, FixMatch | UniMatch | TaughtConsistency) for objective in recipe.objectives_of(name)
+        ):
             what = "no objective of this domain uses strong views"
             yield Problem((*at, "unlabeled", "strong"), f"{what}; remove this, or add an objective of kind 'fixmatch'")
     if domain.augment.blur and domain.augment.blur[0] > domain.augment.blur[1]:
@@ -168,9 +171,11 @@ def _objectives(recipe: Recipe) -> Iterator[Problem]:
                 yield from _ramp((*at, name), value)
         match objective:
             case CrossConsistency():
-                yield from _cross_consistency(at, objective, recipe)
-            case FixMatch() | UniMatch():
+                yield from _auxiliary(at, objective, recipe)
+            case FixMatch() | UniMatch() | TaughtConsistency():
                 yield from _strong_views(at, objective, recipe)
+                if isinstance(objective, TaughtConsistency):
+                    yield from _auxiliary(at, objective, recipe)
             case StructuredConsistency():
                 yield from _structured_consistency(at, objective)
             case Supervised(loss=Relaxed(window=window)) if window % 2 == 0:
@@ -187,7 +192,7 @@ def _ramp(at: KeyPath, ramp: Ramp) -> Iterator[Problem]:
         yield Problem(at, f"{what}; lower them so that they add up to at most 1")
 
 
-def _strong_views(at: KeyPath, objective: FixMatch | UniMatch, recipe: Recipe) -> Iterator[Problem]:
+def _strong_views(at: KeyPath, objective: FixMatch | UniMatch | TaughtConsistency, recipe: Recipe) -> Iterator[Problem]:
     for name, domain in recipe.data.domains.items():
         source = domain.unlabeled
         if source is None or name not in (objective.domains or {name}):
@@ -235,7 +240,7 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(("evaluate", "weights"), f"{what}; {remedy}")
 
 
-def _cross_consistency(at: KeyPath, objective: CrossConsistency, recipe: Recipe) -> Iterator[Problem]:
+def _auxiliary(at: KeyPath, objective: CrossConsistency | TaughtConsistency, recipe: Recipe) -> Iterator[Problem]:
     for index, perturbation in enumerate(objective.perturbations):
         if isinstance(perturbation, FeatureDrop) and (perturbation.low or 0) > (perturbation.high or 1):
             what = f"{perturbation.low:g} is above high = {perturbation.high:g}; swap them"
