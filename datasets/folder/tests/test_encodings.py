@@ -354,6 +354,20 @@ CASES: dict[str, Case] = {
         options={"threshold": 1},
         classes=("ground", "roof"),
     ),
+    "a palette that shows one colour twice, by ids": Case(
+        mask=lambda i: with_palette(scene(i), {0: (0, 0, 0), 1: (200, 0, 0), 2: (200, 0, 0)}),
+        refused="indices 1, 2 show one colour, (200, 0, 0): use --option palette=ids to read indices as ids",
+        options={"palette": "ids"},
+    ),
+    "a palette that shows one colour twice, by colours": Case(
+        mask=lambda i: with_palette(scene(i), {0: (0, 0, 0), 1: (200, 0, 0), 2: (200, 0, 0)}),
+        truth=lambda i: (scene(i) > 0).astype(np.uint8),
+        refused="palette=colours",
+        options={"palette": "colours"},
+    ),
+    "palettes with and without colours": Case(
+        mask=lambda i: with_palette(scene(i), {1: (200, 0, 0), 2: (0, 0, 200)} if i % 2 else {}),
+    ),
     "a palette of black and white, by colour": Case(
         mask=lambda i: with_palette(binary(i), {0: (0, 0, 0), 1: (255, 255, 255)}),
         truth=lambda i: binary(i) ^ 1,
@@ -450,6 +464,14 @@ CASES: dict[str, Case] = {
     "an ignored colour": Case(
         mask=lambda i: rgb(np.where(border(i), 4, scene(i))), truth=voided,
         files={"classes.toml": 'ignore = ["#f0f0f0"]\n' + COLOURS},
+    ),
+    "smoothed colours": Case(
+        mask=lambda i: rgb(binary(i)).filter(ImageFilter.GaussianBlur(0.5)),
+        truth=lambda i: (np.asarray(rgb(binary(i)).filter(ImageFilter.GaussianBlur(0.5)))[..., 0] > 100).astype(np.uint8),
+        files={"meta.json": '{"classes": [{"title": "roof", "shape": "bitmap", "color": "#c80000"}]}'},
+        refused="if it is a flaw, --option nearest=",
+        options={"nearest": 128},
+        classes=("background", "roof"),
     ),
     # transparency
     "colours on nothing": Case(
@@ -591,6 +613,17 @@ REFUSED: dict[str, tuple[Callable[[int], Any], str, dict[str, str], dict[str, An
         lambda i: rgb(objects(i), np.random.default_rng(i).integers(0, 256, (9, 3)) * (np.arange(9) > 0)[:, None]),
         "png", {}, {},
         "colours are in one mask each, as if they numbered objects",
+    ),
+    "smoothed colours": (
+        lambda i: rgb(binary(i)).filter(ImageFilter.GaussianBlur(0.5)), "png", {}, {},
+        "rare colours between common ones",
+    ),
+    "palettes that differ, one without colours": (
+        lambda i: with_palette(
+            stored(scene(i), [0, 2, 1]) if i == 1 else scene(i),
+            {} if i == 0 else {1: (200, 0, 0), 2: (0, 0, 200)} if i > 1 else {2: (200, 0, 0), 1: (0, 0, 200)},
+        ),
+        "png", {}, {}, "all its indices show (0, 0, 0), and other masks differ in their palettes: use --option palette=ids",
     ),
     "several pages": (
         lambda i: file(grey(scene(i)), "TIFF", save_all=True, append_images=[grey(binary(i))]), "tif", {}, {},

@@ -57,6 +57,7 @@ class Folder:
     range      values of black and white of floating point and deep images, such as "0,1"
     bands      numbers of red, green and blue (or of one band) in images of more bands, such as "1,2,3"
     transparent   pixels of alpha 0 are "black", "ignore" (no label) or "opaque" (alpha is not used)
+    palette    palette masks are read as "ids" (indices) or "colours"; default: see README.md
     val        share of the masks to hold out if neither lists nor folders define a split; default: 0.2
     group      regular expression: images whose names have the same match (or groups, if it has any) stay in one split
     seed       selects which masks are held out
@@ -86,6 +87,7 @@ class Folder:
         threshold: float | None = None,
         nearest: int | None = None,
         transparent: str | None = None,
+        palette: str | None = None,
         bits: int | None = None,
         range: str | None = None,
         bands: str | None = None,
@@ -96,7 +98,7 @@ class Folder:
         self.root = find(root)
         own = dataset_name(_text(name), self.root)
         self.reading = Reading.parse(bits=bits, range=range, bands=bands)
-        picked = choices(threshold, ignore, transparent, nearest)
+        picked = choices(threshold, ignore, transparent, nearest, palette)
         self._where = f"{own} at {self.root}"
         self._tree = tree = inside(Tree.open(self.root))
         problems = Problems()
@@ -234,7 +236,9 @@ class Folder:
 
         For colour images, Pillow returns the upper 8 of 16 bits, regardless of how many are in use.
         """
-        names = [name for name, picture in pictures.items() if picture.deep or picture.upper]
+        as_range = self.reading.range is not None and not any(picture.floating for picture in pictures.values())
+        as_range = as_range and self.reading.bits is None  # deep images, too, are scaled by the range
+        names = [name for name, picture in pictures.items() if (picture.deep and not as_range) or picture.upper]
         tops = dict(self._inspected("images", names, highest, problems)) if names else {}
         deep = {name: top for name, top in tops.items() if pictures[name].deep}
         if upper := {name: top for name, top in tops.items() if pictures[name].upper}:

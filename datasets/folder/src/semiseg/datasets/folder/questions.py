@@ -54,8 +54,9 @@ def about_colours(seen: Sequence[Seen], reading: Reading) -> tuple[str, str] | N
     if blended := _blended(found):
         some = ", ".join(map(str, blended[:3]))
         text = (
-            f"{len(blended)} rare colours between common ones (such as {some}): smoothed edges; save masks without smoothing, "
-            "use --option nearest=128 with the colours of the classes in classes.toml, or --option ignore=none if each is a class"
+            f"{len(blended)} rare colours between common ones (such as {some}): smoothed edges; save without smoothing, or "
+            "use --option nearest=128 with the colours of the classes in classes.toml, or --option ignore=none if each is a "
+            "class"
         )
         return next(mask for mask, values in per_mask if blended[0] in values).name, text
     for colour, count in sorted(found.items(), key=lambda item: item[1]):
