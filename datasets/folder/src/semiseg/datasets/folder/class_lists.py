@@ -39,6 +39,7 @@ _GENERAL = (
     "data.yml",
     "dataset.yaml",
 )  # may hold anything else
+_SETTINGS = ("meta.json", "config.json")
 _COLOURED = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)")
 _NUMBERED = re.compile(r"(\d{1,5})[\s:,]+(\S.*)")
 _CVAT = re.compile(r"([^:]+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:.*")
@@ -132,7 +133,8 @@ def _read(tree: Tree, name: str, problems: Problems) -> ClassFile | None:
         return read_toml(name, text, problems)
     try:
         if suffix in (".json", ".yaml", ".yml"):
-            found = _of_data(json.loads(text) if suffix == ".json" else _yaml_names(text))
+            data = json.loads(text) if suffix == ".json" else _yaml_names(text)
+            found = _of_data(data, keyed=_base(name) in _SETTINGS)
         else:
             found = _of_table(text) or _of_lines(text)
     except (ValueError, RecursionError, csv.Error) as error:
@@ -184,13 +186,16 @@ def _of_table(text: str) -> list[Class]:
     )
 
 
-def _of_data(found: Any) -> list[Class]:
-    """Classes of JSON or YAML: a list of names or of objects, or a mapping of names and ids or colours."""
+def _of_data(found: Any, keyed: bool = False) -> list[Class]:
+    """Classes of JSON or YAML: a list of names or of objects, or a mapping of names and ids or colours.
+
+    `keyed`: only below a key such as "classes".
+    """
     if isinstance(found, dict):
         for key in ("classes", "labels", "names", "categories", "id2label"):
             if isinstance(found.get(key), list | dict):
                 return _of_data(found[key])
-        pairs = list(found.items())
+        pairs = [] if keyed else list(found.items())
         if all(isinstance(value, str) and str(key).isdigit() for key, value in pairs):
             return [Class(value, int(key)) for key, value in pairs]
         if all(is_id(value) for _, value in pairs):
