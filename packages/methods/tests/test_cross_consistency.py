@@ -428,3 +428,21 @@ def test_the_released_pairwise_term_sums_over_classes(network):
     values = {preset: method(build(network, 0, 1)).terms for preset, method in terms.items()}
     torch.testing.assert_close(values["released"]["consistency"], values["paper"]["consistency"])
     torch.testing.assert_close(values["released"]["pairwise"], CLASSES * values["paper"]["pairwise"])
+
+
+@pytest.mark.parametrize("evaluation", ["bank", "loop"])
+def test_logits_beyond_an_odd_image_do_not_count(network, evaluation):
+    """30x22 pixels at stride 4: z of 8x6 cells, logits of 32x24, of which the last rows and columns show no pixel."""
+    network.encode = lambda images: SimpleNamespace(
+        deep=network.encoder(nn.functional.pad(images, (0, -images.shape[3] % 4, 0, -images.shape[2] % 4)))
+    )
+    method = objective([("dropout", 3)], evaluation=evaluation, weight=Ramp(1, shape="constant"))
+    step = build(network, 0, 1)
+    images = step.part("unlabeled").images[..., :22, :30]
+    step.parts["unlabeled"] = Part(images, weights=step.part("unlabeled").weights)
+    found = method(step).terms["consistency"]
+    prediction = Prediction(step.logits("unlabeled"), [1, 2])
+    target = prediction.probabilities[..., :22, :30]
+    outputs = list(method.bank(step.features("unlabeled").deep, prediction, lambda name: step.random(name)))
+    wanted = torch.stack([distance("mse", target, output[..., :22, :30]) for output in outputs]).mean()
+    torch.testing.assert_close(found, wanted)

@@ -18,6 +18,7 @@ from semiseg.methods import (
     hard_cross_entropy,
     pairwise_variance,
 )
+from semiseg.methods.losses import resize_logits, resize_map, resize_valid
 
 B, C, H, W = 3, 5, 4, 6
 
@@ -319,3 +320,25 @@ def test_dice_equals_a_loop_over_classes(logits, masks):
     dice(empty, torch.full((B, H, W), 255)).sum().backward()
     assert empty.grad is not None and (empty.grad == 0).all()
     assert torch.autograd.gradcheck(lambda x: dice(x, masks), logits.clone().requires_grad_())
+
+
+def test_logits_that_reach_beyond_the_image_are_cropped_and_others_resized():
+    """A 10x14 image under a network of stride 4 has 12x16 logits, from its top left on; a 5x7 decoder is resized."""
+    logits = torch.randn(2, 3, 12, 16, dtype=torch.float64)
+    assert torch.equal(resize_logits(logits, (10, 14)), logits[..., :10, :14])
+    small = torch.randn(2, 3, 5, 7, dtype=torch.float64)
+    expected = interpolate(small, size=(10, 14), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(resize_logits(small, (10, 14)), expected)
+    twice = torch.randn(2, 3, 20, 28, dtype=torch.float64)
+    expected = interpolate(twice, size=(10, 14), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(resize_logits(twice, (10, 14)), expected)
+    masks = torch.randint(0, 3, (2, 10, 14))
+    torch.testing.assert_close(cross_entropy(logits, masks), cross_entropy(logits[..., :10, :14], masks))
+    fitted = resize_map(masks, (12, 16), fill=255)
+    assert torch.equal(fitted[:, :10, :14], masks) and (fitted[:, 10:] == 255).all() and (fitted[..., 14:] == 255).all()
+    images = torch.rand(2, 3, 10, 14)
+    shown = resize_valid(masks > 0, images, (12, 16))
+    assert shown is not None and torch.equal(shown[:, :10, :14], masks > 0) and not shown[:, 10:].any()
+    everywhere = resize_valid(None, images, (12, 16))
+    assert everywhere is not None and everywhere[:, :10, :14].all() and int(everywhere.sum()) == 2 * 10 * 14
+    assert resize_valid(None, images, (5, 7)) is None

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.methods.auxiliary import AuxiliaryBank, Comparison
@@ -20,6 +19,7 @@ from semiseg.methods.losses import (
     distance,
     pairwise_variance,
     pixel_mean,
+    resize_map,
     resize_valid,
 )
 from semiseg.methods.objective import Losses, Objective, Step
@@ -166,7 +166,8 @@ class CrossConsistency(Objective):
             self._check_sizes(z, prediction)
             weights = weight * share * part.weights
             labels = self._labels(step) if name == "weak" else None
-            valid = resize_valid(part.valid, (prediction.classes.shape[1], prediction.classes.shape[2]))
+            size = (prediction.classes.shape[1], prediction.classes.shape[2])
+            valid = resize_valid(part.valid, part.images, size)
             evaluate = self._by_loop if self.evaluation == "loop" else self._by_bank
             comparison = evaluate(z, prediction, step, name, weights, labels, valid)
             terms = {"consistency": comparison.consistency}
@@ -211,7 +212,7 @@ class CrossConsistency(Objective):
                 "the weak part has no masks: expected pseudo-labels as class ids [b, h, w]; pass Part(images, masks)"
             )
         masks, _ = checked(logits, masks)
-        return F.interpolate(masks[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
+        return resize_map(masks, (logits.shape[2], logits.shape[3]), fill=IGNORE)
 
     def _check_sizes(self, z: Tensor, prediction: Prediction) -> None:
         expected = [len(z), self.bank.classes, *(self.bank.stride * side for side in z.shape[2:])]

@@ -189,11 +189,43 @@ def pixel_mean(
     return (per_pixel * counted).sum((1, 2)) / pixels
 
 
-def resize_valid(valid: Tensor | None, size: tuple[int, int]) -> Tensor | None:
-    """Which pixels are not padding, bool [b, h, w], at another resolution: by the pixel at a cell's centre."""
-    if valid is None or valid.shape[1:] == size:
-        return valid
-    return F.interpolate(valid[:, None].float(), size=size, mode="nearest-exact")[:, 0] > 0.5
+def resize_map(values: Tensor, size: tuple[int, int], fill: int) -> Tensor:
+    """Class ids or a mask [b, H, W] at the resolution of logits; int64, or bool for a mask.
+
+    Where the logits reach beyond the image (`overhangs`), `fill` is appended; otherwise the pixel at a cell's centre counts.
+    """
+    if values.shape[1:] == size:
+        return values
+    if overhangs(size, (values.shape[1], values.shape[2])):
+        return F.pad(values, (0, size[1] - values.shape[2], 0, size[0] - values.shape[1]), value=fill)
+    resized = F.interpolate(values[:, None].float(), size=size, mode="nearest-exact")[:, 0]
+    return resized > 0.5 if values.dtype == torch.bool else resized.long()
+
+
+def resize_valid(valid: Tensor | None, images: Tensor, size: tuple[int, int]) -> Tensor | None:
+    """Where images [b, 3, H, W] are not padding, bool [b, *size] at the resolution of logits; None if everywhere.
+
+    valid: bool [b, H, W], or None for everywhere. Logits that reach beyond the image are not valid there, see `resize_map`.
+    """
+    if valid is None:
+        if not overhangs(size, (images.shape[2], images.shape[3])):
+            return None
+        valid = torch.ones(len(images), *images.shape[2:], dtype=torch.bool, device=images.device)
+    return resize_map(valid, size, fill=False)
+
+
+def overhangs(logits: tuple[int, int], image: tuple[int, int]) -> bool:
+    """Whether logits are at an image's resolution, but reach beyond it to the right or below by less than a cell.
+
+    So they do if the image's sides are no multiples of the network's stride (at most 64): they belong to the image's pixels
+    from the top left on, and a resize would shift them.
+    """
+    beyond = [own - side for own, side in zip(logits, image, strict=True)]
+    return (
+        min(beyond) >= 0
+        and max(beyond) > 0
+        and all(own < min(64, side) for own, side in zip(beyond, image, strict=True))
+    )
 
 
 def pairwise_variance(outputs: Sequence[Tensor], *, reduction: str = "mean", valid: Tensor | None = None) -> Tensor:
@@ -210,10 +242,12 @@ def pairwise_variance(outputs: Sequence[Tensor], *, reduction: str = "mean", val
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits in float32, resized to `size` (bilinear, align_corners=True)."""
+    """Logits in float32, resized to `size` (bilinear, align_corners=True), or cropped to it, see `overhangs`."""
     logits = in_float32(logits)
     if logits.shape[-2:] == size:
         return logits
+    if overhangs((logits.shape[-2], logits.shape[-1]), size):
+        return logits[..., : size[0], : size[1]]
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from semiseg.methods.auxiliary import AuxiliaryBank
 from semiseg.methods.cross_consistency import PerturbationSpec, expand
-from semiseg.methods.losses import IGNORE, resize_valid, table_of
+from semiseg.methods.losses import IGNORE, resize_map, resize_valid, table_of
 from semiseg.methods.objective import Losses, Objective, Part, Step
 from semiseg.methods.prediction import Prediction
 from semiseg.methods.ramps import Ramp
@@ -75,7 +75,7 @@ class TaughtConsistency(Objective):
         for number, view in enumerate(views):
             prediction = Prediction(step.logits(view.name), self.foreground)
             size = (prediction.classes.shape[1], prediction.classes.shape[2])
-            labels, valid = _labels(view, size), resize_valid(view.valid, size)
+            labels, valid = _labels(view, size), resize_valid(view.valid, part.images, size)
             shown = torch.full((len(part),), size[0] * size[1], device=labels.device)
             comparison = self.bank.compare(
                 step.features(view.name).deep,
@@ -104,7 +104,4 @@ class TaughtConsistency(Objective):
 def _labels(view: StrongView, size: tuple[int, int]) -> Tensor:
     """Confident classes int64 [b, *size] at the decoders' resolution, 255 elsewhere."""
     counted = view.kept if view.valid is None else view.kept & view.valid
-    labels = view.target.argmax(1).where(counted, IGNORE)
-    if labels.shape[1:] == size:
-        return labels
-    return torch.nn.functional.interpolate(labels[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
+    return resize_map(view.target.argmax(1).where(counted, IGNORE), size, fill=IGNORE)
