@@ -17,7 +17,7 @@ from torch import Tensor
 
 from semiseg.data import DataError, ShardSet, Taxonomy, contact_sheet, overlay
 from semiseg.models import Encoder
-from semiseg.train.score.predict import find_images, read
+from semiseg.train.score.images import find_images, read
 
 PATCH = 20  # pixels, as in the paper
 SHOWN = 6  # images in the figure
@@ -120,9 +120,9 @@ def open_samples(
             (sample.key, sample.image, None if classes is None or sample.label is None else classes.map(sample.label))
             for sample in samples
         ], classes
-    files = find_images([Path(place) for place in places])
+    files, _ = find_images([Path(place) for place in places])
     chosen = [files[index] for index in _spread(len(files), count)]
-    return [(str(file.name), read(file), None) for file in chosen], None
+    return [(str(file.name), read(file).original, None) for file in chosen], None
 
 
 def summarise(images: Sequence[DistanceMaps], within: int) -> dict:

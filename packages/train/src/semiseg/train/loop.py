@@ -21,6 +21,7 @@ from semiseg.train.run.checkpoint import State
 from semiseg.train.run.folder import RunFolder
 from semiseg.train.run.results import is_scored
 from semiseg.train.run.resume import Topology
+from semiseg.train.score.images import conversion_of
 from semiseg.train.step.batches import StepData, steps_from
 from semiseg.train.step.class_shares import ClassShares
 from semiseg.train.step.precision import build_accelerator, compile_encoder
@@ -64,7 +65,8 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
 
     fill = tuple(round(255 * float(mean)) for mean in model.mean.flatten())
     sources = build_sources(recipe, fill=(fill[0], fill[1], fill[2]))
-    about = describe_model(recipe, sources.taxonomies, model)
+    made = {name: conversion_of(roles["labeled"].shards) for name, roles in sources.streams.items()}
+    about = describe_model(recipe, sources.taxonomies, model, made)
     learner = build_learner(recipe, model, sources.taxonomies, sources.class_pixels)
     optimizer = build_optimizer(recipe, learner)
     factor = learning_rate(recipe.schedule, recipe.steps)

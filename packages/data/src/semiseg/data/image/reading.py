@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from semiseg.data.errors import DataError
+from semiseg.data.image.bands import check_alpha, check_bands, choose_bands
 from semiseg.data.image.formats import open_image
 from semiseg.data.image.tiff import TiffBands, with_fourth_band
 
 ORIENTATION = 0x0112  # the EXIF tag
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
-_LOOK = 1024  # pixels below which a fourth band is not examined
 _BITS = (8, 10, 12, 14, 16)
 
 
@@ -23,7 +23,7 @@ class Reading:
     """How values that are not 8-bit RGB become it; the default suits ordinary images.
 
     bits   in use in grey images of more than 8 bits: the upper 8 of these are kept
-    range  (low, high): these values of floating point, signed or deep grey images become 0 and 255
+    range  (low, high): these values become 0 and 255 in floating point images, and in deep grey ones if `bits` is None
     bands  numbers, from 1, of the three bands (or the one) of images with more bands
     """
 
@@ -71,6 +71,7 @@ class Picture:
     kind         "jpg" or "png" if its bytes can be kept; otherwise None, and `why`
     deep         has more than 8 bits per pixel, which must be scaled by their number
     upper        has more than 8 bits per colour band, of which Pillow returns the upper 8
+    floating     has floating point numbers
     frames       whether there are further frames or pages, which are not used
     """
 
@@ -80,6 +81,7 @@ class Picture:
     why: str
     deep: bool
     upper: bool
+    floating: bool = False
     frames: bool = False
 
     @property
@@ -98,19 +100,21 @@ def inspect_image(file: BinaryIO, reading: Reading = AS_IT_IS, *, alpha: bool = 
     """
     head = file.read(32)
     file.seek(0)
-    with open_image(_prepared(file, reading), bool(head)) as picture:
+    if max(reading.bands, default=0) > 3:
+        file = with_fourth_band(file)
+    with open_image(file, bool(head)) as picture:
         depth = head[24] if picture.format == "PNG" else 8
         if picture.format == "TIFF":
             bands = TiffBands.of(picture)
             depth = max(bands.bits)
-        _check_bands(picture, reading)
+        check_bands(picture, reading.bands)
         deep = picture.mode.startswith("I")
-        scaled = (deep or picture.mode == "F") and reading.range is not None
-        if picture.mode == "F" and not scaled:
+        floating = picture.mode == "F"
+        if floating and reading.range is None:
             raise DataError(_needs_range(picture, "pixels are floating point numbers without a defined range"))
         if alpha and picture.mode == "RGBA" and not reading.bands:
             picture.load()
-            _check_alpha(picture, reading)
+            check_alpha(picture)
         frames = bool(getattr(picture, "is_animated", False)) and picture.format != "MPO"
         turned, size = orientation(picture), picture.size
         if picture.format == "TIFF" and turned != 1:
@@ -124,8 +128,8 @@ def inspect_image(file: BinaryIO, reading: Reading = AS_IT_IS, *, alpha: bool = 
         elif turned != 1:
             why = "rotated by EXIF"
         kind = None if why else "png" if picture.format == "PNG" else "jpg"
-        upper = depth > 8 and not deep and picture.mode != "F"
-        return Picture(size, turned, kind, why, deep and not scaled, upper, frames)
+        upper = depth > 8 and not deep and not floating
+        return Picture(size, turned, kind, why, deep, upper, floating, frames)
 
 
 def read_rgb(data: bytes, reading: Reading = AS_IT_IS) -> Image.Image:
@@ -133,18 +137,22 @@ def read_rgb(data: bytes, reading: Reading = AS_IT_IS) -> Image.Image:
 
     Profiles are not applied, inks and palettes are converted as Pillow does, and alpha is dropped.
     """
-    with open_image(_prepared(io.BytesIO(data), reading), bool(data)) as picture:
+    file: BinaryIO = io.BytesIO(data)
+    if max(reading.bands, default=0) > 3:
+        file = with_fourth_band(file)
+    with open_image(file, bool(data)) as picture:
         turned = orientation(picture) if picture.format != "TIFF" else 1  # Pillow rotates TIFFs when it loads them
-        _check_bands(picture, reading)
+        check_bands(picture, reading.bands)
         picture.load()
-        _check_alpha(picture, reading)
+        if not reading.bands:
+            check_alpha(picture)
         upright: Any = Image.fromarray(turn(np.asarray(picture), turned)) if _deep(picture) else picture
         if _deep(picture):
             upright = Image.fromarray(_eight_bits(np.asarray(upright), reading))
         elif turned != 1:
             upright = ImageOps.exif_transpose(picture)
         if reading.bands:
-            return _chosen(upright, reading.bands)
+            return choose_bands(upright, reading.bands)
         if "transparency" in upright.info:
             upright = upright.convert("RGBA")  # Pillow warns about palettes with transparency otherwise
         return Image.fromarray(np.asarray(upright.convert("RGB")))  # drops profiles, comments and EXIF
@@ -157,13 +165,14 @@ def as_png(read: Callable[[], bytes], reading: Reading = AS_IT_IS) -> bytes:
     return written.getvalue()
 
 
-def deepest(file: BinaryIO) -> int | None:
-    """The largest value of a grey image of more than 8 bits; None for others."""
+def deepest(file: BinaryIO) -> tuple[int | None, bool]:
+    """The largest value of a grey image of more than 8 bits, None for others; and whether it has floating point numbers."""
     with open_image(file) as picture:
-        if not picture.mode.startswith("I"):
-            return None
+        deep, floating = picture.mode.startswith("I"), picture.mode == "F"
+    if not deep:
+        return None, floating
     file.seek(0)
-    return highest(file)
+    return highest(file), False
 
 
 def highest(file: BinaryIO) -> int:
@@ -206,7 +215,7 @@ def _deep(picture: Any) -> bool:
 
 def _eight_bits(values: np.ndarray, reading: Reading) -> np.ndarray:
     """Deep or floating point values as uint8."""
-    if reading.range is not None:
+    if reading.range is not None and (values.dtype.kind == "f" or reading.bits is None):
         return _in_range(values, reading.range)
     if values.dtype.kind == "f":
         raise DataError(
@@ -230,6 +239,12 @@ def _in_range(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
     if lost := int(np.count_nonzero(~np.isfinite(exact))):
         raise DataError(f"{lost} pixels are not numbers (NaN or infinite); fill them with a value first")
     low, high = ends
+    if values.dtype.kind != "f" and ((exact < low) | (exact > high)).mean() > 0.9:
+        ends_of = f"values from {exact.min():g} to {exact.max():g}"
+        raise DataError(
+            f"more than 90 % of its pixels, with {ends_of}, are outside range={low:g},{high:g}; correct the range, or give the "
+            "number of bits in use, as in --option bits=16"
+        )
     return np.clip(np.floor((exact - low) * (255 / (high - low)) + 0.5), 0, 255).astype(np.uint8)
 
 
@@ -241,69 +256,6 @@ def _needs_range(picture: Any, what: str) -> str:
     return (
         f"{what}; give the values of black and white with --option range={low:g},{high:g}, or save it with 8 or 16 bits"
     )
-
-
-def _prepared(file: BinaryIO, reading: Reading) -> BinaryIO:
-    return with_fourth_band(file) if max(reading.bands, default=0) > 3 else file
-
-
-def _check_bands(picture: Any, reading: Reading) -> None:
-    """DataError for an image with more bands than colours and alpha, unless it is known which to use."""
-    bands = TiffBands.of(picture) if picture.format == "TIFF" else None
-    if bands is None:
-        return
-    if bands.signed and max(bands.bits) == 8:
-        raise DataError("pixels are signed 8-bit numbers; save it as unsigned 8-bit or as 16-bit")
-    if bands.count == bands.colours or (bands.alpha and bands.count == bands.colours + 1):
-        return
-    if not reading.bands:
-        use = "1,2,3" if bands.colours >= 3 else "1"
-        raise DataError(
-            f"it has {bands.count} bands, and which are red, green and blue is not known; choose three (or one) with "
-            f"--option bands={use}"
-        )
-
-
-def _chosen(picture: Any, bands: tuple[int, ...]) -> Image.Image:
-    """The chosen bands as RGB; inks and palettes are converted to three bands first."""
-    if "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    if picture.mode not in ("L", "LA", "RGB", "RGBA"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    there = len(picture.getbands())
-    if max(bands) > there:
-        many = f"band {max(bands)} can't be read: {there} bands of this image can"
-        rest = " ".join(f"-b {band}" for band in bands)
-        raise DataError(f"{many}; write the bands to a new file with: gdal_translate {rest} IN.tif OUT.tif")
-    planes = [picture.getchannel(band - 1) for band in bands]
-    return Image.merge("RGB", planes * (3 // len(planes)))
-
-
-def _check_alpha(picture: Any, reading: Reading) -> None:
-    """DataError if the alpha follows the details of the colours: then it is a band of the picture, such as infrared.
-
-    Transparency is mostly all or nothing, and its edges are few.
-    """
-    if reading.bands or picture.mode != "RGBA" or picture.width * picture.height < _LOOK:
-        return
-    pixels = np.asarray(picture)[: 1 << 11, : 1 << 11]
-    alpha = pixels[..., 3]
-    if ((alpha == 0) | (alpha == 255)).mean() > 0.5 or alpha.min() == alpha.max():
-        return
-    grey = pixels[..., :3].mean(2)
-    likeness = [_likeness(np.diff(alpha.astype(np.float64), axis=axis), np.diff(grey, axis=axis)) for axis in (0, 1)]
-    if min(likeness) > 0.3:
-        raise DataError(
-            "its fourth band is not transparency: it follows the picture, as infrared does; choose bands with "
-            "--option bands=1,2,3"
-        )
-
-
-def _likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """The absolute correlation of two arrays, 0 if one is constant."""
-    one, other = one - one.mean(), other - other.mean()
-    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
-    return abs(float((one * other).sum())) / scale if scale else 0.0
 
 
 def _bits(text: object) -> int | None:

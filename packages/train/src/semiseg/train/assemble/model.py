@@ -45,11 +45,17 @@ def build_model(model: r.Model, classes: Mapping[str, Sequence[str]], *, downloa
         raise ModelError(f"model: {error}") from error
 
 
-def describe_model(recipe: r.Recipe, taxonomies: Mapping[str, Taxonomy], model: Segmenter) -> dict[str, Any]:
-    """The metadata of a saved model: {"taxonomies": {domain: {name, names, colours}}, "resize": {domain: [h, w]}, "views"}.
+def describe_model(
+    recipe: r.Recipe,
+    taxonomies: Mapping[str, Taxonomy],
+    model: Segmenter,
+    conversions: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The metadata of a saved model.
 
-    "views" is how its run scores images, a `Views` as JSON. Domains that `model` brings along from an earlier run keep their
-    description.
+    "taxonomies": {domain: {name, names, colours}}; "resize": {domain: [h, w]}; "views": how its run scores images, a `Views` as
+    JSON; "conversions": {domain: how its shards were made}, which `predict` repeats on photographs. Domains that `model`
+    brings along from an earlier run keep their description.
     """
     described = dict(model.metadata.get("taxonomies", {}))
     sizes = dict(model.metadata.get("resize", {}))
@@ -59,7 +65,8 @@ def describe_model(recipe: r.Recipe, taxonomies: Mapping[str, Taxonomy], model: 
         size = recipe.data.domains[domain].augment.resize
         sizes[domain] = None if size is None else list(size)
     views = json.loads(json.dumps(asdict(build_views(recipe.evaluate))))
-    return {"taxonomies": described, "resize": sizes, "views": views}
+    made = {**model.metadata.get("conversions", {}), **(conversions or {})}
+    return {"taxonomies": described, "resize": sizes, "views": views, "conversions": made}
 
 
 def _started(model: r.Model, classes: Mapping[str, Sequence[str]]) -> Segmenter:

@@ -121,8 +121,18 @@ def predict(
     flip: bool = FLIP,
     tile: tuple[int, int] = TILE,
     overlap: float = OVERLAP,
+    option: list[str] = typer.Option(
+        None,
+        "--option",
+        metavar="NAME=VALUE",
+        help="How to read images: bits=12, range=0,1, bands=1,2,3; default: as for the shards that the model was trained on.",
+    ),
 ) -> None:
     """Predict masks: one PNG for each image, at the size of the image.
+
+    Photos are converted as the images of the model's shards were: size, bits, bands, compression.
+
+    An image that can't be read is named, the others are predicted, and the exit code is 1.
 
     For the Cityscapes server: semiseg predict MODEL shards/cityscapes/test --format raw --out labelIds/
 
@@ -131,17 +141,22 @@ def predict(
     Uses a GPU if there is one, unless ACCELERATE_USE_CPU=true.
     """
     from semiseg.data import Bar, ShardSet
-    from semiseg.train.score.predict import find_images, images_of, with_raw_ids, write_masks
+    from semiseg.train.score.images import describe, find_images, images_of, saved_conversion, shown
+    from semiseg.train.score.predict import with_raw_ids, write_masks
 
     segmenter, taxonomies = open_model(model, best=best)
     name = choose_domain(segmenter, domain)
     taxonomy, own = taxonomies[name], ()
+    conversion, kind = saved_conversion(segmenter.metadata, name, option or [])
+    notes: list[str] = []
     sharded = [place for place in images if "://" in place or (Path(place) / "manifest.json").is_file()]
     if not sharded:
-        found = find_images([Path(place) for place in images], out)
+        found, notes = find_images([Path(place) for place in images], out, conversion, kind)
+        if how := describe(conversion):
+            notes.insert(0, f"photos are converted as the images that the model was trained on: {how}")
     elif len(images) == 1:
         shards = ShardSet(sharded[0])
-        found, own = images_of(shards), shards.taxonomies
+        found, own = images_of(shards, conversion), shards.taxonomies
     else:
         raise DataError(f"{sharded[0]} holds shards, whose masks are named by key; predict them in a separate command")
     if form == Format.raw:
@@ -149,8 +164,10 @@ def predict(
     size = segmenter.metadata.get("resize", {}).get(name)
     views = views_of(recipe_of(Path(model)), segmenter.metadata, scale=scale, flip=flip, tile=tile, overlap=overlap)
     device = move_to_device(segmenter)
+    for note in notes:
+        typer.echo(note, err=True)
     with Bar(f"predicting{device}") as tick:
-        write_masks(
+        done = write_masks(
             segmenter,
             taxonomy,
             found,
@@ -162,7 +179,14 @@ def predict(
             overlays=overlay,
             progress=tick,
         )
-    typer.echo(f"{len(found)} masks of {taxonomy.name} in {out}", err=True)
+    for note, count in done.notes.items():
+        typer.echo(f"{count} image{'s' * (count != 1)} of {note}", err=True)
+    for failure in done.failures:
+        typer.echo(f"no mask: {failure}", err=True)
+    typer.echo(f"{done.masks} masks of {taxonomy.name} in {shown(out)}", err=True)
+    if done.failures:
+        typer.echo(f"{len(done.failures)} of {len(found)} images have no mask: see above", err=True)
+        raise typer.Exit(1)
 
 
 def export(

@@ -20,7 +20,8 @@ from semiseg.train.report.runs import (
     write_collected,
     write_predictions,
 )
-from semiseg.train.score.predict import InputImage, write_masks
+from semiseg.train.score.images import InputImage
+from semiseg.train.score.predict import write_masks
 from semiseg.train.score.saved import move_to_device, open_model, views_of
 
 
@@ -74,7 +75,11 @@ def predict(
             move_to_device(model)
             views = views_of(load(runs / run / "recipe.toml"), model.metadata)
             size = model.metadata.get("resize", {}).get(domain)
-            write_masks(model, taxonomies[domain], pictures, Path(temp) / run, domain=domain, resize=size, views=views)
+            done = write_masks(
+                model, taxonomies[domain], pictures, Path(temp) / run, domain=domain, resize=size, views=views
+            )
+            if done.failures:
+                raise DataError(done.failures[0])
         masks |= {file.relative_to(temp).as_posix(): file.read_bytes() for file in Path(temp).rglob("*.png")}
     predictions = {
         "domain": domain,

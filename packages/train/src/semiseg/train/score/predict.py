@@ -1,86 +1,36 @@
 """Masks for images in files or in shards."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+import errno
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
-from semiseg.data import DataError, ShardSet, Taxonomy, overlay
+from semiseg.data import DataError, Rendered, Taxonomy, cores, overlay
 from semiseg.models import Segmenter
+from semiseg.train.score.images import InputImage, read, shown
 from semiseg.train.score.views import SINGLE_VIEW, Views, predict_ids
 
 Format = Literal["ids", "colour", "raw"]
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
+_THREADS = min(4, cores())  # that read, and as many that write
+_AHEAD = 1 << 26  # pixels of images that are read before their turn: 0.2 GB
 
 
-@dataclass(frozen=True)
-class InputImage:
-    """An image to predict. place: for messages. name: path of its mask in the output folder, without a suffix."""
+@dataclass
+class Written:
+    """What `write_masks` did: the number of masks, one line for each image without one, and notes -> number of images."""
 
-    place: str
-    name: Path
-    read: Callable[[], Image.Image]
-
-
-def read(source: InputImage, more: str = "") -> Image.Image:
-    """The image. Raises DataError with its place if it cannot be read; `more` is appended to the message."""
-    try:
-        return source.read()
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{source.place}: not a readable image ({error}){more}") from None
-
-
-def find_images(places: Sequence[Path], out: Path | None = None) -> list[InputImage]:
-    """Image files, sorted; folders are searched recursively except for `out`, and masks keep their relative paths.
-
-    Raises DataError for a place that does not exist, if there is no image, for two images whose masks would have the same
-    name, and for masks that would overwrite images or be found as images by the next search.
-    """
-    to = None if out is None else out.resolve()
-    found: list[tuple[Path, Path]] = []
-    for place in places:
-        if place.is_dir():
-            if place.resolve() == to:
-                raise DataError(
-                    f"--out {out} is the folder of the images; masks in it would be mistaken for images; choose another"
-                )
-            # macOS leaves "._x.jpg" beside each x.jpg that it copies; it is not an image.
-            files = sorted(f for f in place.rglob("[!.]*") if f.suffix.lower() in SUFFIXES and f.is_file())
-            found += [
-                (file, file.relative_to(place)) for file in files if to is None or not file.resolve().is_relative_to(to)
-            ]
-        elif place.is_file():
-            found.append((place, Path(place.name)))
-        else:
-            raise DataError(f"{place}: no such file or folder")
-    if not found:
-        raise DataError(f"no images in {', '.join(map(str, places))}; looked for {', '.join(sorted(SUFFIXES))}")
-    taken: dict[Path, Path] = {}
-    for file, name in found:
-        if out is not None and (target := out / name.with_suffix(".png")).resolve() == file.resolve():
-            raise DataError(f"{target} is an image that its mask would overwrite; choose another --out")
-        other = taken.setdefault(name.with_suffix(""), file)
-        if other != file:
-            raise DataError(
-                f"the masks of {other} and {file} would both be {name.with_suffix('.png')}; predict them separately"
-            )
-    return [InputImage(str(file), name.with_suffix(""), partial(_open, file)) for file, name in found]
-
-
-def images_of(shards: ShardSet) -> list[InputImage]:
-    """The images of a split, labeled or not; masks are named by key, as the Cityscapes server expects."""
-
-    def read(index: int) -> Image.Image:
-        return shards[index].image.convert("RGB")
-
-    keys = shards.keys()
-    return [InputImage(f"{shards.url}: sample {key}", Path(key), partial(read, i)) for i, key in enumerate(keys)]
+    masks: int = 0
+    failures: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
 
 
 def write_masks(
@@ -95,29 +45,77 @@ def write_masks(
     form: Format = "ids",
     overlays: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> None:
+) -> Written:
     """Write `out/<name>.png` for each image, at the size of the image, each file complete or not at all.
 
-    `resize`: (height, width) that images are resized to before the network, as in the model's training; masks still have
-    the size of the image. `views`: what is averaged after that. `form`: "ids" are class ids with the class colours as
-    palette; "colour" these colours; "raw" the publisher's ids (for a class with several, the lowest), which `taxonomy`
-    must hold. `overlays`: also write `out/<name>.overlay.jpg`.
-    Raises DataError with the place of an image that can't be read or a mask that can't be written.
+    An image that was resized as the model's shards were is predicted at that size; its mask is enlarged to the size of the
+    image by the nearest id, so it has no other ids than the mask of its sample in such shards. `resize`: (height, width)
+    that images are resized to before the network, as in the model's training. `views`: what is averaged after that. `form`:
+    "ids" are class ids with the class colours as palette; "colour" these colours; "raw" the publisher's ids (for a class with
+    several, the lowest), which `taxonomy` must hold. `overlays`: also write `out/<name>.overlay.jpg`.
+
+    Threads read the next images and write masks while the network predicts. An image that can't be read costs no other
+    image its mask. Raises DataError if masks can't be written.
     """
-    raw = raw_ids(taxonomy) if form == "raw" else None
-    for done, source in enumerate(images, start=1):
-        image = read(source, f"; {done - 1} masks were written before it; remove or repair this image")
-        ids = _predict(model, image, domain, resize, views)
+    table = raw_ids(taxonomy) if form == "raw" else None
+    done = Written()
+
+    def save(source: InputImage, image: Image.Image, ids: np.ndarray) -> None:
         target = out / f"{source.name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _save(_mask(ids, taxonomy, form) if table is None else Image.fromarray(table[ids]), target, "PNG")
+        if overlays:
+            _save(overlay(image, ids, taxonomy), out / f"{source.name}.overlay.jpg", "JPEG")
+
+    def finish(source: InputImage, writing: Future) -> None:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _save(_mask(ids, taxonomy, form) if raw is None else Image.fromarray(raw[ids]), target, "PNG")
-            if overlays:
-                _save(overlay(image, ids, taxonomy), out / f"{source.name}.overlay.jpg", "JPEG")
+            writing.result()
+            done.masks += 1
         except OSError as error:
-            raise DataError(f"{target}: cannot be written ({error.strerror or error}); choose another --out") from None
-        if progress:
-            progress(done, len(images))
+            place = f"{shown(out / source.name)}.png"
+            if error.errno == errno.ENAMETOOLONG:
+                done.failures.append(f"{shown(source.place)}: its name is too long for a mask; rename the image")
+                return
+            why = f"cannot be written ({error.strerror or error})"
+            raise DataError(f"{place}: {why}; choose another --out") from error
+
+    readers, writers = ThreadPoolExecutor(_THREADS), ThreadPoolExecutor(_THREADS)
+    waiting: deque[tuple[InputImage, Future]] = deque()
+    try:
+        for number, (source, reading) in enumerate(_ahead(images, readers), start=1):
+            try:
+                image = reading.result()
+                ids = _predict(model, image, source, domain, resize, views)
+                done.notes.update(image.notes)
+                waiting.append((source, writers.submit(save, source, image.original, ids)))
+            except DataError as error:
+                done.failures.append(str(error))
+            while len(waiting) > _THREADS:
+                finish(*waiting.popleft())
+            if progress:
+                progress(number, len(images))
+        while waiting:
+            finish(*waiting.popleft())
+    finally:
+        for pool in (readers, writers):
+            pool.shutdown(cancel_futures=True)
+    return done
+
+
+def _ahead(images: Sequence[InputImage], pool: ThreadPoolExecutor) -> Iterator[tuple[InputImage, Future[Rendered]]]:
+    """Every image in order, being read; a few of the next ones are read at the same time, as many as memory allows."""
+    queue: deque[tuple[InputImage, Future[Rendered], int]] = deque()
+    held, number = 0, 0
+    while queue or number < len(images):
+        while number < len(images) and len(queue) <= _THREADS:
+            size = images[number].pixels()
+            if queue and held + size > _AHEAD:
+                break
+            queue.append((images[number], pool.submit(read, images[number]), size))
+            held, number = held + size, number + 1
+        source, reading, size = queue.popleft()
+        yield source, reading
+        held -= size
 
 
 def with_raw_ids(saved: Taxonomy, own: Iterable[Taxonomy] = ()) -> Taxonomy:
@@ -145,14 +143,29 @@ def raw_ids(taxonomy: Taxonomy) -> np.ndarray:
 
 @torch.inference_mode()
 def _predict(
-    model: Segmenter, image: Image.Image, domain: str | None, resize: Sequence[int] | None, views: Views
+    model: Segmenter,
+    image: Rendered,
+    source: InputImage,
+    domain: str | None,
+    resize: Sequence[int] | None,
+    views: Views,
 ) -> np.ndarray:
+    """Class ids uint8 [h, w], at the size of the original image. Raises DataError if memory does not suffice."""
     device = next(model.parameters()).device
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(device)
+    pixels = torch.from_numpy(np.array(image.pixels)).permute(2, 0, 1).to(device)
     if resize is not None:
         pixels = tv.resize(pixels, list(resize), antialias=True)
-    size = (image.height, image.width)
-    return predict_ids(model, pixels, domain=domain, size=size, views=views).cpu().numpy()
+    size = (image.pixels.height, image.pixels.width)
+    try:
+        ids = predict_ids(model, pixels, domain=domain, size=size, views=views).cpu().numpy()
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        what = f"{size[1]}x{size[0]} pixels do not fit into memory"
+        raise DataError(f"{shown(source.place)}: {what}; predict it in tiles: --tile 1024 1024") from error
+    if image.original.size == image.pixels.size:
+        return ids
+    return np.asarray(Image.fromarray(ids).resize(image.original.size, Image.Resampling.NEAREST))
 
 
 def _mask(ids: np.ndarray, taxonomy: Taxonomy, form: Format) -> Image.Image:
@@ -165,14 +178,8 @@ def _mask(ids: np.ndarray, taxonomy: Taxonomy, form: Format) -> Image.Image:
     return mask
 
 
-def _open(file: Path) -> Image.Image:
-    """The image, turned upright by its EXIF orientation."""
-    with Image.open(file) as opened:
-        return ImageOps.exif_transpose(opened).convert("RGB")
-
-
 def _save(image: Image.Image, target: Path, kind: str) -> None:
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{secrets.token_hex(8)}.part")  # another run may write the same masks
     try:
         image.save(part, kind)
         part.replace(target)
