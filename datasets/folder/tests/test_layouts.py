@@ -472,6 +472,95 @@ def an_archive_inside(a: Layout) -> None:
     a.notes += ["left out: .zip archives inside (unpack them, or pass one as the data set): 1"]
 
 
+@layout
+def kitti(a: Layout) -> None:
+    for i in range(4):
+        name = f"{i:06}_10.png"
+        a.pair(f"training/image_2/{name}", f"training/semantic/{name}", i)
+        a.files |= {
+            f"training/semantic_rgb/{name}": ("colours", areas(i)),
+            f"training/instance/{name}": ("deep", areas(i)),
+        }
+    a.image("testing/image_2/000009_10.png", 44)
+    a.notes += ["drawings of masks for people (semantic_rgb): 4", "masks of objects, not of classes (instance): 4"]
+
+
+@layout
+def kitti_road(a: Layout) -> None:
+    for i in range(4):
+        a.pair(f"training/image_2/um_00000{i}.png", f"training/gt_image_2/um_road_00000{i}.png", i, form="colours")
+        a.files[f"training/gt_image_2/um_lane_00000{i}.png"] = ("colours", areas(i + 4))
+    a.refused, a.option = r"4 images have masks of several kinds", "leave_out=training/gt_image_2/um_lane_00000*.png"
+
+
+@layout
+def bdd100k(a: Layout) -> None:
+    for split, i in itertools.product(("train", "val"), range(2)):
+        name = f"{split[0]}{i}"
+        a.pair(
+            f"images/10k/{split}/{name}.jpg",
+            f"labels/sem_seg/masks/{split}/{name}.png",
+            i,
+            split=split,
+            number=len(split),
+        )
+        a.files[f"labels/sem_seg/colormaps/{split}/{name}.png"] = ("colours", areas(i))
+    a.notes += ["left out: drawings of masks for people (labels/sem_seg/colormaps): 4"]
+
+
+@layout
+def nnunet(a: Layout) -> None:
+    for i in range(4):
+        a.pair(f"imagesTr/case_{i:03}_0000.png", f"labelsTr/case_{i:03}.png", i)
+    a.image("imagesTs/case_050_0000.png", 9)
+
+
+@layout
+def floodnet(a: Layout) -> None:
+    for split, i in itertools.product(("train", "val"), range(2)):
+        number = i + 10 * (split == "val")
+        a.pair(
+            f"{split}/{split}-org-img/{number}.jpg",
+            f"{split}/{split}-label-img/{number}_lab.png",
+            i,
+            split=split,
+            number=number,
+        )
+
+
+@layout
+def objects_alone(a: Layout) -> None:
+    for i in range(4):
+        a.pair(f"{i}.jpg", f"{i}_instance_id_RGB.png", i, form="colours")
+        a.files[f"{i}_instance_color_RGB.png"] = ("colours", areas(i))
+    a.refused = r"is named as a mask of objects, not of classes, and there are no others"
+    a.option = "mask_suffix=_instance_id_RGB"
+
+
+@layout
+def depth_beside_images(a: Layout) -> None:
+    for i in range(4):
+        a.pair(f"images/{i}.jpg", f"masks/{i}.png", i)
+        a.files[f"images/{i}_depth.png"] = photo(i)[..., 0]
+    a.refused, a.option = r"image derived from another", "leave_out=images/*_depth.png"
+
+
+@layout
+def outputs(a: Layout) -> None:
+    for i in range(4):
+        a.pair(f"input/{i}.png", f"output/{i}.png", i)
+    a.notes += ["output/: 4 pictures of few values with the names of images are taken for masks"]
+
+
+@layout
+def a_legend(a: Layout) -> None:
+    for i in range(4):
+        a.pair(f"images/{i}.png", f"masks/{i}.png", i)
+    a.files |= {"masks/legend.png": ("ids", areas(9)), "images/thumbs/0.png": photo(0)}
+    a.refused, a.option = r"mask without image +masks/legend.png", "leave_out=masks/legend.png"
+    a.notes += ["left out: pictures in folders of thumbnails: 1"]
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_layout(name: str, tmp_path: Path) -> None:
     wanted = Layout()
@@ -526,7 +615,33 @@ def same_areas(label: np.ndarray, drawn: np.ndarray) -> None:
 
 
 def test_at_least_these_layouts_are_tried() -> None:
-    assert len(LAYOUTS) >= 40
+    assert len(LAYOUTS) >= 50
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"mask_suffix": "_gt"}, "mask_suffix=_gt +no picture has a name with this ending; nearest: _L"),
+        ({"leave_out": "x*"}, r"leave_out=x\* +fits no picture; patterns are compared with whole paths, such as"),
+        ({"masks": "train_labels,nowhere"}, "masks=nowhere +no image in a folder of this name"),
+    ],
+)
+def test_options_that_fit_nothing_are_refused(tmp_path: Path, options: dict[str, str], text: str) -> None:
+    wanted = Layout()
+    LAYOUTS["camvid_as_published"](wanted)
+    with pytest.raises(DataError, match=text):
+        open_dataset("folder", wanted.write(tmp_path / "source"), **options)
+
+
+def test_files_for_each_object_in_folders_of_images_are_refused(tmp_path: Path) -> None:
+    wanted = Layout()
+    for i, k in itertools.product(range(3), range(3)):
+        wanted.files[f"images/{i}.png"] = photo(i)
+        wanted.files[f"masks/{i}/{k}.png"] = ("black", areas(k, 2))
+    with pytest.raises(
+        DataError, match=r"masks/0/0.png +is one of several files in a folder named as an image; combine"
+    ):
+        Folder(wanted.write(tmp_path / "source"))
 
 
 def test_windows_archives_and_archives_of_archives(tmp_path: Path) -> None:

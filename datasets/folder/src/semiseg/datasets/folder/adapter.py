@@ -13,11 +13,14 @@ from typing import ClassVar
 from semiseg.data import DataError, RawSample, RawSpace, Reading, Split, Taxonomy, Tree, bits_for, unknown
 from semiseg.datasets.folder.choices import choices
 from semiseg.datasets.folder.class_lists import read_class_file
-from semiseg.datasets.folder.files import SPLITS, File, check_named, list_files
+from semiseg.datasets.folder.doubts import refuse_masks_as_images, undecided
+from semiseg.datasets.folder.file import File
+from semiseg.datasets.folder.files import check_endings, check_named, list_files
+from semiseg.datasets.folder.folders import SPLITS
 from semiseg.datasets.folder.labels import interpret
 from semiseg.datasets.folder.looks import Looks
 from semiseg.datasets.folder.masks import Seen, look, read_ids
-from semiseg.datasets.folder.pairs import pair, refuse_masks_as_images, undecided
+from semiseg.datasets.folder.pairs import pair
 from semiseg.datasets.folder.pictures import Picture, as_png, highest, inspect
 from semiseg.datasets.folder.problems import Problems, plain
 from semiseg.datasets.folder.roots import HOME, TREE, dataset_name, find, inside, left_out
@@ -104,19 +107,20 @@ class Folder:
         problems = Problems()
         named = {"unlabeled": _places(unlabeled), "mask": _places(masks), "image": _places(images)}
         check_named(tree.names(), named, problems)
+        endings = {"image_suffix": _text(image_suffix), "mask_suffix": _text(mask_suffix)}
+        check_endings(tree.names(), endings, _places(leave_out), problems)
         problems.raise_any(self._where)  # other problems would only be consequences
         listing = list_files(
             tree.names(),
             named,
             Looks(tree).mask if by_look else None,
-            image_suffix=_text(image_suffix),
-            mask_suffix=_text(mask_suffix),
+            **endings,
             leave_out=_places(leave_out),
         )
         if not listing.images:
             self._notes = left_out(tree, listing.ignored + unused(tree, ()))
             raise DataError("\n".join([f"{self._where}: no images found; expected:{TREE.rstrip()}", *self._notes]))
-        found, distant = pair(listing, problems)
+        found, distant = pair(listing, problems, given=bool(named["mask"] or endings["mask_suffix"]))
         refuse_masks_as_images(listing, found, problems)
         if undecided(problems):
             problems.raise_any(self._where)

@@ -30,12 +30,14 @@ MASK_WORDS = _set(
     "mask masks label labels annotation annotations annot annots groundtruth segmentation segmentations segmentationclass "
     "segmentationobject trimap trimaps labelids labeltrainids"
 )
-WEAK_MASK_WORDS = _set("gt gts seg segs target targets manual anno ann truth inst instance instances lbl msk")
+WEAK_MASK_WORDS = _set(
+    "gt gts seg segs semantic semantics target targets manual anno ann truth inst instance instances lbl msk"
+)
 IMAGE_WORDS = _set("image images img imgs jpegimages photo photos picture pictures frames")
 WEAK_IMAGE_WORDS = _set("rgb sat input inputs raw orig original originals")
 PREVIEW_WORDS = _set(
     "vis viz visual visualization visualisation visualizations visualisations overlay overlays color colors colour colours "
-    "colored coloured colorized preview previews blend blended"
+    "colored coloured colorized colormap colormaps preview previews blend blended"
 )
 INSTANCE_WORDS = _set("inst instance instances instanceids object objects segmentationobject panoptic")
 _PLAIN_WORDS = _set(
@@ -97,10 +99,14 @@ def role_of(folders: Sequence[str], named: Mapping[str, Sequence[str]]) -> tuple
         for inner, start, end in spans[1:]:
             if inner in ("mask", UNUSED):
                 return inner, [*folders[:first], *folders[last:start]], list(folders[start:end]), list(folders[end:])
+    between: list[str] = []
     if role == "mask":
-        while (further := next((span for span in spans if span[1] == last), None)) and further[0] == "mask":
-            last = further[2]
-    return role, list(folders[:first]), list(folders[first:last]), list(folders[last:])
+        own = [(start, end) for inner, start, end in spans if inner == "mask"]
+        last = max(end for _, end in own)
+        between = [
+            folders[place] for place in range(first, last) if not any(start <= place < end for start, end in own)
+        ]
+    return role, [*folders[:first], *between], list(folders[first:last]), list(folders[last:])
 
 
 def parts_of(place: str) -> list[str]:

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 from semiseg.datasets.folder.folders import (
     IMAGE_WORDS,
@@ -69,7 +70,17 @@ def common_affix(stems: Sequence[str]) -> Affix:
         return "", ""
     counts = Counter(folded(affix) for stem in stems for affix in affixes(stem))
     shared = [affix for affix, count in counts.items() if count >= _SHARED * len(stems)]
+    numbers = {re.sub(r".*(?=[-_. ]\d+$)", "", stem) for stem in stems}
+    if len(numbers) == 1 and (number := numbers.pop()) not in stems:
+        return "", number.lower()  # "x_0000": the number of a channel
     return max(shared, key=lambda affix: (len(affix[1]), len(affix[0])), default=("", ""))
+
+
+def common_start(listed: Sequence[Any]) -> Any:
+    """What texts or tuples have in common at their start."""
+    first, last = min(listed), max(listed)
+    end = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    return first[:end]
 
 
 def is_of_mask(affix: Affix) -> bool:
@@ -88,6 +99,11 @@ def is_of_image(affix: Affix) -> bool:
 def is_preview(texts: Iterable[str]) -> bool:
     """Whether names tell that masks are drawings for people, such as "_color"."""
     return any(PREVIEW_WORDS & set(words(text)) for text in texts)
+
+
+def is_rgb(texts: Iterable[str]) -> bool:
+    """Whether names tell that masks are coloured: of two kinds, those with ids are to be used."""
+    return any({"rgb"} & set(words(text)) for text in texts)
 
 
 def is_instances(texts: Iterable[str]) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from semiseg.data import DataError, Tree, clean_key, key64, names_in, read_lines
-from semiseg.datasets.folder.files import SUFFIXES, File
+from semiseg.datasets.folder.file import SUFFIXES, File
 from semiseg.datasets.folder.folders import SPLITS
 from semiseg.datasets.folder.problems import Problems, plain
 

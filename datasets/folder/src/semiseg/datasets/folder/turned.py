@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from semiseg.datasets.folder.files import File
+from semiseg.datasets.folder.file import File
 from semiseg.datasets.folder.masks import Seen
 from semiseg.datasets.folder.pictures import Picture
 from semiseg.datasets.folder.problems import Problems

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from semiseg.data import DataError, Tree, hidden
-from semiseg.datasets.folder.files import CAMERA, SUFFIXES
+from semiseg.datasets.folder.file import CAMERA, SUFFIXES
 
 _READ = 1 << 20  # bytes of an annotation file that are enough to recognise it
 _LARGEST = 64 << 20
@@ -55,9 +55,9 @@ def _kind(tree: Tree, name: str, suffix: str) -> str:
     if suffix in (".json", ".geojson"):
         return _json(tree, name)
     if suffix == ".xml":
-        head = _head(tree, name)
+        head = _head(tree, name).lower()
         if "<annotations" in head:
-            return f"CVAT annotations in XML ({_MASKS_ONLY}; export again as Segmentation mask)"
+            return f"annotations in XML, as of CVAT ({_MASKS_ONLY}; export again as Segmentation mask)"
         if "<annotation" in head:
             return "boxes in XML, as in PASCAL VOC (only masks are read)"
     if suffix == ".txt":
