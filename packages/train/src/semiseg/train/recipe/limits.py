@@ -16,15 +16,15 @@ SEED = 2**63 - 1
 NUMBER = 1e38  # of 32 bits
 
 
-def beyond_limits(raw: Any) -> Iterator[Problem]:
+def beyond_limits(raw: Any, most: int = MOST) -> Iterator[Problem]:
     """Values that are nested too deeply, too many, too large or no numbers. Needs no recursion."""
     waiting: list[tuple[KeyPath, Any]] = [((), raw)]
     count = 0
     while waiting:
         path, value = waiting.pop()
         count += 1
-        if count > MOST:
-            yield Problem((), f"has more than {MOST:,} values; a recipe has a few hundred: is this the right file?")
+        if count > most:
+            yield Problem((), f"has more than {most:,} values; a recipe has a few hundred: is this the right file?")
             return
         if len(path) > DEEPEST:
             yield Problem((), f"tables and lists more than {DEEPEST} deep; recipes have 7: is this the right file?")
@@ -32,8 +32,8 @@ def beyond_limits(raw: Any) -> Iterator[Problem]:
         if isinstance(value, dict | list):
             items = list(value.items() if isinstance(value, dict) else enumerate(value))
             waiting += [((*path, part), inner) for part, inner in reversed(items)]
-        elif isinstance(value, int) and abs(value) > (most := SEED if "seed" in path else INTEGER):
+        elif isinstance(value, int) and abs(value) > (limit := SEED if "seed" in path else INTEGER):
             found = f"{value:,}" if abs(value) < 10**18 else f"an integer of {value.bit_length()} bits"
-            yield Problem(path, f"{found}; expected at most {most:,}")
+            yield Problem(path, f"{found}; expected at most {limit:,}")
         elif isinstance(value, float) and math.isfinite(value) and abs(value) > NUMBER:  # others fail by their type
             yield Problem(path, f"{value:g}; expected a number between {-NUMBER:g} and {NUMBER:g}")

@@ -4,7 +4,6 @@
 recipes.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -14,11 +13,13 @@ from typing import Any
 from semiseg.data import SemisegError
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.load import load
+from semiseg.train.recipe.problems import shortened
+from semiseg.train.report.checked import check_classes, check_index
+from semiseg.train.run.json_text import parse_json
 from semiseg.train.sweep.grid import TABLE_RUN
 
 TABLE = "table.json"
 _SAYS_NOTHING = ("true", "false")  # without the name of its axis
-_PREDICTIONS = {"domain", "taxonomy", "dataset", "splits", "keys", "rule", "runs", "scores"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +66,10 @@ class Index:
     @classmethod
     def of(cls, raw: Any) -> "Index":
         """The index that is stored as `raw`. Raises ValueError for anything else."""
-        try:
-            index = cls(**raw)
-            complete = all(at[axis] in labels for at in index.runs.values() for axis, labels in index.axes.items())
-            complete &= index.predictions is None or index.predictions.keys() >= _PREDICTIONS
-            complete &= all(isinstance(planned, dict) for planned in index.plan.values())
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"not an index ({error})") from None
-        if not complete:
-            raise ValueError("an index with missing parts")
-        return index
+        if not isinstance(raw, dict):
+            raise ValueError("not an index")
+        check_index(raw)
+        return cls(**raw)
 
 
 def index_runs(folder: Path) -> Index:
@@ -117,11 +112,11 @@ def merged(old: Index, new: Index, folder: Path) -> Index:
 def read_json(path: Path, *, remedy: str) -> Any:
     """The object in a JSON file. Raises SemisegError with the path and the remedy."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_bytes())
     except OSError as error:
         raise SemisegError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     except ValueError as error:
-        raise SemisegError(f"{path}: damaged, not JSON ({error}); {remedy}") from None
+        raise SemisegError(f"{path}: damaged, not JSON ({shortened(str(error))}); {remedy}") from None
     if not isinstance(found, dict):
         raise SemisegError(f"{path}: expected a JSON object, found {type(found).__name__}; {remedy}")
     return found
@@ -148,8 +143,10 @@ def _of_table(folder: Path) -> Index:
         axes = {axis: _ordered(at[axis] for at in placed.values()) for axis in next(iter(placed.values()))}
         columns = {column for row in table["rows"] for column in row}
         repeats = next((axis for axis in axes if axis not in columns), "")
-        return Index(study=str(table["sweep"]), axes=axes, repeats=repeats, runs=placed, plan=plan)
-    except (KeyError, TypeError, AttributeError, StopIteration):
+        index = Index(study=str(table["sweep"]), axes=axes, repeats=repeats, runs=placed, plan=plan)
+        check_index(vars(index))
+        return index
+    except (KeyError, TypeError, AttributeError, StopIteration, ValueError):
         raise SemisegError(f"{path}: not a sweep's table; {remedy}") from None
 
 
@@ -220,8 +217,14 @@ def _classes(runs: Iterable[Path]) -> dict[str, dict[str, Any]]:
     classes: dict[str, dict[str, Any]] = {}
     for run in runs:
         for path in sorted(run.glob("*-*/config.json"))[-1:]:
-            metadata = read_json(path, remedy=f"remove the folder {path.parent}").get("metadata", {})
-            classes = {**metadata.get("taxonomies", {}), **classes}
+            remedy = f"remove the folder {path.parent}"
+            metadata = read_json(path, remedy=remedy).get("metadata", {})
+            try:
+                found = metadata.get("taxonomies", {})
+                check_classes(found)
+            except (AttributeError, ValueError) as error:
+                raise SemisegError(f"{path}: damaged (metadata.taxonomies: {error}); {remedy}") from None
+            classes = {**found, **classes}
         if classes:
             break
     return classes

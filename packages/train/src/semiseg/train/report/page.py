@@ -19,6 +19,7 @@ _DARK = DARK | {"link": "#7cbcf5", "more": "#1d5f94", "less": "#8f4d12"}
 
 def page(study: Study, *, shards: str | None = None) -> str:
     """The HTML of the page; `shards` as in `report`."""
+    predicted = pictures(study, shards)  # first, as it may find damage
     many = len(study.domains) > 1
     parts = [_head(study)]
     for domain in study.domains:
@@ -27,7 +28,7 @@ def page(study: Study, *, shards: str | None = None) -> str:
     parts.append(_claims(study))
     for domain in study.domains:
         parts.append(_training(study, domain, f" on {escape(domain)}" if many else ""))
-    parts += [pictures(study, shards), _runs(study)]
+    parts += [predicted, _runs(study)]
     light, dark = (";".join(f"--{name}:{colour}" for name, colour in palette.items()) for palette in (_LIGHT, _DARK))
     css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return (

@@ -12,6 +12,7 @@ from semiseg.data import DataError, Pool, SemisegError, ShardSet
 from semiseg.train.report.runs import PREDICTIONS, read_predictions
 from semiseg.train.report.study import Study
 
+LARGEST = 1 << 26  # pixels of a mask
 WIDTH = 480  # pixels of a picture on the page, at most
 
 
@@ -35,9 +36,11 @@ def pictures(study: Study, shards: str | None) -> str:
         for method, run in shown.items():
             mask = f"{run}/{key}.png"
             try:
-                with Image.open(BytesIO(masks[mask])) as opened:
+                with Image.open(BytesIO(masks[mask]), formats=("PNG",)) as opened:
+                    if opened.width * opened.height > LARGEST:
+                        raise ValueError(f"{opened.width}x{opened.height} pixels")
                     cells.append((method, f"{key} as predicted by {method}", _png(opened)))
-            except (KeyError, OSError, SyntaxError, ValueError) as error:
+            except (KeyError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 place = study.folder / PREDICTIONS
                 raise SemisegError(
                     f"{place}: {mask} is missing or damaged ({error}); collect with --predict again"

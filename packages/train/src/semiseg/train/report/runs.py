@@ -5,7 +5,7 @@ has the predicted masks, <run>/<key>.png.
 """
 
 import json
-import tomllib
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,11 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from semiseg.data import SemisegError, atomic, write_text
 from semiseg.train.recipe.load import digest, load
+from semiseg.train.recipe.problems import shortened
+from semiseg.train.report.checked import LARGEST, check_record
 from semiseg.train.report.index import Index, index_runs, read_json, unread
+from semiseg.train.run.checked import is_plain
+from semiseg.train.run.json_text import parse_json
 from semiseg.train.run.launches import read_launches
 from semiseg.train.run.results import differs
 
@@ -35,15 +39,9 @@ class CollectedRun:
     def check(self, place: object, remedy: str) -> None:
         """Raise SemisegError, with the place and the remedy, unless everything that a report reads has the right type."""
         try:
-            tomllib.loads(self.recipe)
-            for scores in (self.results[when]["domains"].values() for when in ("last", "best")):
-                _ = [float(row["miou"] or 0) + sum(float(iou or 0) for iou in row["iou"].values()) for row in scores]
-            _ = [int(row["step"]) for row in self.metrics]
-            _ = float(self.results["hours"]), str(self.results["recipe"])
-            if not isinstance(self.launches, list) or not all(isinstance(launch, dict) for launch in self.launches):
-                raise TypeError("its launches are not a list of tables")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SemisegError(f"{place}: damaged ({type(error).__name__}: {error}); {remedy}") from None
+            check_record(vars(self))
+        except ValueError as error:
+            raise SemisegError(f"{place}: damaged ({shortened(str(error))}); {remedy}") from None
 
 
 def read_runs(folder: Path) -> tuple[Index, list[CollectedRun], dict[str, str]]:
@@ -78,7 +76,7 @@ def read_run(folder: Path) -> CollectedRun:
     results, launches = read_json(folder / "results.json", remedy=remedy), read_launches(folder)
     try:
         recipe = (folder / "recipe.toml").read_text(encoding="utf-8")
-        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        metrics = [parse_json(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise SemisegError(f"{folder}: damaged ({type(error).__name__}: {error}); {remedy}") from None
     run = CollectedRun(name=folder.name, results=results, recipe=recipe, launches=launches, metrics=metrics)
@@ -96,7 +94,7 @@ def why_incomplete(run: Path, planned: dict[str, Any]) -> str:
     if not (run / "results.json").is_file():
         return "not finished"
     try:
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        results = parse_json((run / "results.json").read_bytes())
         known = results["recipe"]
         if not all(results[when].get("domains") for when in ("last", "best")):
             return "was never evaluated"
@@ -128,11 +126,13 @@ def read_collected(folder: Path) -> tuple[Index, dict[str, CollectedRun]]:
     """The index and every line of `runs.jsonl` by the run's name, not yet checked. Raises SemisegError for damaged lines."""
     path = folder / RUNS
     try:
+        if (size := path.stat().st_size) > LARGEST:
+            raise ValueError(f"{size / 1e6:.0f} MB; a study has a few")
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, ValueError) as error:
         raise SemisegError(f"{path}: cannot be read ({error}); restore it, or collect into another folder") from None
     try:
-        index = Index.of(json.loads(lines[0]))
+        index = Index.of(parse_json(lines[0]))
     except ValueError as error:
         raise SemisegError(
             f"{path}:1: not what `semiseg collect` writes ({error}); restore the file, or collect into another folder"
@@ -140,13 +140,15 @@ def read_collected(folder: Path) -> tuple[Index, dict[str, CollectedRun]]:
     runs: dict[str, CollectedRun] = {}
     for number, line in enumerate(lines[1:], 2):
         try:
-            run = CollectedRun(**json.loads(line))
+            run = CollectedRun(**parse_json(line))
+            if not isinstance(run.name, str) or not is_plain(run.name):
+                raise ValueError("its name is not that of a run's folder")
             if run.name in runs:
                 raise ValueError(f"{run.name} has two lines")
             runs[run.name] = run
         except (ValueError, TypeError) as error:
             raise SemisegError(
-                f"{path}:{number}: damaged ({error}); restore the line, or delete it and collect its run again"
+                f"{path}:{number}: damaged ({shortened(str(error))}); restore the line, or delete it and collect its run again"
             ) from None
     return index, runs
 
@@ -166,8 +168,11 @@ def read_predictions(folder: Path) -> dict[str, bytes]:
         return {}
     try:
         with ZipFile(path) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    except (OSError, BadZipFile) as error:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > path.stat().st_size:  # masks are stored as they are
+                raise ValueError("it holds more bytes than the file has")
+            return {entry.filename: archive.read(entry) for entry in entries}
+    except (OSError, ValueError, RuntimeError, EOFError, BadZipFile, zlib.error) as error:
         raise SemisegError(f"{path}: cannot be read ({error}); delete it and collect with --predict again") from None
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from semiseg.data import SemisegError
@@ -217,8 +218,9 @@ def again(study: Study) -> str:
     first = f"OMP_NUM_THREADS={threads.pop()} " if len(threads) == 1 and None not in threads else ""
     recipe, printed = place / run.name / "recipe.toml", ""
     if is_collected(study.folder):
-        recipe, printed = "again.toml", f"semiseg report {place} --recipe {run.name} > again.toml\n"
-    return f"{printed}{first}semiseg train {recipe} data.shards=shards/ runs=again/"
+        shown = quote(str(place))
+        recipe, printed = "again.toml", f"semiseg report {shown} --recipe {quote(run.name)} > again.toml\n"
+    return f"{printed}{first}semiseg train {quote(str(recipe))} data.shards=shards/ runs=again/"
 
 
 def _source(source: dict[str, Any] | None) -> str:

@@ -4,6 +4,7 @@ import csv
 from io import StringIO
 
 from semiseg.train.report.study import Cell, Study
+from semiseg.train.sweep.cells import csv_cell, markdown_cell
 from semiseg.train.sweep.intervals import Estimate
 
 
@@ -13,7 +14,7 @@ def table_csv(study: Study) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
         [
-            *("domain", study.index.across or "place", "method", "n", "planned"),
+            *("domain", csv_cell(study.index.across or "place"), "method", "n", "planned"),
             *(f"{what}_{part}" for what in ("last", "best", "teacher") for part in ("mean", "half_of_95_interval")),
             *("compared_with", "pairs", "difference_mean", "difference_half_of_95_interval"),
         ]
@@ -22,8 +23,9 @@ def table_csv(study: Study) -> str:
         for cell in study.cells(domain):
             scores = [part for score in (cell.last, cell.best, cell.teacher) for part in _parts(score)]
             pairs = cell.gain.n if cell.gain else 0
-            place = [domain, cell.x, cell.method, cell.last.n if cell.last else 0, cell.planned]
-            writer.writerow([*place, *scores, cell.baseline or "", pairs, *_parts(cell.gain)])
+            place = [csv_cell(text) for text in (domain, cell.x, cell.method)]
+            counts = [cell.last.n if cell.last else 0, cell.planned]
+            writer.writerow([*place, *counts, *scores, csv_cell(cell.baseline or ""), pairs, *_parts(cell.gain)])
     return file.getvalue()
 
 
@@ -31,16 +33,16 @@ def table_markdown(study: Study) -> str:
     """A row for every method, one or two columns for every place: the form for a README."""
     lines = []
     for domain in study.domains:
-        heads = [study.place(x) or "mIoU" for x in study.xs]
-        lines += [f"mIoU (%) on {domain} after the last update.", ""] if len(study.domains) > 1 else []
+        heads = [markdown_cell(study.place(x)) or "mIoU" for x in study.xs]
+        lines += [f"mIoU (%) on {markdown_cell(domain)} after the last update.", ""] if len(study.domains) > 1 else []
         gain, right = (" | vs. baseline", "---:|---:|") if study.compares else ("", "---:|")
         lines += [f"| method | {' | '.join(head + gain for head in heads)} |", "|---|" + right * len(heads)]
         for method in study.methods:
             cells = [study.cell(x, method, domain) for x in study.xs]
             columns = (f"{_score(cell)} | {_gain(cell)}" if study.compares else _score(cell) for cell in cells)
-            lines.append(f"| {method} | {' | '.join(columns)} |")
+            lines.append(f"| {markdown_cell(method)} | {' | '.join(columns)} |")
         lines.append("")
-    repeats = study.index.repeats or "run"
+    repeats = markdown_cell(study.index.repeats) or "run"
     planned = sorted({cell.planned for domain in study.domains for cell in study.cells(domain)})
     n = f"{' or '.join(map(str, planned))} {repeats}{'' if planned == [1] else 's'}"
     lines.append(

@@ -1,6 +1,5 @@
 """env.json: every start of a run, with its machine, versions, topology and changes."""
 
-import json
 import platform
 import sys
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from semiseg.data import SemisegError
 from semiseg.train.recipe import Recipe
+from semiseg.train.run.json_text import parse_json
 from semiseg.train.run.revision import revision
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def read_launches(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        launches = json.loads(path.read_bytes())["launches"]
+        launches = parse_json(path.read_bytes())["launches"]
         if not isinstance(launches, list) or not all(isinstance(launch, dict) for launch in launches):
             raise TypeError("its launches are no list of tables")
     except (OSError, ValueError, LookupError, TypeError) as error:

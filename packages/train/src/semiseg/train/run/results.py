@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from semiseg.data import write_text
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.resolved import digest, evaluation
+from semiseg.train.run.checked import Results, check_types
+from semiseg.train.run.json_text import parse_json
 
 if TYPE_CHECKING:
     from semiseg.train.assemble.sources import Sources  # torch, which reports do without
@@ -31,7 +33,7 @@ def results_of(
     """The contents of results.json. memory: bytes at the peak.
 
     data: stream -> digest of its shards; subsets: stream -> hash of the keys it took; launches: every start, with its
-    changes.
+    changes; overlap, if there is any: which validation images were trained on.
     """
     kept = ("start", "processes", "accumulate", "precision", "changes", "commit", "dirty")
     return {
@@ -44,6 +46,7 @@ def results_of(
         "best": best,
         "data": sources.digests,
         "subsets": sources.digest_of_subsets(),
+        **({"overlap": list(sources.overlap)} if sources.overlap else {}),
         "launches": [{name: launch.get(name) for name in kept} for launch in launches],
         "hours": seconds / 3600,
         "peak_memory_bytes": memory,
@@ -56,13 +59,11 @@ def read_results(folder: Path) -> dict[str, Any] | None:
     The last checkpoint holds all of it: rerunning the command writes it again.
     """
     try:
-        found = json.loads((folder / "results.json").read_bytes())
+        found = parse_json((folder / "results.json").read_bytes())
+        check_types(Results, found)
     except (OSError, ValueError):
         return None
-    match found:
-        case {"recipe": str(), "steps": int(), "hours": int() | float(), "last": dict(), "best": dict()}:
-            return found
-    return None
+    return found if isinstance(found.get("steps"), int) else None
 
 
 def is_scored(results: dict[str, Any], recipe: Recipe) -> bool:

@@ -1,6 +1,5 @@
 """Progress of a sweep: a live line on a terminal, plain lines in a pipe, and the time left."""
 
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 
 from semiseg.data import LiveBar, clock
 from semiseg.train.recipe.resolved import leaves
+from semiseg.train.run.json_text import parse_json
 from semiseg.train.sweep.grid import Planned, results_of
 
 
@@ -105,6 +105,6 @@ def _last_step(run: Planned) -> int:
     """The last step in the run's metrics."""
     try:
         last = (run.folder / "metrics.jsonl").read_bytes().rstrip(b"\n").rsplit(b"\n", 1)[-1]
-        return int(json.loads(last)["step"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(parse_json(last)["step"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0

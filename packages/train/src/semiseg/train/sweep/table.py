@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data import write_text
+from semiseg.train.recipe.problems import shortened
 from semiseg.train.run.results import plan
+from semiseg.train.sweep.cells import csv_cell
 from semiseg.train.sweep.grid import Planned, Sweep, results_of
 from semiseg.train.sweep.intervals import estimate
 
@@ -52,7 +54,7 @@ def tabulate(sweep: Sweep, runs: Sequence[Planned]) -> list[Row]:
     for labels, members in settings.items():
         results = [result for run in members if (result := results_of(run))]
         for domain in [name for name, source in members[0].recipe.data.domains.items() if source.val]:
-            scores = [result["last"]["domains"][domain]["miou"] for result in results]
+            scores = [result["last"].get("domains", {}).get(domain, {}).get("miou") for result in results]
             rows.append(
                 Row(
                     at={axis.name: label for axis, label in zip(sweep.groups, labels, strict=True)},
@@ -69,7 +71,7 @@ def print_table(sweep: Sweep, rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     domains = len({row.domain for row in rows}) > 1
-    headings = [*(axis.name for axis in sweep.groups), *["domain"] * domains]
+    headings = [*(shortened(axis.name) for axis in sweep.groups), *["domain"] * domains]
     table = Table(*headings, "n", "mean mIoU %", "sd", "95 % interval", title=sweep.name)
     for column in table.columns[len(headings) :]:
         column.justify = "right"
@@ -78,17 +80,21 @@ def print_table(sweep: Sweep, rows: Sequence[Row]) -> None:
         interval = "-"
         if row.mean is not None and row.half is not None:
             interval = f"{row.mean - row.half:.2f} .. {row.mean + row.half:.2f}"
-        table.add_row(*row.at.values(), *[row.domain] * domains, n, _number(row.mean), _number(row.sd), interval)
-    Console().print(table)
+        labels = map(shortened, row.at.values())
+        table.add_row(*labels, *[row.domain] * domains, n, _number(row.mean), _number(row.sd), interval)
+    Console(markup=False, emoji=False).print(table)
 
 
 def write_table(sweep: Sweep, runs: Sequence[Planned], rows: Sequence[Row], folder: Path) -> None:
     """table.csv, a line for each row, and table.json, which also has every run."""
     lines = io.StringIO()
     writer = csv.writer(lines)
-    writer.writerow([*(axis.name for axis in sweep.groups), "domain", "n", "mean", "sd", "half_of_95_interval"])
+    writer.writerow(
+        [*(csv_cell(axis.name) for axis in sweep.groups), "domain", "n", "mean", "sd", "half_of_95_interval"]
+    )
     for row in rows:
-        writer.writerow([*row.at.values(), row.domain, len(row.scores), row.mean, row.sd, row.half])
+        labels = [csv_cell(label) for label in row.at.values()]
+        writer.writerow([*labels, row.domain, len(row.scores), row.mean, row.sd, row.half])
     write_text(folder / "table.csv", lines.getvalue())
     table: dict[str, Any] = {
         "sweep": sweep.name,
