@@ -216,7 +216,7 @@ def test_a_sweep_killed_and_continued_runs_nothing_twice(scenes: Path, tmp_path:
         code, text = process.wait(), output.read_text()
         assert "done in" not in text  # both were at work
         if end == "terminate":
-            assert code == 130 and "stopped; rerun the command to resume" in text
+            assert code == 143 and "stopped; rerun the command to resume" in text
             assert "waiting: another sweep" in text and "2 of 4 runs are already complete" in text
             with (folder / ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no run was left behind

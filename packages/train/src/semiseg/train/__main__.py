@@ -9,26 +9,38 @@ from semiseg.data import SemisegError, unknown
 if TYPE_CHECKING:
     from semiseg.train.recipe import Recipe
 
-USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...] [--dry-run] [--allow-changes]
+USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...] [--dry-run] [--allow-changes] [--take-over]
 
 Train what a recipe says (a path, or a name that `semiseg recipe ls` shows).
 Rerun the same command to resume an interrupted run, on any number of processes.
 key=value changes the recipe, as in seed=1 or data.domains.street.labeled.subset.count=50; key= removes the key.
 --dry-run checks everything, describes what would be trained, and measures a few steps in one process.
---allow-changes resumes even though settings that affect the losses have changed; the change is recorded."""
+--allow-changes resumes even though settings that affect the losses have changed; the change is recorded.
+--take-over resumes a run whose last training may still be alive on another machine.
+SIGTERM, SIGHUP and Ctrl-C end training after the step, with a checkpoint (exit code 143, 129, 130)."""
 
-DRY, ALLOW = "--dry-run", "--allow-changes"
+DRY, ALLOW, TAKE_OVER = "--dry-run", "--allow-changes", "--take-over"
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, 1 (failed) or 2 (usage). Recipe and facts are checked before a process group exists."""
+    """Exit code 0, 1 (failed), 2 (usage) or 128 plus the number of the signal that ended training."""
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(str(error) or "stopped; rerun the same command to resume", file=sys.stderr)
+        return getattr(error, "code", 130)
+
+
+def _main(arguments: list[str]) -> int:
+    """Recipe and facts are checked before a process group exists."""
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     options = {argument for argument in arguments if argument.startswith("-")}
     arguments = [argument for argument in arguments if argument not in options]
-    strange = sorted(options - {DRY, ALLOW, "-h", "--help"})
+    strange = sorted(options - {DRY, ALLOW, TAKE_OVER, "-h", "--help"})
     if strange or not arguments or options & {"-h", "--help"}:
         if rank == 0 and strange:
-            print(f"error: {unknown('option', strange[0], (DRY, ALLOW, '--help'))}", file=sys.stderr)
+            print(f"error: {unknown('option', strange[0], (DRY, ALLOW, TAKE_OVER, '--help'))}", file=sys.stderr)
         elif rank == 0:
             print(USAGE)
         return 2 if strange or not options & {"-h", "--help"} else 0
@@ -55,7 +67,7 @@ def main(arguments: list[str]) -> int:
 
         from semiseg.train.loop import train
 
-        train(recipe, allow_changes=ALLOW in options)
+        train(recipe, allow_changes=ALLOW in options, take_over=TAKE_OVER in options)
     except SemisegError as error:
         print(f"error{f' on rank {rank}' if world > 1 else ''}: {error}", file=sys.stderr)
         return 1
@@ -67,11 +79,14 @@ def main(arguments: list[str]) -> int:
         if world > 1 and any(word in str(error) for word in ("closed by peer", "Connection reset", "Broken pipe")):
             print(f"rank {rank} stops, because another rank did", file=sys.stderr)
             return 1
+        if world > 1 and "imed out" in str(error):
+            print(
+                f"error on rank {rank}: another rank has not answered for {recipe.timeout:g} s: its machine hangs, or its step "
+                "takes longer (then raise timeout, as in timeout=3600); rerun the command to resume",
+                file=sys.stderr,
+            )
+            return 1
         raise
-    except KeyboardInterrupt:
-        if rank == 0:
-            print("stopped; rerun the same command to resume from the last checkpoint", file=sys.stderr)
-        return 130
     finally:
         _leave_process_group()
     return 0

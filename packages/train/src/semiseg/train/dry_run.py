@@ -17,8 +17,9 @@ from semiseg.train.assemble.sources import Sources, build_sources
 from semiseg.train.memory import peak_memory
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.shards import classes_of
-from semiseg.train.step.batches import Batch, StepData, usable
+from semiseg.train.step.batches import Batch, StepData
 from semiseg.train.step.learner import Learner
+from semiseg.train.step.loading import usable
 from semiseg.train.step.precision import build_accelerator, compile_encoder
 from semiseg.train.step.update import in_memory, update
 from semiseg.train.validate import evaluate_all

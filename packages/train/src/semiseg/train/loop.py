@@ -25,10 +25,11 @@ from semiseg.train.score.images import conversion_of
 from semiseg.train.step.batches import StepData, steps_from
 from semiseg.train.step.class_shares import ClassShares
 from semiseg.train.step.precision import build_accelerator, compile_encoder
-from semiseg.train.step.ranks import reduced, share_buffers
+from semiseg.train.step.ranks import reduced, same_on_all_ranks, share_buffers
+from semiseg.train.step.stop import Stop, Stopped, listening
 from semiseg.train.step.update import in_memory, update
 from semiseg.train.tracking import Metrics
-from semiseg.train.validate import is_better, scored_model, validate
+from semiseg.train.validate import Interrupted, is_better, scored_model, validate
 
 
 class TrainingError(SemisegError):
@@ -43,21 +44,36 @@ class Run:
     results: dict[str, Any]
 
 
-def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -> Run:
+def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False, take_over: bool = False) -> Run:
     """Train what `recipe` says, from the newest checkpoint of its run folder if there is one; every rank calls this.
 
     A resumed run may have another number of processes, micro-steps and workers. What would change its losses is refused, or
     with `allow_changes` recorded in env.json and results.json.
 
     Raises SemisegError for whatever a user can fix: data that changed, another recipe in the folder, losses that overflow.
+    SIGINT, SIGTERM or SIGHUP to any rank ends all of them after the same step, with a checkpoint and a Stopped.
     """
-    run = RunFolder.open(recipe, allow_changes=allow_changes)
+    with listening() as stop:
+        run = RunFolder.open(recipe, allow_changes=allow_changes, take_over=take_over)
+        try:
+            return _train(run, stop, quiet=quiet)
+        finally:
+            run.close()
+
+
+def _train(run: RunFolder, stop: Stop, *, quiet: bool) -> Run:
+    """`train`, in the order of events."""
+    recipe = run.recipe
     torch.manual_seed(key64(recipe.seed, "initialisation"))
     model = run.saved_model()
     if model is None:
         model = build_model(recipe.model, classes_of(recipe))
     accelerator = build_accelerator(
-        model, precision=recipe.precision, deterministic=recipe.deterministic, kept=run.precision
+        model,
+        precision=recipe.precision,
+        deterministic=recipe.deterministic,
+        kept=run.precision,
+        timeout=recipe.timeout,
     )
     rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     topology = Topology(processes=world, accumulate=recipe.accumulate, precision=accelerator.mixed_precision)
@@ -74,6 +90,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     learner.to(accelerator.device)
     state = run.restore(learner, optimizer, accelerator.scaler, sources, topology)
     start, last, best = state.step, state.last, state.best
+    same_on_all_ranks(start, f"the newest checkpoint of {run.path}", accelerator.device, world)
     if results := run.finished():
         console.say(f"{run.path} is already complete: {recipe.steps} steps")
         return Run(run.path, results)
@@ -83,7 +100,7 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
         console.say(
             f"resuming {run.path} from step {start}" + "".join(f"\n  changed: {change}" for change in run.changes)
         )
-    metrics = Metrics(run.path / "metrics.jsonl", after=start) if main else None
+    metrics = Metrics(run.path / "metrics.jsonl", after=start, due=state.due) if main else None
     if main:
         run.describe(sources.selected, topology)
     accelerator.wait_for_everyone()
@@ -97,16 +114,20 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
     turns = len(sources.streams) if data.alternate else 1
     batches = steps_from(data, start, recipe.steps, workers=recipe.data.workers, pin=accelerator.device.type == "cuda")
     shares = ClassShares(sources.streams, sources.taxonomies)
+    if main:
+        shares.restore(state.counts)
     began = time.monotonic() - state.seconds
 
-    def score(step: int) -> None:
-        """Validate, and keep the model if it is the best so far. All ranks call this."""
+    def score(step: int) -> bool:
+        """Validate, and keep the model if it is the best so far; False if a signal came. All ranks call this."""
         nonlocal last, best
         share_buffers(bare, world)
         weights, workers = recipe.evaluate.weights, recipe.data.workers
-        last, scores = validate(
-            *(bare, sources.validation), step=step, weights=weights, workers=workers, evaluation=evaluation(recipe)
-        )
+        how = {"weights": weights, "workers": workers, "evaluation": evaluation(recipe)}
+        try:
+            last, scores = validate(bare, sources.validation, step=step, stop=stop, **how)
+        except Interrupted:
+            return False
         is_best = is_better(last, best)
         best = last if is_best else best
         if metrics:
@@ -114,22 +135,39 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
             console.scores(step, scores, best=is_best)
             if is_best:
                 run.save_best(step, scored_model(bare, weights), metadata=about)
+        return True
 
-    def save(step: int) -> None:
-        """Write a checkpoint. All ranks call this."""
+    def save(step: int, *, due: bool = False) -> None:
+        """Write a checkpoint; `due`: the evaluation of this step is still to come. All ranks call this."""
         share_buffers(bare, world)
+        counts = shares.counts(accelerator.device, world)
         if main:
             kept = {"last": last, "best": best, "digests": sources.identity(), "topology": asdict(topology)}
+            kept |= {"due": due, "counts": counts}
             now = State(step=step, seconds=time.monotonic() - began, **kept)
             run.save(now, bare, optimizer, accelerator.scaler, metadata=about)
         accelerator.wait_for_everyone()
 
+    stop.defer(accelerator.device, world, quiet=quiet or not main)
+    if state.due and sources.validation:
+        if not score(start):
+            raise Stopped(stop.number, f"at step {start}")
+        if start >= recipe.steps:
+            save(start)
     learner.train()
     with console.training(start, recipe.steps):
         for step in range(start, recipe.steps):
             asked = time.monotonic()
-            batch = next(batches)
+            try:
+                with stop.at_once(world == 1):
+                    batch = next(batches)
+            except Stopped:
+                check_finite({"step": step}, bare)
+                if step > start:
+                    save(step)
+                raise Stopped(stop.number, f"at step {step}") from None
             waited = time.monotonic() - asked
+            stop.start()
             shares.add(batch)
             set_learning_rate(optimizer.param_groups, factor(step))
             with in_memory():
@@ -144,28 +182,31 @@ def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False) -
             bare.after_step(step)  # moving averages
 
             done = step + 1
+            stopping = stop.agreed()
             console.stepped(done, waited=waited)
             at_end = done == recipe.steps
             logs = (done - 1 + turns) % recipe.log.every < turns or done <= turns or at_end  # a step of every domain
             evaluates = bool(sources.validation) and (done % recipe.evaluate.every == 0 or at_end)
             saves = done % recipe.checkpoint.every == 0 or at_end
-            if logs or evaluates or saves:
+            if logs or evaluates or saves or stopping:
                 values = losses.terms | losses.diagnostics
                 row = {"step": done, "lr": recipe.optimizer.lr * factor(step), **reduced(values, world)}
-                check_finite(row, bare if evaluates or saves else None)
+                check_finite(row, bare if evaluates or saves or stopping else None)
                 held = shares.take(accelerator.device, world) if logs or saves else {}
                 row |= held if logs else {}
                 if metrics and logs:
                     metrics.write({**row, "seconds": time.monotonic() - began, "waited": waited})
                     console.losses(done, row, losses.terms)
-            if evaluates:
-                score(done)
-            if saves:
-                save(done)
+            due = evaluates and (stopping or not score(done))
+            if saves or stopping or due:
+                save(done, due=due)
+            if due or (stopping and not at_end):
+                raise Stopped(stop.number, f"at step {done}")
 
     if start >= recipe.steps and not is_scored({"last": last}, recipe):  # complete, to be scored in another way
         best = {}
-        score(start)
+        if not score(start):
+            raise Stopped(stop.number, f"at step {start}, before it was scored")
         save(start)
     results = run.finish(last, best, sources, seconds=time.monotonic() - began, write=main)
     accelerator.wait_for_everyone()

@@ -40,10 +40,10 @@ def sweep(
         write_table(grid, runs, tabulate(grid, runs), folder)  # at the start, as it lists what is planned
     try:
         failed = run_all(runs, folder, jobs=jobs)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         write_table(grid, runs, tabulate(grid, runs), folder)
         typer.echo("stopped; rerun the command to resume", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(getattr(error, "code", 130)) from None
     rows = tabulate(grid, runs)
     print_table(grid, rows)
     write_table(grid, runs, rows, folder)

@@ -20,6 +20,9 @@ def train(
         "--allow-changes",
         help="Resume even though settings that affect the losses have changed; the change is recorded.",
     ),
+    take_over: bool = typer.Option(
+        False, "--take-over", help="Resume a run whose last training may still be alive on another machine."
+    ),
 ) -> None:
     """Train a recipe in this process. Rerun the same command to resume an interrupted run.
 
@@ -39,14 +42,14 @@ def train(
     from semiseg.train.loop import train as run
 
     try:
-        finished = run(loaded, allow_changes=allow_changes)
+        finished = run(loaded, allow_changes=allow_changes, take_over=take_over)
     except OSError as error:
         where = error.filename or "the run folder"
         reason = error.strerror or error
         raise SemisegError(f"{where}: {reason}; fix this, then rerun the command to resume") from error
-    except KeyboardInterrupt:
-        typer.echo("stopped; rerun the command to resume from the last checkpoint", err=True)
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as error:
+        typer.echo(str(error) or "stopped; rerun the command to resume from the last checkpoint", err=True)
+        raise typer.Exit(getattr(error, "code", 130)) from None
     _next_steps(finished.folder)
 
 

@@ -14,7 +14,7 @@ WIDTH = 120  # columns; a longer list is written one item a line
 # Keys that the result of a run does not depend on: names, places, speed, and how often it is evaluated and saved.
 INCIDENTAL = (
     *("name", "paper", "expect", "runs", "data.shards", "data.workers"),
-    *("log", "evaluate", "checkpoint", "model.encoder.checkpointing"),
+    *("log", "evaluate", "checkpoint", "timeout", "model.encoder.checkpointing"),
 )
 
 

@@ -163,6 +163,7 @@ class Recipe:
     accumulate     micro-steps a step is cut into, to save memory; batch sizes stay what they are
     deterministic  bit-equal runs on a GPU as well, slower
     clip           largest gradient norm
+    timeout        seconds that a process waits for another one that no longer answers, then all end
     control        the weight-0 control of a method: all its objectives run, but only those on labeled images count in the
                    loss. It differs from the method in nothing else: same images, batch statistics, weight decay, teacher
     runs           folder where run folders go
@@ -183,6 +184,7 @@ class Recipe:
     accumulate: Count = 1
     deterministic: bool = False
     clip: Positive | None = None
+    timeout: Positive = 600.0
     control: bool = False
     runs: Text = "runs"
     data: Data

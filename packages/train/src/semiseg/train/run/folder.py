@@ -18,6 +18,7 @@ from semiseg.train.recipe.resolved import to_toml
 from semiseg.train.run import checkpoint
 from semiseg.train.run.checkpoint import State
 from semiseg.train.run.launches import read_launches, this_start
+from semiseg.train.run.lock import RunLock
 from semiseg.train.run.results import is_scored, read_results, results_of, write_results
 from semiseg.train.run.resume import Topology, data_changes, form_changes, recipe_changes, topology_changes
 from semiseg.train.step.learner import Learner
@@ -43,13 +44,15 @@ class RunFolder:
     changes: list[str]
     allow_changes: bool = False
     damaged: list[str] = field(default_factory=list)
+    lock: RunLock | None = None
 
     @classmethod
-    def open(cls, recipe: Recipe, *, allow_changes: bool = False) -> "RunFolder":
+    def open(cls, recipe: Recipe, *, allow_changes: bool = False, take_over: bool = False) -> "RunFolder":
         """The run's folder, new or of the same recipe. All ranks call this.
 
         A folder of another recipe is refused once it holds a checkpoint, unless `allow_changes`; before that there is
-        nothing to lose. Weights of another form are refused in any case. Raises RunError, or CheckpointError for damage.
+        nothing to lose. Weights of another form are refused in any case. No other training may work there until `close`;
+        take_over: one of another host is believed to be gone. Raises RunError, LockError, or CheckpointError for damage.
         """
         path = Path(recipe.runs) / recipe.name
         changes = changes_since(recipe)
@@ -67,9 +70,19 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(path, error) from None
-        checkpoint.recover(path)
-        newest, state, damaged = checkpoint.newest(path)
-        return cls(path, recipe, newest, state, changes, allow_changes, damaged)
+        lock = RunLock(path, take_over=take_over)
+        try:
+            checkpoint.recover(path)
+            newest, state, damaged = checkpoint.newest(path)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(path, recipe, newest, state, changes, allow_changes, damaged, lock)
+
+    def close(self) -> None:
+        """Let another training work here."""
+        if self.lock is not None:
+            self.lock.release()
 
     @property
     def precision(self) -> str | None:
@@ -136,12 +149,18 @@ class RunFolder:
 
     def save(self, state: State, learner: Learner, optimizer: Any, scaler: Any, *, metadata: dict[str, Any]) -> None:
         """A checkpoint, atomically; older ones beyond `checkpoint.keep` go. Rank 0 alone calls this."""
+        self._check()
         keep, first = self.recipe.checkpoint.keep, self.recipe.evaluate.weights == "teacher"
         checkpoint.save(self.path, state, learner, optimizer, scaler, keep=keep, metadata=metadata, teacher_first=first)
 
     def save_best(self, step: int, model: Segmenter, *, metadata: dict[str, Any]) -> None:
         """The model of the best evaluation so far, as best-<step>/. Rank 0 alone calls this."""
+        self._check()
         checkpoint.save_best(self.path, step, model, metadata=metadata)
+
+    def _check(self) -> None:
+        if self.lock is not None:
+            self.lock.check()
 
     def finish(
         self, last: dict[str, Any], best: dict[str, Any], sources: Sources, *, seconds: float, write: bool

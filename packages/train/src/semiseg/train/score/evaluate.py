@@ -8,13 +8,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tv
 
 from semiseg.data import DataError, Pool, SemisegError, ShardSet, Taxonomy
 from semiseg.models import Segmenter
 from semiseg.train.score.views import SINGLE_VIEW, Views, predict_ids
-from semiseg.train.step.batches import usable
+from semiseg.train.step.loading import load
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,8 @@ def evaluate(
     mine = indices[rank::world]
     classes = len(taxonomy.names)
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    loader = DataLoader(_Labeled(shards, taxonomy, resize), batch_size=None, sampler=mine, num_workers=usable(workers))
-    for done, item in enumerate(loader, start=1):
-        if isinstance(item, SemisegError):
-            raise item
-        image, truth = item
+    loader = load(_Labeled(shards, taxonomy, resize), mine, workers=workers)
+    for done, (image, truth) in enumerate(loader, start=1):
         prediction = predict_ids(model, image.to(device), domain=domain, size=tuple(truth.shape), views=views)
         counts += confusion_matrix(prediction, truth.to(device), classes)
         if progress:

@@ -5,18 +5,18 @@ numbers from a key (seed, stream, position), so workers, prefetching, the number
 change a pixel of any sample.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from semiseg.data import ClassUniformPlan, DataError, Draw, Plan, Pool, SemisegError, ShardSet, Taxonomy, share
 from semiseg.train.step.augment import Augmentation, Augmented
 from semiseg.train.step.distortion import Distortion
+from semiseg.train.step.loading import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,22 +163,7 @@ def _check_sizes(images: Sequence[Tensor], stream: Stream, draws: Sequence[Draw]
 
 def steps_from(data: StepData, start: int, stop: int, *, workers: int, pin: bool = False) -> Iterator[Batch]:
     """The batches of steps [start, stop), in order; a reading error is raised here, in the main process."""
-    loader = DataLoader(
-        data,
-        batch_size=None,
-        sampler=range(start, stop),  # type: ignore[arg-type]  # any iterable of indices will do
-        num_workers=usable(workers),
-        pin_memory=pin,
-    )
-    for item in loader:
-        if isinstance(item, SemisegError):
-            raise item
-        yield item
-
-
-def usable(workers: int) -> int:
-    """As many loading processes as asked for, but not more than there are cores: more only take turns."""
-    return min(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return load(data, range(start, stop), workers=workers, pin=pin)
 
 
 def micro_steps(batch: Batch, count: int) -> list[Batch]:

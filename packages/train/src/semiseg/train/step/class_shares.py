@@ -49,6 +49,22 @@ class ClassShares:
                     shares[f"{domain}/pixels_of/{name}"] = pixels[place] / max(1, sum(pixels))
         return shares
 
+    def counts(self, device: torch.device, world: int) -> dict[str, list[list[int]]]:
+        """What was counted since the last call of `take`, over all ranks; for a checkpoint. All ranks call this."""
+        found = {}
+        for domain, own in self._counts.items():
+            counts = own.to(device)
+            if world > 1:
+                torch.distributed.all_reduce(counts)
+            found[domain] = counts.tolist()
+        return found
+
+    def restore(self, counts: Mapping[str, list[list[int]]]) -> None:
+        """Go on counting from those of a checkpoint; one rank alone calls this."""
+        for domain, found in counts.items():
+            if domain in self._counts and (kept := torch.tensor(found)).shape == self._counts[domain].shape:
+                self._counts[domain] = kept
+
     def _none(self, domain: str) -> torch.Tensor:
         """int64 [3, C]: crops with each class, pixels of it, and (in every column) crops."""
         return torch.zeros(3, len(self._names[domain]), dtype=torch.int64)

@@ -3,6 +3,7 @@
 import os
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -111,11 +112,17 @@ def _agreed(mine: Precision) -> Precision:
 
 
 def build_accelerator(
-    model: Segmenter, *, precision: str = "auto", deterministic: bool = False, kept: str | None = None
+    model: Segmenter,
+    *,
+    precision: str = "auto",
+    deterministic: bool = False,
+    kept: str | None = None,
+    timeout: float | None = None,
 ) -> Accelerator:
     """accelerate with the precision of a run, and without what it does to loaders, losses or schedules. All ranks call this.
 
     Lays out the model's weights as that precision wants them. kept: the precision of the run so far, which "auto" keeps.
+    timeout: seconds that a rank waits for another one; by default torch's, 10 to 30 minutes.
     """
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
@@ -126,7 +133,10 @@ def build_accelerator(
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     AcceleratorState._reset_state()  # or a second run of this process could have no other precision than the first
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # the process group, over which ranks agree
+    limit = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+    state = PartialState(
+        cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), **limit
+    )  # the process group, over which ranks agree
     chosen = choose(precision, model.encoder, kept=kept, device=state.device)
     arrange(model, chosen)
     accelerator = Accelerator(mixed_precision=chosen, kwargs_handlers=[ddp])

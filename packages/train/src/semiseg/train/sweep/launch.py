@@ -18,7 +18,7 @@ from semiseg.train.sweep.progress import SweepProgress
 
 LOG = "output.log"
 _POLL_S = 0.2
-_TERMINATE_S = 10.0  # before a run that was asked to end is killed
+_TERMINATE_S = 60.0  # before a run that was asked to end is killed: it ends its step and writes a checkpoint
 
 
 def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str, str]:
@@ -27,8 +27,8 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
     Complete runs are left alone, partial ones resume from their checkpoint. Each is a separate process, whose output goes
     to output.log in its folder. Concurrent runs divide the CPU: each has OMP_NUM_THREADS = cores / jobs, unless that is
     set already, and takes the next one of several GPUs. Only one sweep works in `folder` at a time: a second one waits,
-    also for runs that a killed one left behind (except on Windows). SIGINT and SIGTERM end all runs and raise
-    KeyboardInterrupt.
+    also for runs that a killed one left behind (except on Windows). SIGINT, SIGTERM and SIGHUP end all runs, each
+    with a checkpoint, and raise Stopped, which is a KeyboardInterrupt.
     """
     bar = LiveBar("runs", eta=False)
     failed: dict[str, str] = {}
@@ -39,7 +39,7 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
         running: dict[str, _Running] = {}
         gpus = _gpus() if jobs > 1 else ()
         progress = SweepProgress(bar, runs, jobs)
-        with bar, _stop_signals() as stopped, _ended_on_exit(running):
+        with bar, _stop_signals() as stopped, _ended_on_exit(running, stopped):
             while waiting or running:
                 while waiting and len(running) < jobs:
                     run = waiting.popleft()
@@ -53,7 +53,8 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
                 progress.update()
                 time.sleep(_POLL_S)
                 if stopped:
-                    raise KeyboardInterrupt
+                    bar.say("stopping: every run ends its step and writes a checkpoint (Ctrl-C again: at once)")
+                    raise Stopped(stopped[0])
                 for run, process, log_start, _ in list(running.values()):
                     if process.poll() is None:
                         continue
@@ -63,6 +64,14 @@ def run_all(runs: Sequence[Planned], folder: Path, *, jobs: int = 1) -> dict[str
                     if reason:
                         failed[run.recipe.name] = reason
     return failed
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the sweep; `code` is its exit code."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.code = 128 + number
 
 
 class _Running(NamedTuple):
@@ -127,7 +136,8 @@ def _stop_signals() -> Iterator[list[int]]:
         received.append(number)
 
     # ignored ones stay ignored: a shell starts background processes without SIGINT
-    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    signals = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+    numbers = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
@@ -137,20 +147,20 @@ def _stop_signals() -> Iterator[list[int]]:
 
 
 @contextmanager
-def _ended_on_exit(running: dict[str, _Running]) -> Iterator[None]:
-    """No run outlives this: those still in progress are terminated, and killed if they do not end."""
+def _ended_on_exit(running: dict[str, _Running], stopped: list[int]) -> Iterator[None]:
+    """No run outlives this: those still in progress are terminated, and killed if they do not end, or at a second Ctrl-C."""
     try:
         yield
     finally:
         processes = [run.process for run in running.values()]
         for process in processes:
             process.terminate()
-        for process in processes:
-            try:
-                process.wait(_TERMINATE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        deadline = time.monotonic() + _TERMINATE_S
+        while any(process.poll() is None for process in processes):
+            if time.monotonic() > deadline or stopped.count(signal.SIGINT) > 1:
+                for process in processes:
+                    process.kill()
+            time.sleep(_POLL_S)
 
 
 @contextmanager
