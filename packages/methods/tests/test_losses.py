@@ -312,7 +312,7 @@ def test_dice_equals_a_loop_over_classes(logits, masks):
         wanted.append(np.mean(losses))
     np.testing.assert_allclose(dice(logits, masks), wanted, rtol=1e-12)
     weights = [1.0, 2.0, 3.0, 4.0, 5.0]
-    both = dice_cross_entropy(logits, masks, weight=0.5, weights=weights)
+    both = dice_cross_entropy(logits, masks, weight_of_dice=0.5, weights=weights)
     np.testing.assert_allclose(both, cross_entropy(logits, masks, weights=weights) + 0.5 * torch.tensor(wanted))
     perfect = 200.0 * torch.nn.functional.one_hot(masks.where(masks != 255, 0), C).permute(0, 3, 1, 2).double()
     assert dice(perfect, masks).abs().max() < 1e-12

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from semiseg.methods import Part, Step, Supervised, bootstrapped_cross_entropy, cross_entropy
+from semiseg.methods import Part, Ramp, Step, Supervised, bootstrapped_cross_entropy, cross_entropy
 
 
 def build(logits, masks, weights=None, progress=0.1):
@@ -66,3 +66,14 @@ def test_invalid_arguments_raise(logits):
         Supervised(until=0.3)
     with pytest.raises(ValueError, match="no masks"):
         Supervised()(build(logits, None))
+
+
+def test_self_training_is_the_weighted_loss_on_the_weak_part(logits, masks):
+    step = build(logits, masks)
+    step.parts = {"weak": step.parts["labeled"]}
+    method = Supervised(part="weak", weight=Ramp(0.25, shape="constant"))
+    losses = method(step)
+    assert method.needs == {"weak"} and set(losses.diagnostics) == {"self_training_accuracy"}
+    torch.testing.assert_close(losses.terms["self_training"], 0.25 * cross_entropy(logits, masks).mean())
+    with pytest.raises(ValueError, match="part"):
+        Supervised(part="unlabeled")

@@ -93,6 +93,24 @@ def test_a_step_trains_auxiliary_decoders_on_pseudo_labels_but_not_the_main_one(
     )
 
 
+def test_self_training_is_a_second_supervised_loss_of_the_main_decoder(weak: Callable[..., Recipe]):
+    chosen = "objectives=[{kind='supervised'}, {kind='supervised', on='weak', weight=0.5, loss={kind='dice'}}]"
+    recipe = weak(chosen)
+    sources = build_sources(recipe, fill=(0, 0, 0))
+    model = build_model(recipe.model, classes_of(recipe))
+    learner = build_learner(recipe, model, sources.taxonomies).train()
+    batch = StepData(sources.streams)[0]
+    assert isinstance(batch, dict)
+    losses = learner(batch, step=4, steps=8)
+    assert set(losses.terms) == {"street/supervised", "street/self_training"}
+    losses.terms["street/self_training"].backward()
+    assert all(own.grad is not None and own.grad.abs().sum() > 0 for own in model.decoders.parameters())
+    with pytest.raises(RecipeError, match="nothing trains the main decoder of domain street"):
+        weak("objectives=[{kind='supervised', on='weak'}]")
+    with pytest.raises(RecipeError, match="a second 'supervised' for domain street"):
+        weak("objectives=[{kind='supervised'}, {kind='supervised', on='weak'}, {kind='supervised', on='weak'}]")
+
+
 def test_a_domain_without_weak_images_has_the_objective_without_their_loss(weak: Callable[..., Recipe]):
     recipe = weak()
     street = replace(
@@ -133,7 +151,7 @@ def test_what_is_missing_is_reported_with_its_remedy(weak: Callable[..., Recipe]
         (fault,) = caught.value.faults
         return fault
 
-    assert "no objective learns from these pseudo-labels; add weak = { value = 0.4" in broken(WEAK)
+    assert "no objective learns from these pseudo-labels; add an objective { kind = 'supervised', on = 'weak' }" in broken(WEAK)
     assert f"{STREET}.weak: missing, and objectives.1 (cross_consistency) needs it; add weak = " in broken(LOSS)
     assert "3 micro-steps" in broken(WEAK.replace("batch_size=4", "batch_size=2"), LOSS, "accumulate=3")
     elsewhere = WEAK.replace("'street'", "'room'")

@@ -25,7 +25,7 @@ def dice(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def dice_cross_entropy(
-    logits: Tensor, masks: Tensor, *, weight: float = 1.0, weights: Sequence[float] | None = None
+    logits: Tensor, masks: Tensor, *, weight_of_dice: float = 1.0, weights: Sequence[float] | None = None
 ) -> Tensor:
-    """Cross entropy plus `weight` times the Dice loss of each image, [b]. weights: of the classes, for the cross entropy."""
-    return cross_entropy(logits, masks, weights=weights) + weight * dice(logits, masks)
+    """Cross entropy plus `weight_of_dice` times the Dice loss of each image, [b]. weights: of the classes, for the former."""
+    return cross_entropy(logits, masks, weights=weights) + weight_of_dice * dice(logits, masks)

@@ -1,4 +1,4 @@
-"""Supervised training on labeled images, with any of the cross entropies."""
+"""Supervised training on labeled images, or on images with pseudo-labels, with any of the losses."""
 
 import inspect
 from typing import Any
@@ -16,6 +16,7 @@ from semiseg.methods.losses import (
     resize_logits,
 )
 from semiseg.methods.objective import Losses, Objective, Step
+from semiseg.methods.ramps import Ramp
 from semiseg.methods.relaxed import relaxed_cross_entropy
 
 LOSSES = {
@@ -25,37 +26,49 @@ LOSSES = {
     "ohem": hard_cross_entropy,
     "dice": dice_cross_entropy,
 }
+NAMES = {"labeled": ("supervised", "accuracy"), "weak": ("self_training", "self_training_accuracy")}  # by part
 PROGRESSING = ("bootstrapped", "relaxed")  # losses that depend on the progress of training
 
 
 class Supervised(Objective):
-    """The supervised loss of the main decoder on the labeled images (CCT Eq. 1 and 4).
+    """The supervised loss of the main decoder on the labeled images (CCT Eq. 1 and 4), or on those with pseudo-labels.
 
     loss: "cross_entropy", "bootstrapped" (ab-CE), "relaxed" (at borders), "ohem" (hard pixels only) or "dice" (with cross
     entropy); options: keywords of the function in `LOSSES`. Returns the term
     "supervised" and the diagnostic "accuracy": the share of correctly classified valid pixels, averaged over images.
+    part: "labeled", or "weak" for self-training on pseudo-labels, whose term is "self_training", its diagnostic
+    "self_training_accuracy". weight: of the loss over time; None for 1.
     """
 
-    needs = frozenset({"labeled"})
-
-    def __init__(self, loss: str = "cross_entropy", **options: Any) -> None:
+    def __init__(
+        self, loss: str = "cross_entropy", *, part: str = "labeled", weight: Ramp | None = None, **options: Any
+    ) -> None:
         super().__init__()
+        check_choice("Supervised(part=...)", part, NAMES)
         check_choice("Supervised(loss=...)", loss, LOSSES)
         known = [p.name for p in inspect.signature(LOSSES[loss]).parameters.values() if p.kind is p.KEYWORD_ONLY]
         for option in options:
             check_choice(f"option of Supervised(loss={loss!r})", option, known)
+        self.needs = frozenset({part})
+        self.part = part
+        self.weight = weight
         self.loss = loss
         self.options = options
 
     def forward(self, step: Step) -> Losses:
-        part = step.part("labeled")
+        part = step.part(self.part)
         if part.masks is None:
-            raise ValueError("the labeled part has no masks: expected class ids [b, h, w]; pass Part(images, masks)")
-        logits = step.logits("labeled")
+            raise ValueError(
+                f"the {self.part} part has no masks: expected class ids [b, h, w]; pass Part(images, masks)"
+            )
+        logits = step.logits(self.part)
         progress = {"progress": step.progress} if self.loss in PROGRESSING else {}
         per_image = LOSSES[self.loss](logits, part.masks, **progress, **self.options)
         accuracy = part.average(_accuracy(logits.detach(), part.masks))
-        return Losses({"supervised": part.average(per_image)}, {"accuracy": accuracy})
+        weight = 1.0 if self.weight is None else self.weight(step.progress, step.step)
+        loss = part.average(per_image)
+        term, diagnostic = NAMES[self.part]
+        return Losses({term: loss if self.weight is None else weight * loss}, {diagnostic: accuracy})
 
 
 @torch.no_grad()

@@ -78,7 +78,9 @@ def refuse_stale(adapter: Adapter, layouts: Collection[Layout], to: Path) -> Non
 
     A sample that got a mask after the unlabeled split was written would otherwise be in two sets, one of them perhaps val.
     """
-    layouts = [layout for layout in layouts if not (layout.folder(to) / MANIFEST).exists()]
+    layouts = [
+        layout for layout in layouts if "@" not in layout.contents.split and not (layout.folder(to) / MANIFEST).exists()
+    ]  # overlays, <split>@<name>, hold the samples of their split by design
     if not layouts:
         return
     home = layouts[0].folder(to).parent
@@ -86,7 +88,7 @@ def refuse_stale(adapter: Adapter, layouts: Collection[Layout], to: Path) -> Non
     now = {sample.key: layout.contents.split for layout in layouts for shard in layout.shards for sample in shard}
     stale: dict[str, list[str]] = {}
     for split in _sets(home):
-        if split in writing:
+        if split in writing or "@" in split:
             continue
         offered = split in splits and splits[split].missing is None
         mine = {sample.key for sample in adapter.samples(split)} if offered else set()

@@ -43,21 +43,26 @@ def _build(
     pixels: Sequence[int] | None,
 ) -> methods.Objective:
     match objective:
-        case r.Supervised(loss=r.Bootstrapped() as loss):
-            weights = weights_of(loss.class_weights, pixels)
-            return methods.Supervised("bootstrapped", until=loss.until, over=loss.over, pool=loss.pool, weights=weights)
-        case r.Supervised(loss=r.Relaxed() as loss):
-            strict = tuple(taxonomy.names.index(name) for name in loss.strict if name in taxonomy.names)
-            relaxed = {"window": loss.window, "until": loss.until, "by_frequency": loss.by_frequency}
-            return methods.Supervised("relaxed", strict=strict, **relaxed)
-        case r.Supervised(loss=r.Ohem() as loss):
-            return methods.Supervised("ohem", threshold=loss.threshold, least=loss.least)
-        case r.Supervised(loss=r.Dice() as loss):
-            return methods.Supervised("dice", weight=loss.weight, weights=weights_of(loss.class_weights, pixels))
         case r.Supervised(loss=loss):
-            assert isinstance(loss, r.CrossEntropy)
-            weights = weights_of(loss.class_weights, pixels)
-            return methods.Supervised("cross_entropy", pool=loss.pool, weights=weights)
+            options: dict[str, Any] = {"part": objective.on}
+            if objective.weight != 1:
+                options["weight"] = methods.Ramp(objective.weight, shape="constant")
+            match loss:
+                case r.Bootstrapped():
+                    options |= {"until": loss.until, "over": loss.over, "pool": loss.pool}
+                case r.Relaxed():
+                    strict = tuple(taxonomy.names.index(name) for name in loss.strict if name in taxonomy.names)
+                    options |= {"window": loss.window, "until": loss.until, "by_frequency": loss.by_frequency}
+                    options |= {"strict": strict}
+                case r.Ohem():
+                    options |= {"threshold": loss.threshold, "least": loss.least}
+                case r.Dice():
+                    options |= {"weight_of_dice": loss.weight}
+                case r.CrossEntropy():
+                    options |= {"pool": loss.pool}
+            if isinstance(loss, r.Bootstrapped | r.Dice | r.CrossEntropy):
+                options |= {"weights": weights_of(loss.class_weights, pixels)}
+            return methods.Supervised(loss.kind, **options)
         case r.CrossConsistency():
             decoder = model.decoder.kind if objective.decoder == "same" else objective.decoder
             return methods.CrossConsistency(

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from semiseg.train.recipe.bounds import ByKind, Count, Domains, Positive, Share, Text
+from semiseg.train.recipe.bounds import ByKind, Count, Domains, NotNegative, Positive, Share, Text
 
 __all__ = [
     "Bootstrapped",
@@ -109,13 +109,21 @@ Loss = Annotated[CrossEntropy | Bootstrapped | Relaxed | Ohem | Dice, ByKind()]
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised:
-    """The loss of the main decoder on labeled images.
+    """The loss of the main decoder on labeled images, or on those with pseudo-labels (self-training).
 
+    on       the source of its images: "labeled", or "weak" for the pseudo-labels of an overlay
+    weight   of the loss
     domains  those that it trains; all if omitted
     """
 
-    needs: ClassVar[str] = "labeled"  # the source of images that it learns from
     mixes: ClassVar[bool] = False  # whether unlabeled images come in pairs
     kind: Literal["supervised"] = "supervised"
     domains: Domains = None
+    on: Literal["labeled", "weak"] = "labeled"
+    weight: NotNegative = 1.0
     loss: Loss = CrossEntropy()
+
+    @property
+    def needs(self) -> str:
+        """The source of images that it learns from."""
+        return self.on

@@ -96,16 +96,16 @@ def _domain(at: KeyPath, name: str, domain: Domain, recipe: Recipe) -> Iterator[
             yield Problem((*at, role, "minus"), f"{what}, these from '{source.dataset}'; remove minus")
     if domain.weak and not any(_learns_weakly(objective, name) for objective in recipe.objectives):
         what = "no objective learns from these pseudo-labels"
-        remedy = "add weak = { value = 0.4, over = 0.1 } to a 'cross_consistency' objective, or remove this source"
+        remedy = (
+            "add an objective { kind = 'supervised', on = 'weak' }, or weak = { value = 0.4, over = 0.1 } to one of kind "
+            "'cross_consistency', or remove this source"
+        )
         yield Problem((*at, "weak"), f"{what}; {remedy}")
 
 
 def _learns_weakly(objective: Objective, domain: str) -> bool:
-    return (
-        isinstance(objective, CrossConsistency)
-        and objective.weak is not None
-        and domain in (objective.domains or {domain})
-    )
+    learns = objective.needs == "weak" and isinstance(objective, CrossConsistency | Supervised)
+    return learns and domain in (objective.domains or {domain})
 
 
 def _encoder(recipe: Recipe) -> Iterator[Problem]:
@@ -153,7 +153,8 @@ def _objectives(recipe: Recipe) -> Iterator[Problem]:
         for place, name in enumerate(objective.domains or ()):
             if name not in known:
                 yield Problem(("objectives", index, "domains", place), f"no domain '{name}'; known: {', '.join(known)}")
-        pairs = {(objective.kind, name) for name in objective.domains or known}
+        kind = f"{objective.kind} on weak" if getattr(objective, "on", "") == "weak" else objective.kind
+        pairs = {(kind, name) for name in objective.domains or known}
         if twice := sorted(name for kind, name in pairs & trained):
             what = f"a second '{objective.kind}' for domain {', '.join(twice)}"
             yield Problem(
