@@ -128,6 +128,7 @@ def _last_words(run: "subprocess.CompletedProcess[str]") -> str:
 def _print(report: dict) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("Python", f"{report['python']} on {report['platform']}, {report['cpus']} CPUs")
@@ -139,9 +140,9 @@ def _print(report: dict) -> None:
     table.add_row("data sets", ", ".join(report["datasets"]) or "none: pip install 'semiseg[all]'")
     table.add_row("data root", report["data_root"] or "./data/<name> ($SEMISEG_DATA is not set)")
     table.add_row("free disk", f"{report['free_bytes'] / 1e9:.1f} GB in the current folder")
-    console = Console()
+    console = Console(markup=False, emoji=False)  # or [all] would be markup
     console.print(table)
     for problem in report["problems"]:
-        console.print(f"[red]problem:[/red] {problem}", highlight=False)
+        console.print(Text.assemble(("problem:", "red"), " ", problem))
     if not report["problems"]:
-        console.print("[green]no problems found[/green]")
+        console.print(Text("no problems found", "green"))
