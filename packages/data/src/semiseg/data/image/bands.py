@@ -22,10 +22,13 @@ def check_bands(picture: Any, chosen: Sequence[int]) -> None:
     if bands.count == bands.colours or (bands.alpha and bands.count == bands.colours + 1):
         return
     if not chosen:
-        use = "1,2,3" if bands.colours >= 3 else "1"
+        if bands.colours < 3:
+            raise DataError(
+                f"it has {bands.count} bands, which are not red, green and blue; choose one with --option bands=1"
+            )
         raise DataError(
             f"it has {bands.count} bands, and which are red, green and blue is not known; choose three (or one) with "
-            f"--option bands={use}"
+            "--option bands=1,2,3"
         )
 
 

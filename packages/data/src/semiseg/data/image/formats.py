@@ -5,6 +5,7 @@ Pillow is given the formats by name: it would otherwise start Ghostscript for Po
 
 import functools
 import importlib
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,11 +14,11 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from semiseg.data.errors import DataError
+from semiseg.data.image.tiff import describe_tiff
 
 PIXELS = 89_478_485  # Pillow warns about decompression bombs above this size
 _SUFFIXES = {
-    "JPEG": ".jpg .jpeg .jpe .jfif .jif",
-    "MPO": ".mpo",
+    "JPEG": ".jpg .jpeg .jpe .jfif .jif .mpo",
     "PNG": ".png .apng",
     "TIFF": ".tif .tiff",
     "WEBP": ".webp",
@@ -36,6 +37,7 @@ _SUFFIXES = {
     "PSD": ".psd",
     "SUN": ".ras",
 }
+_FILTERS = threading.Lock()  # filters of warnings belong to all threads
 _PLUGINS = {"HEIF": "pillow-heif", "JXL": "pillow-jxl-plugin"}  # packages that teach Pillow a format
 # Pictures that neither Pillow nor a plugin reads.
 _FOREIGN = ".dng .raw .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw .exr .hdr .dcm .svg .eps .ps .pdf .ai .wmf .emf .xcf"
@@ -87,12 +89,10 @@ def open_image(file: BinaryIO, filled: bool = True) -> Iterator[Any]:
     if not filled:
         raise DataError("the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # reported below
-            with Image.open(file, formats=image_formats()) as picture:
-                if picture.width * picture.height > PIXELS:
-                    raise _too_large(f"{picture.width}x{picture.height}")
-                yield picture
+        with _opened(file) as picture:
+            if picture.width * picture.height > PIXELS:
+                raise _too_large(f"{picture.width}x{picture.height}")
+            yield picture
     except (DataError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -101,6 +101,12 @@ def open_image(file: BinaryIO, filled: bool = True) -> Iterator[Any]:
         raise DataError(_unidentified(file)) from error
     except Exception as error:  # decoders raise many kinds of errors for a damaged file
         raise DataError(f"truncated or damaged ({error}); replace it") from error
+
+
+def _opened(file: BinaryIO) -> Any:
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # many pixels are reported by `open_image`, damage when pixels are decoded
+        return Image.open(file, formats=image_formats())
 
 
 def _unidentified(file: BinaryIO) -> str:
@@ -114,6 +120,8 @@ def _unidentified(file: BinaryIO) -> str:
         kind = f"HEIC, which needs a plugin: pip install {_PLUGINS['HEIF']}"
     if head[:2] == b"\xff\x0a" or head[4:8] == b"JXL ":
         kind = f"JPEG XL, which needs a plugin: pip install {_PLUGINS['JXL']}"
+    if not kind and (bands := describe_tiff(file)):
+        return f"Pillow can't read {bands}"
     more = f" ({kind})" if kind else " (many bands)"
     return f"Pillow can't read it: not an image, or an unusual kind{more}; save it as PNG"
 

@@ -40,7 +40,7 @@ class Reading:
         """Settings for a manifest: none by default."""
         found: dict[str, int | str] = {} if self.bits is None else {"bits": self.bits}
         if self.range is not None:
-            found["range"] = ",".join(f"{value:.17g}" for value in self.range)
+            found["range"] = ",".join(repr(value).removesuffix(".0") for value in self.range)
         if self.bands:
             found["bands"] = ",".join(map(str, self.bands))
         return found
