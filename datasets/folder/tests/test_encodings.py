@@ -176,6 +176,22 @@ CASES: dict[str, Case] = {
         refused="0 and 1 here (3 masks), 0 and 255 in 3 masks: use --option threshold=1", options={"threshold": 1},
         notes=("threshold=1: values of at least 1 are white",),
     ),
+    "0/1 and 0/255, with names": Case(
+        mask=lambda i: grey(binary(i) * np.uint8(255 if i % 2 else 1)),
+        truth=binary,
+        files={"classes.txt": "ground\nroof\n"},
+        refused="0 and 1 here (3 masks), 0 and 255 in 3 masks: use --option threshold=1",
+        options={"threshold": 1},
+        classes=("ground", "roof"),
+    ),
+    "one pixel of 1, with names": Case(
+        mask=stray(1),
+        truth=binary,
+        files={"classes.txt": "ground\nroof\n"},
+        refused="0 and 255, and 1 in 1 pixel (under 0.1%) of all masks",
+        options={"threshold": 128},
+        classes=("ground", "roof"),
+    ),
     "one pixel of 254": Case(
         mask=stray(254), truth=without((0, 0)), refused="254 in 1 pixel (under 0.1%) of all masks", options={"threshold": 128},
         notes=("1 pixel (under 0.1%) were neither, in 1 mask",),

@@ -25,7 +25,10 @@ PerMask = Sequence[tuple[Seen, Mapping[Value, int]]]
 def about_ignored(seen: Sequence[Seen], reading: Reading, ignored: Collection[int]) -> tuple[str, str] | None:
     """(file, question) about numbers that are ignored by default, but in many pixels."""
     per_mask = [(mask, reading.values(mask)) for mask in seen]
-    return _much_ignored(_pooled(values for _, values in per_mask), per_mask, ignored)
+    found = _pooled(values for _, values in per_mask)
+    if VOID in ignored and VOID in found and (question := _two_programs(per_mask) or _smoothed(found, per_mask)):
+        return question
+    return _much_ignored(found, per_mask, ignored)
 
 
 def about_numbers(seen: Sequence[Seen], reading: Reading, ignored: Collection[int]) -> tuple[str, str] | None:
