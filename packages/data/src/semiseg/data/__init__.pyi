@@ -16,6 +16,7 @@ from .image.decode import TAGS as TAGS
 from .image.decode import decode_image as decode_image
 from .image.decode import decode_label as decode_label
 from .image.decode import png_header as png_header
+from .image.formats import image_formats as image_formats
 from .image.formats import image_suffixes as image_suffixes
 from .image.formats import open_image as open_image
 from .image.formats import unreadable_suffixes as unreadable_suffixes

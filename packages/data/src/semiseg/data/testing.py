@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
+from semiseg.data.image.formats import image_formats
 from semiseg.data.read.shard_set import ShardSet
 from semiseg.data.read.verify import verify
 from semiseg.data.source.adapter import Adapter, RawSample, Split
@@ -139,11 +140,11 @@ def _present(adapter: Adapter) -> list[Split]:
 
 def _pixels(sample: RawSample) -> tuple[np.ndarray, np.ndarray | None]:
     """Image (RGB) and raw ids of a source, decoded without the code under test."""
-    with Image.open(io.BytesIO(fetch(sample.key, "image", sample.image))) as picture:
+    with Image.open(io.BytesIO(fetch(sample.key, "image", sample.image)), formats=image_formats()) as picture:
         image = np.asarray(picture.convert("RGB"))
     label = fetch(sample.key, "label", sample.label)
     if isinstance(label, bytes):
-        with Image.open(io.BytesIO(label)) as picture:
+        with Image.open(io.BytesIO(label), formats=image_formats()) as picture:
             label = np.asarray(picture)
     return image, label
 

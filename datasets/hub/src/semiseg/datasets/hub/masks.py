@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from semiseg.data import DataError
+from semiseg.data import DataError, image_formats
 from semiseg.datasets.hub.rows import Rows, file_bytes
 from semiseg.datasets.hub.upright import orientation
 
@@ -32,7 +32,7 @@ def read_label(rows: Rows, number: int, column: str, colours: Colours | None) ->
     if colours is None and (kind == 3 or (kind == 0 and depth in (8, 16))) and orientation(data) == 1:
         return data
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=image_formats()) as picture:
             picture.load()
             form, picture = picture.format, ImageOps.exif_transpose(picture)
     except Exception as error:  # decoders raise many kinds of errors
@@ -56,7 +56,7 @@ def ids_of(label: bytes | np.ndarray) -> set[int]:
     """The ids in a mask."""
     if isinstance(label, bytes):
         try:
-            with Image.open(io.BytesIO(label)) as picture:
+            with Image.open(io.BytesIO(label), formats=image_formats()) as picture:
                 label = np.array(picture)
         except Exception as error:
             raise DataError(f"the mask is truncated or damaged ({error}); replace it, or remove the row") from error

@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from semiseg.data import image_formats
+
 ORIENTATION = 0x0112  # the EXIF tag
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MARKERS = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # where a PNG may hold an orientation
@@ -21,7 +23,7 @@ def orientation(data: bytes) -> int:
     if data.startswith(_PNG) and not any(sign in data for sign in _MARKERS):
         return 1  # Pillow would decode all pixels to find EXIF data after them
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=image_formats()) as picture:
             found = picture.getexif().get(ORIENTATION, 1)
     except Exception:  # many kinds of errors; decoding the image later reports them
         return 1
@@ -36,7 +38,7 @@ def upright(data: bytes) -> bytes:
     if orientation(data) == 1:
         return data
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=image_formats()) as picture:
             if picture.format == "TIFF":
                 return data  # Pillow rotates it when decoding
             return _saved(ImageOps.exif_transpose(picture), picture.format)
@@ -51,7 +53,7 @@ def as_stored(data: bytes) -> bytes:
     for patched in (_exif_patched(data), _XMP.sub(rb"\g<1>1", data)) if not data.startswith(_PNG) else ():
         if orientation(patched) == 1:
             return patched
-    with Image.open(io.BytesIO(data)) as picture:
+    with Image.open(io.BytesIO(data), formats=image_formats()) as picture:
         return _saved(picture, picture.format)
 
 
