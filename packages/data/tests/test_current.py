@@ -3,7 +3,8 @@
 import os
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -124,6 +125,32 @@ def test_only_files_that_are_newer_are_read(source) -> None:
     assert not list(newer_than(time + 20, samples))
     in_memory = RawSample(key="m", image=b"x", label=None, size=1)
     assert not list(newer_than(0, [in_memory]))
+
+
+@dataclass
+class Reader:
+    """Many labels in one file, as SUN RGB-D's."""
+
+    path: str
+
+    def label(self, number: int) -> np.ndarray:
+        return np.full((9, 12), Path(self.path).read_bytes()[number], np.uint8)
+
+
+def read_label(reader: Reader, number: int) -> np.ndarray:
+    return reader.label(number)
+
+
+def test_a_file_that_holds_all_labels_is_compared(adapt, source, tmp_path) -> None:
+    def samples() -> list[RawSample]:
+        reader = Reader(str(tmp_path / "labels"))
+        return [replace(one, label=partial(read_label, reader, i)) for i, one in enumerate(source.samples())]
+
+    (tmp_path / "labels").write_bytes(bytes([0, 1, 2, 0, 1]))
+    shard(adapt(samples()), "train", tmp_path / "shards")
+    (tmp_path / "labels").write_bytes(bytes([0, 1, 1, 0, 1]))
+    with pytest.raises(DataError, match="1 of 5 samples, first 's2'"):
+        shard(adapt(samples()), "train", tmp_path / "shards")
 
 
 class Moving:

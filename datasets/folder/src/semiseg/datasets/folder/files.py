@@ -99,6 +99,7 @@ def list_files(
     ignored: Counter[str] = Counter()
     files = []
     listed = list(names)
+    places: dict[tuple[str, ...], _Place] = {}
     siblings = split_siblings({part for name in listed for part in PurePosixPath(name).parts[:-1]})
     for name in listed:
         parts = PurePosixPath(name).parts
@@ -112,7 +113,9 @@ def list_files(
         elif suffix in SUFFIXES and any(part.lower() in THUMBNAILS for part in parts[:-1]):
             ignored["pictures in folders of thumbnails"] += 1
         elif suffix in SUFFIXES:
-            files.append(_file(name, parts, named, siblings))
+            if parts[:-1] not in places:
+                places[parts[:-1]] = _place(parts[:-1], named, siblings)
+            files.append(_file(name, parts, places[parts[:-1]]))
     if mask_suffix:
         files = [_suffixed(file, mask_suffix) for file in files]
     notes: list[str] = []
@@ -148,9 +151,20 @@ def list_files(
     return Listing(images, [file for file in files if file.role == "mask"], +ignored, notes, doubtful, derived)
 
 
-def _file(name: str, parts: tuple[str, ...], named: Named, siblings: Mapping[str, str]) -> File:
-    folders = [plain(part) for part in parts[:-1]]
-    role, before, within, after = role_of(folders, named)
+def _file(name: str, parts: tuple[str, ...], place: "_Place") -> File:
+    role, split, folders, within, after = place
+    stem = plain(PurePosixPath(name).stem)
+    if role == "mask" and PurePosixPath(stem).suffix.lower() in SUFFIXES:
+        stem = PurePosixPath(stem).stem  # x.jpg.png is the mask of x.jpg
+    return File(name, role, split, folders, stem, within, after)
+
+
+_Place = tuple[str, str | None, tuple[str, ...], str, tuple[str, ...]]
+
+
+def _place(folders: tuple[str, ...], named: Named, siblings: Mapping[str, str]) -> _Place:
+    """What the folders of a file say: role, split, the other folders, and those that define the role and follow it."""
+    role, before, within, after = role_of([plain(folder) for folder in folders], named)
     split = next((found for folder in (within[:1] + within[-1:]) if (found := split_within(folder))), None)
     for place in range(len(after)):  # "images/10k/train": the first that names a split
         if split is None and (split := split_of(after[place])):
@@ -158,10 +172,7 @@ def _file(name: str, parts: tuple[str, ...], named: Named, siblings: Mapping[str
     for place in reversed(range(len(before))):  # "Train/Urban/images": the nearest that names a split
         if split is None and (split := split_of(before[place]) or siblings.get(before[place])):
             before = before[:place] + before[place + 1 :]
-    stem = plain(PurePosixPath(name).stem)
-    if role == "mask" and PurePosixPath(stem).suffix.lower() in SUFFIXES:
-        stem = PurePosixPath(stem).stem  # x.jpg.png is the mask of x.jpg
-    return File(name, role, split, (*before, *after), stem, "/".join(within), tuple(after))
+    return role, split, (*before, *after), "/".join(within), tuple(after)
 
 
 def _suffixed(file: File, suffix: str) -> File:

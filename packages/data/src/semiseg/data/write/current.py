@@ -119,13 +119,15 @@ def _same(sample: RawSample, sums: Mapping[str, int]) -> bool:
 
 
 def _paths(member: Any) -> Iterator[str]:
-    """Files that a member is read from: absolute paths among the arguments of nested `functools.partial`s."""
+    """Files that a member is read from: absolute paths among the arguments of nested `functools.partial`s, or in `path`."""
     if not isinstance(member, functools.partial):
         return
     for value in (*member.args, *member.keywords.values()):
         if isinstance(value, functools.partial):
             yield from _paths(value)
-        elif (isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute())) and Path(
+            continue
+        value = value if isinstance(value, str | Path) else getattr(value, "path", None)  # what reads one large file
+        if (isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute())) and Path(
             value
         ).is_file():
             yield str(value)
