@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from semiseg.train.recipe.forecast import beyond_memory
 from semiseg.train.recipe.load import load
 from semiseg.train.recipe.problems import RecipeError
 from semiseg.train.sweep.grid import expand, read_sweep
@@ -144,3 +145,25 @@ def test_sweeps_that_no_one_can_run(tmp_path: Path, text: str) -> None:
     assert time.monotonic() - start < 2 * SECONDS
     assert all(line.isprintable() for line in caught.value.faults) and len(caught.value.faults) < 70
     assert [file.name for file in tmp_path.iterdir()] == ["x.toml"]
+
+
+STREET = "data.domains.street."
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        (
+            f"{STREET}augment.crop=[65536,65536]",
+            "take 206 GB as bare pixels, and this machine has 16 GB; lower it, or augment.crop",
+        ),
+        (f"{STREET}labeled.batch_size=1000000", "1,000,000 images of 96x128 take 147 GB as bare pixels"),
+        (f"{STREET}augment={{resize=[65536,65536]}}", "one image of 65536x65536 takes 52 GB"),
+        ("objectives.1.perturbations.0.count=100000000", "auxiliary decoders, expected 1,000 at most"),
+    ],
+)
+def test_what_fits_into_no_memory_is_refused_before_anything_is_built(argument: str, words: str) -> None:
+    recipe = load(RECIPES / "quickstart.toml", [argument])
+    found = [problem.what for problem in beyond_memory(recipe, memory=16_000_000_000)]
+    assert any(words in what for what in found), found
+    assert not list(beyond_memory(load(RECIPES / "quickstart.toml"), memory=16_000_000_000))

@@ -46,6 +46,10 @@ def main() -> None:
         if os.environ.get("SEMISEG_TRACEBACK"):
             raise
         code = 1 if isinstance(error, BrokenPipeError) else _fail(SemisegError(system_error(error)))
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # of torch, which has no class for it
+            raise
+        code = _fail(SemisegError(system_error(MemoryError())))
     sys.exit(_flushed(code))
 
 
