@@ -494,6 +494,25 @@ CASES: dict[str, Case] = {
         mask=lambda i: rgba(RAMP[scene(i)], scene(i).astype(bool) * 255), files={"classes.toml": COLOURS},
         notes=("transparent pixels are read as black",),
     ),
+    "colours on nothing, without a class for it": Case(
+        mask=lambda i: rgba(RAMP[scene(i)], (scene(i) > 0) * 255),
+        truth=lambda i: stored(scene(i), [255, 0, 1]),
+        files={"classes.toml": 'classes = [{name="roof", colour="#c80000"}, {name="tree", colour=[0,0,200]}]'},
+        refused="it is transparent: use --option transparent=ignore",
+        options={"transparent": "ignore"},
+        notes=("(no data; ",),
+    ),
+    "colours under alpha 0": Case(
+        mask=lambda i: rgba(np.where((scene(i) > 0)[..., None], RAMP[scene(i)], colour_noise(i)), (scene(i) > 0) * 255),
+        files={"classes.toml": COLOURS},
+    ),
+    "infinity for no label": Case(
+        mask=lambda i: tif(np.where(border(i), np.inf, scene(i)).astype(np.float32)),
+        truth=voided,
+        suffix="tif",
+        refused="--option ignore=inf",
+        options={"ignore": "inf"},
+    ),
     "red under everything, the mask in alpha": Case(
         mask=lambda i: rgba(np.full((HEIGHT, WIDTH, 3), (200, 0, 0), np.uint8), binary(i) * 255.0), truth=binary,
     ),

@@ -10,6 +10,7 @@ from semiseg.datasets.folder.pixels import PLAIN, Colour, Lens
 from semiseg.datasets.folder.problems import Problems
 
 _PALETTE = ("ids", "colours")
+_NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][-+]?\d{1,3})?")
 _TRANSPARENT = ("black", "ignore", "opaque")
 
 
@@ -90,9 +91,7 @@ def _ignored(ignore: Any) -> tuple[set[float], list[Colour]]:
         word = word.strip("'\"")
         if re.fullmatch(r"#[0-9a-fA-F]{6}", word):
             colours.append((int(word[1:3], 16), int(word[3:5], 16), int(word[5:7], 16)))
-        elif word.lower() == "nan":
-            numbers.add(float("nan"))
-        elif re.fullmatch(r"-?\d{1,40}(\.\d{1,40})?([eE][-+]?\d{1,3})?", word):
+        elif word.lower() in ("nan", "inf", "-inf") or _NUMBER.fullmatch(word):
             numbers.add(float(word))
         else:
             raise DataError(

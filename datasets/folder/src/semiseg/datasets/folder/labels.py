@@ -192,11 +192,8 @@ def _numbered(
     if len(ids) > (MOST_IDS if not picked.ignore_given else 254):
         worst = max(seen, key=lambda mask: mask.values)
         what = f"{worst.values} ids, {max(len(ids), worst.values)} in all masks: {SMOOTH}"
-        problems.add(
-            "too many values",
-            worst.name,
-            f"{what}; use --option ignore=none if each is a class, or threshold=1 if they number objects",
-        )
+        each = "" if max(len(ids), worst.values) > 254 else "--option ignore=none if each is a class, or "
+        problems.add("too many values", worst.name, f"{what}; use {each}--option threshold=1 if they number objects")
         return Meaning([], []), ""
     palette = {place: colour for mask in seen for place, colour in mask.palette.items()}
     colours = [palette.get(number, generated_colour(number) if number < 255 else None) for number in ids]

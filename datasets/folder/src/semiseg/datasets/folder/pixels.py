@@ -209,8 +209,9 @@ def _refuse_lossy(picture: Any, head: bytes, found: Pixels, lens: Lens) -> None:
     remedy = "--option threshold=128 if it is black and white"
     if found.form == "colours" and _spread(found.numbers) > _GREY:
         remedy = "--option nearest=128 with the colours of the classes in classes.toml"
+    kind = "TIFF of JPEG tiles" if picture.format == "TIFF" else picture.format
     raise DataError(
-        f"the mask is a {picture.format}, whose compression changes ids and colours; export it again as PNG, or use {remedy}"
+        f"the mask is a {kind}, whose compression changes ids and colours; export it again as PNG, or use {remedy}"
     )
 
 
@@ -262,7 +263,7 @@ def _binary(found: Pixels, threshold: float, ignore: frozenset[float]) -> Pixels
     else:
         grey = numbers.astype(np.uint32) * np.uint32(_SHOWN.get(form, 1))
     outside = (numbers == OUTSIDE) | np.isin(grey, [number for number in ignore if number >= 0])
-    changed = ~marked & ~outside & ~np.isin(grey, (0, _WHITE, 0xFFFF))
+    changed = ~marked & ~outside & ~np.isin(grey, (0, 1, _WHITE, 0xFFFF) if threshold <= 1 else (0, _WHITE, 0xFFFF))
     above = (grey >= threshold) & ~marked
     binary = np.where(outside, np.uint32(OUTSIDE), above) if outside.any() else above.astype(np.uint8)
     return Pixels("1-bit", binary, changed=int(changed.sum()))

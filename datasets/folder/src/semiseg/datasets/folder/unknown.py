@@ -67,6 +67,8 @@ def check_values(
         unlisted = [value for value in reading.values(mask) if value not in known and value != OUTSIDE]
         for value in unlisted:
             remedy = _nearest(value, colours, names, widest) if isinstance(value, tuple) else _listed(value, given)
+            if value in (0, BLACK) and (TRANSPARENT in mask.ids or unpack(TRANSPARENT) in mask.colours):
+                remedy += "; it is transparent: use --option transparent=ignore if that means no label"
             problems.add(UNKNOWN, mask.name, functools.partial(_where, tree, mask, reading, value, remedy))
             if mask.values > _MANY[kind] or len(unlisted) > _SEVERAL:
                 remedy = ", or use --option threshold=128" if len(classes) == 2 and not by_colour else ""
