@@ -14,6 +14,7 @@ from semiseg.data import ShardSet, open_dataset, shard
 from semiseg.train import load, train
 from semiseg.train.assemble.sources import build_sources
 from semiseg.train.recipe.preflight import preflight
+from semiseg.train.recipe.problems import RecipeError
 from semiseg.train.step.batches import StepData
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -72,7 +73,12 @@ def test_train_and_val_are_one_source_if_both_are_named(shards: Path) -> None:
     """For the test server: every image of both splits once per epoch, with its mask."""
     both = 'data.domains.cityscapes.labeled={ dataset = "cityscapes", split = ["train", "val"], batch_size = 2 }'
     rest = 'data.domains.cityscapes.unlabeled={ dataset = "cityscapes", split = "train_extra", batch_size = 2 }'
-    recipe = load(RECIPES / "cityscapes_structured_r50.toml", [f"data.shards={shards}", "data.workers=0", both, rest])
+    given = [f"data.shards={shards}", "data.workers=0", both, rest]
+    with pytest.raises(
+        RecipeError, match=f"{FRAMES['val']} of {FRAMES['val']} validation images are also training images"
+    ):
+        preflight(load(RECIPES / "cityscapes_structured_r50.toml", given))
+    recipe = load(RECIPES / "cityscapes_structured_r50.toml", [*given, "data.domains.cityscapes.val="])
     preflight(recipe)
     sources = build_sources(recipe, fill=(0, 0, 0))
     stream = sources.streams["cityscapes"]["labeled"]

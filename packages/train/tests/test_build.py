@@ -100,7 +100,7 @@ def test_class_uniform_crops_hold_their_classes_equally_often(tiny: Callable[...
     names = ["pole", "person"]
     extra = f"{{dataset='street', split='val', classes={names}, until=0.5}}"
     own = f"data.domains.street.labeled.class_uniform={{share=1.0, extra={extra}}}"
-    stream = build_sources(tiny(*crop, own), fill=(0, 0, 0)).streams["street"]["labeled"]
+    stream = build_sources(tiny(*crop, own, "data.allow_overlap=true"), fill=(0, 0, 0)).streams["street"]["labeled"]
     assert isinstance(stream.plan, ClassUniformPlan) and stream.taxonomy is not None
     half = 20 * stream.batch_size
     draws = stream.plan.draws(0, 2 * half)

@@ -124,7 +124,7 @@ def test_classes_come_from_the_shards_of_a_data_set_that_is_not_installed(
         f"data.domains.street.unlabeled={{{roofs[1]}, batch_size=3}}",
         f"data.domains.street.val={{{roofs[0]}}}",
     ]
-    assert problems(*change, "data.domains.street.taxonomy=roofs") == []
+    assert problems(*change, "data.domains.street.taxonomy=roofs", "data.allow_overlap=true") == []
     (taxonomy,) = problems(*change, "data.domains.street.taxonomy=rofs")
     assert "unknown taxonomy 'rofs'; did you mean 'roofs'?" in taxonomy
     wrong = problems(*change, "data.domains.street.taxonomy=street-8")

@@ -109,6 +109,10 @@ class OverlaySet(ShardSet):
             self._rows = [places[key] for key in self.keys()]
         return self._rows
 
+    def image_checksums(self) -> np.ndarray:
+        """Those of the split's images."""
+        return self.base.image_checksums()[self.rows()]
+
     def ahead(self, shards: Iterable[int]) -> None:
         """As `ShardSet.ahead`, for the split too."""
         shards = list(shards)

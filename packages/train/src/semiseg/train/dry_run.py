@@ -51,6 +51,7 @@ def preview(recipe: Recipe) -> str:
             lines.append(f"  {domain} val: {len(val.shards if val.subset is None else val.subset)} images")
         kinds = ", ".join(type(objective).__name__ for objective in learner.objectives[domain])  # type: ignore[arg-type]
         lines.append(f"  {domain} objectives: {kinds}")
+    lines += [f"  {shared} (allowed by data.allow_overlap)" for shared in sources.overlap]
     count = {name: sum(p.numel() for p in module.parameters()) for name, module in (
         ("encoder", model.encoder), ("context", model.context), ("decoders", model.decoders), ("objectives", learner.objectives)
     )}  # fmt: skip

@@ -94,6 +94,8 @@ def _train(run: RunFolder, stop: Stop, *, quiet: bool) -> Run:
     if results := run.finished():
         console.say(f"{run.path} is already complete: {recipe.steps} steps")
         return Run(run.path, results)
+    for shared in sources.overlap:
+        console.say(f"{shared} (allowed by data.allow_overlap)")
     for found in run.damaged:
         console.say(f"{found}; it is kept under the name *.damaged, and the checkpoint before it is used")
     if run.newest:

@@ -99,6 +99,10 @@ class Pool:
     def sizes(self) -> np.ndarray:
         return np.concatenate([shards.sizes() for shards in self.sets])
 
+    def image_checksums(self) -> np.ndarray:
+        """As `ShardSet.image_checksums`."""
+        return np.concatenate([shards.image_checksums() for shards in self.sets])
+
     def flags(self) -> list[tuple[str, ...]]:
         return [flags for shards in self.sets for flags in shards.flags()]
 

@@ -151,6 +151,13 @@ class ShardSet:
         columns = [[index.table[name].to_numpy() for name in ("height", "width")] for index in self._all()]
         return np.concatenate([np.stack(pair, axis=1) for pair in columns]).astype(np.int64)
 
+    def image_checksums(self) -> np.ndarray:
+        """Bytes and crc32 of every sample's stored image, int64 [n, 2]: equal images have equal rows. Reads every index."""
+        columns = [[index.table[f"image_{what}"].to_numpy() for what in ("size", "crc32")] for index in self._all()]
+        return np.concatenate(
+            [np.stack(pair, axis=1).astype(np.int64) for pair in columns] or [np.empty((0, 2), np.int64)]
+        )
+
     def flags(self) -> list[tuple[str, ...]]:
         """What the writer marked each sample with, such as "constant-image". Reads every index."""
         return [tuple(flags) for index in self._all() for flags in index.table["flags"].to_pylist()]

@@ -8,7 +8,8 @@ import numpy as np
 
 from semiseg.data import ClassUniformPlan, Plan, Pool, ShardSet, Taxonomy, class_space, digest_of, key64
 from semiseg.train import recipe as r
-from semiseg.train.recipe.shards import open_source, select, without
+from semiseg.train.recipe.overlap import check_overlap
+from semiseg.train.recipe.shards import choose, open_source
 from semiseg.train.score.saved import build_views
 from semiseg.train.score.views import Views
 from semiseg.train.step.augment import Augmentation
@@ -32,7 +33,8 @@ class Sources:
     """All data of a run.
 
     selected: source -> keys taken, where a recipe takes less than all; digests: of shard sets; class_pixels: domain ->
-    labeled pixels of each class, where a loss weights classes.
+    labeled pixels of each class, where a loss weights classes; overlap: which validation images are trained on, if the
+    recipe allows that.
     """
 
     streams: dict[str, dict[str, Stream]]
@@ -41,6 +43,7 @@ class Sources:
     digests: dict[str, str]
     selected: dict[str, list[str]]
     class_pixels: dict[str, list[int]]
+    overlap: tuple[str, ...] = ()
 
     def digest_of_subsets(self) -> dict[str, str]:
         """Source -> hash of the keys taken."""
@@ -67,25 +70,18 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
     digests: dict[str, str] = {}
     selected: dict[str, list[str]] = {}
     class_pixels: dict[str, list[int]] = {}
+    everything = {name: choose(recipe.data, name) for name in recipe.data.domains}
+    overlap = check_overlap(recipe, everything)
     for name, domain in recipe.data.domains.items():
-        labeled = open_source(recipe.data.shards, domain.labeled)
+        chosen = everything[name]
+        labeled = chosen["labeled"].shards
         taxonomy = taxonomies[name] = labeled.taxonomy(domain.taxonomy)
-        chosen = {"labeled": (labeled, select(labeled, domain.labeled, taxonomy))}
         if any(getattr(getattr(own, "loss", own), "class_weights", None) for own in recipe.objectives_of(name)):
-            taken = slice(None) if chosen["labeled"][1] is None else chosen["labeled"][1]
+            taken = slice(None) if chosen["labeled"].indices is None else chosen["labeled"].indices
             class_pixels[name] = labeled.class_pixels(taxonomy)[taken].sum(0).tolist()
-        if domain.unlabeled is not None:
-            pool = open_source(recipe.data.shards, domain.unlabeled)
-            indices = select(pool, domain.unlabeled, taxonomy)
-            if domain.unlabeled.minus == "labeled":
-                indices = without(pool, indices, *chosen["labeled"])
-            chosen["unlabeled"] = (pool, indices)
-        if domain.weak is not None:
-            pool = open_source(recipe.data.shards, domain.weak)
-            indices = without(pool, None, *chosen["labeled"]) if domain.weak.minus == "labeled" else None
-            chosen["weak"] = (pool, indices)
         streams[name] = {}
-        for role, (shards, indices) in chosen.items():
+        for role in [role for role in ("labeled", "unlabeled", "weak") if role in chosen]:
+            shards, indices = chosen[role].shards, chosen[role].indices
             stream = f"{name}/{role}"
             plan = Plan(shards, key64(recipe.seed, "order", stream), window=recipe.data.window, subset=indices)
             if role == "labeled" and domain.labeled.class_uniform is not None:
@@ -103,11 +99,10 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
             )
             digests[stream] = shards.digest
             if indices is not None:
-                keys = chosen[role][0].keys()
+                keys = chosen[role].shards.keys()
                 selected[stream] = [keys[i] for i in indices]
-        if domain.val is not None:
-            shards = open_source(recipe.data.shards, domain.val)
-            subset = select(shards, domain.val, taxonomy)
+        if "val" in chosen:
+            shards, subset = chosen["val"].shards, chosen["val"].indices
             resize, views = domain.augment.resize, build_views(recipe.evaluate)
             validation[name] = Validation(shards=shards, taxonomy=taxonomy, subset=subset, resize=resize, views=views)
             digests[f"{name}/val"] = shards.digest
@@ -121,6 +116,7 @@ def build_sources(recipe: r.Recipe, *, fill: tuple[int, int, int]) -> Sources:
         digests=digests,
         selected=selected,
         class_pixels=class_pixels,
+        overlap=overlap,
     )
 
 

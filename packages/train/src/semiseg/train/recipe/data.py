@@ -195,10 +195,12 @@ class Data:
     workers           data loading processes for each training process; 0 loads in the training process
     window            number of shards that the shuffle of an epoch mixes at a time
     domains_per_step  "all": every step has a batch of every domain; "one": domains take turns (CCT, section 3.4)
+    allow_overlap     train although validation images are also training images; results.json says which
     """
 
     shards: Text = "shards/"
     workers: Workers = 2
     window: Count = 8
     domains_per_step: Literal["all", "one"] = "all"
+    allow_overlap: bool = False
     domains: Annotated[dict[str, Domain], MinLen(1)]

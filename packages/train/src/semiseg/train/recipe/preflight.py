@@ -30,8 +30,9 @@ from semiseg.train.recipe import (
     Weak,
 )
 from semiseg.train.recipe.lines import KeyPath
+from semiseg.train.recipe.overlap import check_overlap
 from semiseg.train.recipe.problems import Origin, Problem, RecipeError, nearest
-from semiseg.train.recipe.shards import open_source
+from semiseg.train.recipe.shards import label_conflict, open_source
 
 Source = Labeled | Unlabeled | Weak | Val
 ROLES = ("labeled", "unlabeled", "weak", "val")
@@ -44,9 +45,16 @@ def preflight(recipe: Recipe, *, world: int = 1) -> None:
     Looks for data sets, shards, taxonomies, masks, key files and weights; opens no image and builds no model.
     """
     problems = [problem for name in recipe.data.domains for problem in _domain(name, recipe, world)]
+    readable = not problems
     problems += [*_model(recipe), *_ranked_pixels(recipe, world)]
-    if problems:
-        raise RecipeError(Origin.of(recipe).report(problems))
+    overlapping: tuple[str, ...] = ()
+    if readable:
+        try:
+            check_overlap(recipe)
+        except RecipeError as error:
+            overlapping = error.faults
+    if problems or overlapping:
+        raise RecipeError([*Origin.of(recipe).report(problems), *overlapping])
 
 
 def _domain(name: str, recipe: Recipe, world: int) -> Iterator[Problem]:
@@ -145,15 +153,12 @@ def _contents(
             if not shards.manifest.labeled:
                 what = "a subset is chosen by its masks" if isinstance(source, Unlabeled) else "masks are needed here"
                 yield Problem((*at, "split"), f"{place} holds no masks, and {what}; name a split that has them")
-            elif taxonomy and taxonomy.raw_space != shards.manifest.raw_space:
-                known = [*shards.taxonomies, *Taxonomy.all().values()]
-                fit = sorted({other.name for other in known if other.raw_space == shards.manifest.raw_space})
-                what = f"{place} holds labels of '{shards.manifest.raw_space}', taxonomy '{taxonomy.name}' reads"
-                remedy = f"taxonomies that fit: {', '.join(fit) or 'none installed'}"
-                yield Problem((*at, "dataset"), f"{what} '{taxonomy.raw_space}'; {remedy}")
-            elif taxonomy and any(own.name == taxonomy.name and own != taxonomy for own in shards.taxonomies):
-                what = f"{place} was written with other classes in taxonomy '{taxonomy.name}' than the labeled source"
-                yield Problem((*at, "split"), f"{what}; run `semiseg data shard` again for both")
+            elif taxonomy and (conflict := label_conflict(taxonomy, shards)):
+                if taxonomy.raw_space != shards.manifest.raw_space:
+                    yield Problem((*at, "dataset"), conflict)
+                else:
+                    remedy = "than the labeled source; run `semiseg data shard` again for both"
+                    yield Problem((*at, "split"), f"{conflict} {remedy}")
     if source.subset and source.subset.count > len(pool):
         what = f"asks for {source.subset.count} of {len(pool)} samples"
         yield Problem((*at, "subset", "count"), f"{what}; ask for {len(pool)} at most")

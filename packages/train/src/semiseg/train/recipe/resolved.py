@@ -13,7 +13,7 @@ WIDTH = 120  # columns; a longer list is written one item a line
 
 # Keys that the result of a run does not depend on: names, places, speed, and how often it is evaluated and saved.
 INCIDENTAL = (
-    *("name", "paper", "expect", "runs", "data.shards", "data.workers"),
+    *("name", "paper", "expect", "runs", "data.shards", "data.workers", "data.allow_overlap"),
     *("log", "evaluate", "checkpoint", "timeout", "model.encoder.checkpointing"),
 )
 
