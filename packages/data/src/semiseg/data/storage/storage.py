@@ -109,6 +109,30 @@ class Storage:
 
         persist(self.where(name), ask)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small remote file unless there is one; whether that happened. Decided by the store, if it can (S3)."""
+
+        def ask() -> bool:
+            system, root = self._remote.open()
+            system.invalidate_cache()
+            try:
+                system.pipe_file(f"{root}/{name}", data, mode="create", **timed(system))
+            except Exception as error:
+                if isinstance(error, FileExistsError) or status(error) in (409, 412):
+                    return False
+                if not isinstance(error, TypeError | NotImplementedError) and status(error) not in (400, 405, 501):
+                    raise
+            else:
+                return True
+            try:  # a store, or a package, without conditions
+                self._size(name)
+            except FileNotFoundError:
+                system.pipe_file(f"{root}/{name}", data, **timed(system))
+                return True
+            return False
+
+        return persist(self.where(name), ask)
+
     def delete(self, name: str) -> None:
         """Remove a remote file if it exists: a first attempt may have removed it without an answer."""
         system, root = self._remote.open()

@@ -52,6 +52,14 @@ class RemotePath:
         """An object with `st_size`."""
         return SimpleNamespace(st_size=self._storage.size(self.name))
 
+    def modified(self) -> float:
+        """When the file was last written, in seconds; 0 if the store does not tell."""
+        return self._storage.modified(self.name)
+
+    def created(self, data: bytes) -> bool:
+        """Write the file unless there is one; whether that happened."""
+        return self._storage.create(self.name, data)
+
     def read_bytes(self) -> bytes:
         return self._storage.read(self.name)
 

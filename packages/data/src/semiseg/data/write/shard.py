@@ -22,6 +22,7 @@ from semiseg.data.storage.atomic import atomic
 from semiseg.data.storage.lock import only_writer
 from semiseg.data.storage.storage import Storage
 from semiseg.data.storage.target import target
+from semiseg.data.write.claim import claim, confirm
 from semiseg.data.write.current import differing, newer_than, refuse_changed, refuse_stale, written
 from semiseg.data.write.encode import Contents, Encoded, crc32, encode
 from semiseg.data.write.layout import Layout, lay_out
@@ -80,10 +81,13 @@ def write(
     except OSError as error:
         raise unwritable(error, folder) from error
     with only_writer(folder):
+        claim(folder, layout)
         try:
             if (manifest := complete(layout, to)) is None:  # another writer may have come first
                 begin(folder, layout)
-                manifest = _manifest(layout, finish(jobs(folder, layout), layout.samples, workers, progress))
+                entries = finish(jobs(folder, layout), layout.samples, workers, progress)
+                confirm(folder, layout, entries)
+                manifest = _manifest(layout, entries)
                 with atomic(folder / MANIFEST) as file:
                     file.write(manifest.to_json().encode())
             clear(folder)
