@@ -79,7 +79,7 @@ def _main(arguments: list[str]) -> int:
         if world > 1 and any(word in str(error) for word in ("closed by peer", "Connection reset", "Broken pipe")):
             print(f"rank {rank} stops, because another rank did", file=sys.stderr)
             return 1
-        if world > 1 and "imed out" in str(error):
+        if world > 1 and any(word in str(error).lower() for word in ("timed out", "timeout")):
             print(
                 f"error on rank {rank}: another rank has not answered for {recipe.timeout:g} s: its machine hangs, or its step "
                 "takes longer (then raise timeout, as in timeout=3600); rerun the command to resume",
