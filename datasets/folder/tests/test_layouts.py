@@ -614,6 +614,44 @@ def same_areas(label: np.ndarray, drawn: np.ndarray) -> None:
     assert both.shape[1] == len(np.unique(label)) == len(np.unique(drawn))
 
 
+@pytest.mark.parametrize("name", ["cityscapes", "deepglobe", "drive", "a_file_for_each_class", "camvid_as_published"])
+def test_one_image_is_enough(name: str, tmp_path: Path) -> None:
+    """Words that tell images from masks are known, so that nothing has to be learnt from other files."""
+    wanted = Layout()
+    LAYOUTS[name](wanted)
+    image, (mask, _) = next(iter(wanted.pairs.items()))
+    shown = {f"{prefix}{part}" for prefix in ("", "DRIVE/") for part in (image, mask)}
+    wanted.files = {place: content for place, content in wanted.files.items() if place in shown}
+    root = wanted.write(tmp_path / "source")
+    options = {"mask_suffix": "_roof"} if name == "a_file_for_each_class" else {}
+    if options:
+        with pytest.raises(DataError, match=r"if it is the mask of images/a0.jpg: --option mask_suffix=_roof"):
+            other = Path(root / "masks/a0_roof.png")
+            other.with_name("a0_road.png").write_bytes(other.read_bytes())
+            Folder(root)
+    (sample,) = open_dataset("folder", root, **options).samples("train")
+    assert Path(str(sample.meta["source"])).name == Path(image).name
+    assert Path(str(sample.meta["mask"])).name == Path(mask).name
+
+
+@pytest.mark.parametrize("ending", ["_parts_1", "_parts_1.png"])
+def test_any_ending_can_be_given(tmp_path: Path, ending: str) -> None:
+    wanted = Layout()
+    for i in range(3):
+        wanted.pair(f"images/ADE_{i}.jpg", f"images/ADE_{i}_seg.png", i, form="colours")
+        wanted.files[f"images/ADE_{i}_parts_1.png"] = ("colours", areas(i + 9))
+    root = wanted.write(tmp_path / "source")
+    with pytest.raises(
+        DataError, match=r"3 values, as 3 of 6 images .*if they are masks, --option mask_suffix=_parts_1;"
+    ):
+        Folder(root)
+    folder = Folder(root, mask_suffix=ending, val=0)
+    assert {sample.meta["mask"] for sample in folder.samples("train")} == {
+        f"images/ADE_{i}_parts_1.png" for i in range(3)
+    }
+    assert f"left out: masks whose names do not end with {ending}: 3" in folder.notes()
+
+
 def test_at_least_these_layouts_are_tried() -> None:
     assert len(LAYOUTS) >= 50
 

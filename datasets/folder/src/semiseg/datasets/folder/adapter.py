@@ -120,7 +120,8 @@ class Folder:
         if not listing.images:
             self._notes = left_out(tree, listing.ignored + unused(tree, ()))
             raise DataError("\n".join([f"{self._where}: no images found; expected:{TREE.rstrip()}", *self._notes]))
-        found, distant = pair(listing, problems, given=bool(named["mask"] or endings["mask_suffix"]))
+        chosen = bool(named["mask"] or endings["mask_suffix"])
+        found, distant = pair(listing, problems, given=chosen, ending=endings["mask_suffix"])
         refuse_masks_as_images(listing, found, problems)
         if undecided(problems):
             problems.raise_any(self._where)

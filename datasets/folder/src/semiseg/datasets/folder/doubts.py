@@ -51,9 +51,19 @@ def refuse_masks_as_images(listing: Listing, found: Mapping[str, File], problems
         move = f"--option {shlex.quote(f'masks={parent}')}"
         if not photographs:
             move = "add the images, with the same names, in images/"
+        elif base := base_of(first, listing.images):
+            move = f"--option {shlex.quote(f'mask_suffix={first.stem[len(base.stem) :]}')}"
         elif total > len(inside):
             move = "give them the names of their images with _mask, or move them to masks/"
         problems.add(_DOUBT, first.name, f"{what}: if they are masks, {move}; {keep}; {drop}")
+
+
+def base_of(file: File, images: Sequence[File]) -> File | None:
+    """The image whose name a file's begins with, before a separator."""
+    stem = file.stem.lower()
+    found = (image for image in images if image is not file and image.stem and stem.startswith(image.stem.lower()))
+    fitting = [image for image in found if stem[len(image.stem) :][:1] in tuple("_-. (")]
+    return max(fitting, key=lambda image: len(image.stem), default=None)
 
 
 def pattern_of(files: Sequence[File], pictures: Sequence[File]) -> str:

@@ -14,6 +14,7 @@ from semiseg.datasets.folder.folders import (
     PREVIEW_WORDS,
     WEAK_IMAGE_WORDS,
     WEAK_MASK_WORDS,
+    split_of,
     words,
 )
 
@@ -93,7 +94,8 @@ def is_of_mask(affix: Affix) -> bool:
 
 
 def is_of_image(affix: Affix) -> bool:
-    return bool((IMAGE_WORDS | WEAK_IMAGE_WORDS) & _worded(affix))
+    found = _worded(affix)
+    return bool((IMAGE_WORDS | WEAK_IMAGE_WORDS) & found) or any(map(split_of, found))
 
 
 def is_preview(texts: Iterable[str]) -> bool:

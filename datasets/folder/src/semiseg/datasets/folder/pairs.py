@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 
-from semiseg.datasets.folder.doubts import undecided
+from semiseg.data import without_suffix
+from semiseg.datasets.folder.doubts import base_of, undecided
 from semiseg.datasets.folder.file import File, family
 from semiseg.datasets.folder.files import Listing
 from semiseg.datasets.folder.kinds import Kind, choose
@@ -18,6 +19,7 @@ from semiseg.datasets.folder.names import (
     common_affix,
     core,
     folded,
+    is_of_image,
     is_of_mask,
 )
 from semiseg.datasets.folder.problems import Problems
@@ -26,17 +28,20 @@ _SEVERAL = "several masks for an image"
 _LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-.*-tag-.*")
 
 
-def pair(listing: Listing, problems: Problems, *, given: bool = False) -> tuple[dict[str, File], int]:
+def pair(
+    listing: Listing, problems: Problems, *, given: bool = False, ending: str | None = None
+) -> tuple[dict[str, File], int]:
     """The masks by name of their image, and how many of them were matched by file name only, across folders.
 
     Names are compared ever less strictly: equal up to the suffix; ignoring case and "_mask", "_label", "_gt"; the same in
     the folder of another split; the same in any folder; the same without words that many files share ("_manual1"). Only
     unique matches count. Masks without an image are problems. If images have masks of several kinds, drawings for people
-    and masks of objects are left out; any other choice is the user's. `given`: the user has named the masks.
+    and masks of objects are left out; any other choice is the user's. `given`: the user has named the masks,
+    perhaps by the `ending` of their names.
     """
     images = {file.name: file for file in listing.images if file.role == "image"}
     canonical, cores = _canonical(images.values())
-    kinds = _kinds(listing.masks, canonical, cores)
+    kinds = _kinds(listing.masks, canonical, cores, without_suffix(ending or "").lower())
     for kind in kinds:
         _match(kind, images, canonical)
     kinds = choose(kinds, listing, problems, given=given)
@@ -58,16 +63,18 @@ def _canonical(images: Iterable[File]) -> tuple[dict[str, str], dict[str, str]]:
         for image in inside:
             short = bare(core(image.stem, shared))
             canonical[image.name] = short
-            for form in (short, core(image.stem, shared), bare(image.stem), image.stem.lower()):
+            worded = (core(image.stem, affix) for affix in affixes(image.stem) if is_of_image(affix))
+            for form in (short, core(image.stem, shared), bare(image.stem), image.stem.lower(), *worded):
                 cores.setdefault(form, short)
     return canonical, cores
 
 
-def _kinds(masks: list[File], canonical: dict[str, str], cores: Mapping[str, str]) -> list[Kind]:
+def _kinds(masks: list[File], canonical: dict[str, str], cores: Mapping[str, str], ending: str) -> list[Kind]:
     """Sort masks into kinds; adds the canonical form of their stems to `canonical`."""
     affix: dict[str, Affix] = {}
     for mask in masks:
-        candidates = [("", ""), *affixes(mask.stem)]
+        given = [("", mask.stem[-len(ending) :])] if ending and mask.stem.lower().endswith(ending) else []
+        candidates = [("", ""), *given, *affixes(mask.stem)]
         exact = ((one, cores.get(core(mask.stem, one))) for one in candidates)
         nearly = ((one, cores.get(bare(core(mask.stem, one)))) for one in candidates)
         for candidate, form in (*exact, *nearly):
@@ -80,7 +87,8 @@ def _kinds(masks: list[File], canonical: dict[str, str], cores: Mapping[str, str
     for mask in masks:
         used = affix.get(mask.name, ("", ""))
         key = family(mask), folded(used)
-        if used != ("", "") and not (is_of_mask(used) or support[key] > 1 or alone):
+        known = is_of_mask(used) or used[1].lower() == ending
+        if used != ("", "") and not (known or support[key] > 1 or alone):
             used, key = ("", ""), (family(mask), ("", ""))
             del canonical[mask.name]  # a word that only one file has may be part of its name
         kinds.setdefault(key, Kind({}, used)).masks[mask.name] = mask
@@ -183,6 +191,9 @@ def _report_unmatched(listing: Listing, masks: dict[str, File], found: dict[str,
             crowded = sum(other.parent == mask.parent for other in masks.values()) > len(listing.images)
             if crowded or bare(folder) in by_name:
                 hint = "; if these are objects or classes in separate files, combine those of an image into one mask"
+            if base := base_of(mask, listing.images):
+                ending = shlex.quote(f"mask_suffix={mask.stem[len(base.stem) :]}")
+                hint = f"; if it is the mask of {base.name}: --option {ending}"
             if _LABEL_STUDIO.fullmatch(mask.stem):
                 hint = "; Label Studio writes a file for each task and label: combine those of an image into one mask"
             problems.add("mask without image", mask.name, f"no image of this name{hint}")
