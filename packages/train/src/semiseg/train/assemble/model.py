@@ -53,15 +53,20 @@ def describe_model(
 ) -> dict[str, Any]:
     """The metadata of a saved model.
 
-    "taxonomies": {domain: {name, names, colours}}; "resize": {domain: [h, w]}; "views": how its run scores images, a `Views` as
-    JSON; "conversions": {domain: how its shards were made}, which `predict` repeats on photographs. Domains that `model`
-    brings along from an earlier run keep their description.
+    "taxonomies": {domain: {name, names, colours, raw_space}}; "resize": {domain: [h, w]}; "views": how its run scores images, a
+    `Views` as JSON; "conversions": {domain: how its shards were made}, which `predict` repeats on photographs. Domains that
+    `model` brings along from an earlier run keep their description.
     """
     described = dict(model.metadata.get("taxonomies", {}))
     sizes = dict(model.metadata.get("resize", {}))
     for domain, taxonomy in taxonomies.items():
         colours = [list(colour) for colour in taxonomy.colours]
-        described[domain] = {"name": taxonomy.name, "names": list(taxonomy.names), "colours": colours}
+        described[domain] = {
+            "name": taxonomy.name,
+            "names": list(taxonomy.names),
+            "colours": colours,
+            "raw_space": taxonomy.raw_space,
+        }
         size = recipe.data.domains[domain].augment.resize
         sizes[domain] = None if size is None else list(size)
     views = json.loads(json.dumps(asdict(build_views(recipe.evaluate))))
@@ -92,7 +97,10 @@ def _started(model: r.Model, classes: Mapping[str, Sequence[str]]) -> Segmenter:
         )
     if isinstance(context, r.ASPP) and list(context.rates) != saved["context_rates"]:
         raise ValueError(f"{model.start} has rates {saved['context_rates']} in its context; say the same under [model]")
-    if isinstance(context, r.FPN) and [list(context.levels), context.width] != [saved["levels"], saved["context_width"]]:
+    if isinstance(context, r.FPN) and [list(context.levels), context.width] != [
+        saved["levels"],
+        saved["context_width"],
+    ]:
         raise ValueError(
             f"{model.start} has levels {saved['levels']} of width {saved['context_width']} in its context; say the same under "
             "[model]"

@@ -55,13 +55,13 @@ def evaluate(
     """
     from dataclasses import replace
 
-    from semiseg.data import Bar, ShardSet
-    from semiseg.train.recipe.shards import open_source, select
+    from semiseg.data import Bar
+    from semiseg.train.recipe.shards import open_shards, open_source, select
     from semiseg.train.score.evaluate import evaluate as score
-    from semiseg.train.score.saved import class_conflict
+    from semiseg.train.score.saved import renamed_classes, scored_classes
 
     segmenter, taxonomies = open_model(model, best=best)
-    sizes = segmenter.metadata.get("resize", {})
+    sizes, described = segmenter.metadata.get("resize", {}), segmenter.metadata["taxonomies"]
     recipe = recipe_of(Path(model))
     domains = {} if recipe is None else recipe.data.domains
     validated = {name: declared.val for name, declared in domains.items() if declared.val is not None}
@@ -72,19 +72,20 @@ def evaluate(
     found: dict[str, Scores] = {}
     device = move_to_device(segmenter)
     for name in wanted:
+        source = None
         if dataset is not None:
-            pool, subset = ShardSet(f"{(shards or 'shards').rstrip('/')}/{dataset}/{split or 'val'}"), None
+            pool = open_shards(f"{(shards or 'shards').rstrip('/')}/{dataset}/{split or 'val'}")
         elif name in validated:
             root, source = "" if recipe is None else recipe.data.shards, validated[name]
             if split is not None:
                 source = replace(source, split=split, subset=None, ids=None)
             pool = open_source(shards or root, source)
-            subset = select(pool, source, pool.taxonomy(taxonomies[name].name))
         else:
             raise DataError(f"the recipe of {model} has no val source for domain {name}; name the data with --dataset")
-        taxonomy, resize = pool.taxonomy(taxonomies[name].name), sizes.get(name)
-        if conflict := class_conflict(taxonomies[name].names, taxonomy.names):
-            raise DataError(f"{pool.url}: {conflict}; score on shards with the classes that the model was trained on")
+        taxonomy = scored_classes(taxonomies[name], pool, raw_space=described[name].get("raw_space"))
+        if names := renamed_classes(taxonomies[name].names, taxonomy.names):
+            typer.echo(f"{name}: class names differ between the model and {pool.url}: {names}", err=True)
+        subset = None if source is None else select(pool, source, taxonomy)
         with Bar(f"evaluating {name}{device}") as tick:
             found[name] = score(
                 segmenter,
@@ -92,7 +93,7 @@ def evaluate(
                 taxonomy,
                 domain=name,
                 subset=subset,
-                resize=resize,
+                resize=sizes.get(name),
                 views=views,
                 workers=workers,
                 progress=tick,
@@ -226,4 +227,4 @@ def _print_scores(found: "dict[str, Scores]") -> None:
         table.add_section()
         table.add_row("mean", f"{100 * scores.miou:.2f}")
         table.add_row("pixel accuracy", f"{100 * scores.accuracy:.2f}")
-        Console().print(table)
+        Console(markup=False, emoji=False).print(table)

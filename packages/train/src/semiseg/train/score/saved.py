@@ -8,7 +8,7 @@ from semiseg.data import SemisegError
 from semiseg.train.sealed import all_best, all_steps, fault
 
 if TYPE_CHECKING:
-    from semiseg.data import Taxonomy
+    from semiseg.data import Pool, ShardSet, Taxonomy
     from semiseg.models import Segmenter
     from semiseg.train.recipe import Evaluate, Recipe
     from semiseg.train.score.views import Views
@@ -18,6 +18,7 @@ def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str,
     """A saved model in evaluation mode, and the taxonomy of each of its domains, as saved with it."""
     from semiseg.data import RawSpace, Taxonomy
     from semiseg.models import from_pretrained
+    from semiseg.train.score.described import check_description
 
     kept = all_best(Path(place))
     if best and not kept:
@@ -25,11 +26,14 @@ def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str,
     folder = kept[-1] if best else place
     for saved_in in (Path(folder), *all_steps(Path(folder))[-1:]):
         if broken := fault(saved_in, only=("config.json", "model.safetensors")):
-            raise SemisegError(f"{saved_in} is damaged: {broken}; use an earlier one, or train the run again to write it")
+            raise SemisegError(
+                f"{saved_in} is damaged: {broken}; use an earlier one, or train the run again to write it"
+            )
     try:
         segmenter = from_pretrained(folder)
     except (FileNotFoundError, ValueError) as error:
         raise SemisegError(str(error)) from None
+    check_description(segmenter.metadata, segmenter.classes, folder)
     described = segmenter.metadata.get("taxonomies", {})
     taxonomies = {}
     for name, classes in segmenter.classes.items():
@@ -122,12 +126,53 @@ def classes_in(segmenter: "Segmenter", domain: str) -> tuple[str, ...]:
     return tuple(segmenter.metadata.get("taxonomies", {}).get(domain, {}).get("names", ()))
 
 
-def class_conflict(model: Sequence[str], data: Sequence[str]) -> str:
-    """Why a model's decoder does not fit these classes; "" if it does. Classes may have been renamed, but not moved."""
+def scored_classes(saved: "Taxonomy", shards: "ShardSet | Pool", *, raw_space: str | None) -> "Taxonomy":
+    """The taxonomy of labeled shards that a model's classes are scored in.
+
+    saved: the model's. raw_space: of the labels that it was trained on; None for models that do not record it. Labels of
+    another data set are scored if its classes have the same names in the same order. Raises DataError for all others.
+    """
+    from semiseg.data import DataError, Taxonomy
+    from semiseg.train.recipe.shards import label_conflict
+
+    sets, space = getattr(shards, "sets", (shards,)), shards.raw_space.name
+    if not shards.labeled:
+        raise DataError(f"{shards.url}: has no labels; score on a labeled split, such as --split val")
+    own = {taxonomy.name: taxonomy for taxonomy in shards.taxonomies}
+    found = own.get(saved.name)
+    if found is None:
+        found = next((taxonomy for taxonomy in own.values() if taxonomy.names == saved.names), None)
+    if found is None:
+        known = Taxonomy.all().get(saved.name)
+        if known is None or known.raw_space != space:
+            raise DataError(
+                f"{shards.url}: labels of '{space}' with the classes {_listed(next(iter(own.values()), saved).names)}, but "
+                f"the model knows those of taxonomy '{saved.name}': {_listed(saved.names)}; score on shards with these classes "
+                "(--dataset NAME --split SPLIT), or choose another domain of the model with --domain"
+            )
+        found = known
+    if conflict := next((text for each in sets if (text := label_conflict(found, each))), ""):
+        raise DataError(f"{shards.url}: {conflict}; write these shards again: semiseg data shard")
+    same = raw_space in (None, space, f"classes of {saved.name}") or space == f"classes of {saved.name}"
+    if conflict := class_conflict(saved.names, found.names, renamed=same):
+        raise DataError(f"{shards.url}: {conflict}; score on shards with the classes that the model was trained on")
+    return found
+
+
+def class_conflict(model: Sequence[str], data: Sequence[str], *, renamed: bool = True) -> str:
+    """Why a model's decoder does not fit these classes; "" if it does. Classes may be `renamed`, but not moved."""
+    if tuple(model) == tuple(data):
+        return ""
     moved = [name for number, name in enumerate(model) if name in data and list(data).index(name) != number]
-    if len(model) == len(data) and not moved and (set(model) & set(data)):
+    if renamed and len(model) == len(data) and not moved and (set(model) & set(data)):
         return ""
     return f"the model's classes are {_listed(model)}, those of the data {_listed(data)}"
+
+
+def renamed_classes(model: Sequence[str], data: Sequence[str]) -> str:
+    """Which classes have other names in the data, for a note; "" if none."""
+    pairs = [f"'{own}' is '{other}'" for own, other in zip(model, data, strict=True) if own != other]
+    return ", ".join(pairs[:4]) + (f" and {len(pairs) - 4} more" if len(pairs) > 4 else "")
 
 
 def _listed(names: Sequence[str]) -> str:
