@@ -689,7 +689,7 @@ def test_windows_archives_and_archives_of_archives(tmp_path: Path) -> None:
         for name, content in wanted.files.items():
             archive.writestr("roofs\\" + name.replace("/", "\\"), encoded(content, Path(name).suffix))
     folder = Folder(tmp_path / "roofs.zip", val=0)
-    assert {(s.meta["source"], s.meta["mask"]) for s in folder.samples("train")} == {
+    assert {(str(s.meta["source"]), str(s.meta["mask"])) for s in folder.samples("train")} == {
         (image, mask) for image, (mask, _) in wanted.pairs.items()
     }
     with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
