@@ -12,9 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from semiseg.data import SemisegError
 from semiseg.models import create_segmenter, from_pretrained, load_encoder, save_pretrained
+from semiseg.train.score.saved import open_model, views_of
+from semiseg.train.score.views import Views
 
-SECONDS = 5  # one at most on a machine that is not shared
+SECONDS = 20  # 0.7 at most on a machine that is not shared
 NAME = "mobilenetv3_small_100"
 
 
@@ -285,3 +288,62 @@ def test_copies_of_checkpoints_are_no_checkpoints(saved: Path, tmp_path: Path) -
         config = valid(saved)
         (tmp_path / name / "config.json").write_text(json.dumps({**config, "metadata": {"from": name}}))
     assert from_pretrained(tmp_path).metadata == {"from": "step-00000010"}
+
+
+TAXONOMY = {"name": "street-5", "names": list("abcde"), "colours": [[i, 0, 255] for i in range(5)]}
+METADATA: list[dict[str, Any]] = [
+    {},
+    {"taxonomies": None},
+    {"taxonomies": []},
+    {"taxonomies": {"room": TAXONOMY}},
+    {"taxonomies": {"street": None}},
+    {"taxonomies": {"street": {**TAXONOMY, "names": list("abcd")}}},
+    {"taxonomies": {"street": {**TAXONOMY, "names": list("abcda")}}},
+    {"taxonomies": {"street": {**TAXONOMY, "names": "abcde"}}},
+    {"taxonomies": {"street": {**TAXONOMY, "names": [1, 2, 3, 4, 5]}}},
+    {"taxonomies": {"street": {**TAXONOMY, "names": [*"abcd", ""]}}},
+    {"taxonomies": {"street": {**TAXONOMY, "colours": [[0, 0, 256]] * 5}}},
+    {"taxonomies": {"street": {**TAXONOMY, "colours": [[0, 0, -1]] * 5}}},
+    {"taxonomies": {"street": {**TAXONOMY, "colours": [[0, 0]] * 5}}},
+    {"taxonomies": {"street": {**TAXONOMY, "colours": [[0, 0, 0.5]] * 5}}},
+    {"taxonomies": {"street": {**TAXONOMY, "colours": ["red"] * 5}}},
+    {"taxonomies": {"street": {**TAXONOMY, "colours": []}}},
+    {"taxonomies": {"street": {"name": "street-5", "names": list("abcde")}}},
+    {"taxonomies": {"street": {**TAXONOMY, "name": 5}}},
+    {"taxonomies": {"street": TAXONOMY}, "resize": [1, 2]},
+    {"taxonomies": {"street": TAXONOMY}, "resize": {"street": [0, 64]}},
+    {"taxonomies": {"street": TAXONOMY}, "resize": {"street": [BIG, BIG]}},
+    {"taxonomies": {"street": TAXONOMY}, "resize": {"street": "64x48"}},
+    {"taxonomies": {"street": TAXONOMY}, "views": [1]},
+    {"taxonomies": {"street": TAXONOMY}, "views": {"scales": [1e300]}},
+    {"taxonomies": {"street": TAXONOMY}, "views": {"scales": []}},
+    {"taxonomies": {"street": TAXONOMY}, "views": {"scales": 1.0}},
+    {"taxonomies": {"street": TAXONOMY}, "views": {"scales": [1.0], "flip": "yes"}},
+    {"taxonomies": {"street": TAXONOMY}, "views": {"tile": [1, 1]}},
+    {"taxonomies": {"street": TAXONOMY}, "views": {"tile": [BIG, BIG]}},
+    {"taxonomies": {"street": TAXONOMY}, "views": {"tile": [64, 64], "overlap": 1.0}},
+    {"taxonomies": {"street": TAXONOMY}, "views": {"scales": [1.0], "surprise\u001b[2J": 1}},
+    {"taxonomies": {"street": TAXONOMY}, "views": {"scales": json.loads("[" * 300 + "]" * 300)}},
+]
+
+
+@pytest.mark.parametrize("number", range(len(METADATA)))
+def test_a_description_that_does_not_fit_the_model_is_refused(copied: Path, number: int) -> None:
+    config = {**valid(copied), "metadata": METADATA[number]}
+    (copied / "config.json").write_text(json.dumps(config))
+    start = time.monotonic()
+    with pytest.raises(SemisegError) as caught:
+        open_model(str(copied))
+    assert time.monotonic() - start < SECONDS
+    message = str(caught.value)
+    assert str(copied) in message and message.isprintable() and len(message) < 1500
+
+
+def test_a_description_that_fits_is_taken(copied: Path) -> None:
+    views = {"scales": [0.5, 1.0], "flip": True, "tile": [64, 48], "overlap": 0.25}
+    taxonomies = {"street": TAXONOMY, "room": {**TAXONOMY, "names": ["x", "y"]}}
+    metadata = {"taxonomies": taxonomies, "resize": {"street": None}, "views": views, "own": [1]}
+    (copied / "config.json").write_text(json.dumps({**valid(copied), "metadata": metadata}))
+    model, opened = open_model(str(copied))
+    assert opened["street"].names == tuple("abcde")
+    assert views_of(None, model.metadata) == Views(scales=(0.5, 1.0), flip=True, tile=(64, 48), overlap=0.25)

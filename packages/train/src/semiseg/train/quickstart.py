@@ -79,7 +79,7 @@ def print_comparison(runs: dict[str, Run]) -> None:
         table.add_row(name, *(_percent(found["iou"][name]) for found in scores.values()))
     table.add_section()
     table.add_row("mean", *(_percent(found["miou"]) for found in scores.values()), style="bold")
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 def draw_predictions(runs: dict[str, Run], shards: ShardSet, taxonomy: Taxonomy, to: Path, *, count: int = 6) -> None:

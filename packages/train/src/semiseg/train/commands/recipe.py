@@ -38,11 +38,12 @@ def list_recipes(as_json: bool = typer.Option(False, "--json", help="Print one J
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "about", "paper"):
+    for column in ("name", "about"):
         table.add_column(column, no_wrap=column != "about")
     for recipe in found:
-        table.add_row(recipe["name"], recipe["about"], recipe["paper"])
-    Console().print(table)
+        table.add_row(recipe["name"], recipe["about"])
+    Console(markup=False, emoji=False).print(table)
+    typer.echo("papers and all settings: semiseg recipe show NAME", err=True)
 
 
 @app.command("cp")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MinLen
 
 from semiseg.train.recipe.problems import shortened
-from semiseg.train.run.checked import Counted, Name, Results, Words, check_types
+from semiseg.train.recipe.typed import Counted, Name, Words, check_types
+from semiseg.train.run.checked import Results
 
 LARGEST = 256_000_000  # bytes of runs.jsonl
 

@@ -1,25 +1,13 @@
-"""Types of the records of runs, which a stranger may have written, and one error for values of other types."""
+"""Types of the results of runs, which a stranger may have written."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from annotated_types import Ge, Le, MinLen, Predicate
+from annotated_types import Ge, Le
 
-from semiseg.train.recipe.limits import beyond_limits
-from semiseg.train.recipe.load import validate
-from semiseg.train.recipe.problems import Problem, dotted, shortened
+from semiseg.train.recipe.typed import Counted, Name, Words
 
-
-def is_plain(name: str) -> bool:
-    """Whether a name stays inside its folder, and prints as it is."""
-    inside = not {"/", "\\", ":"} & set(name) and not name.startswith(".")
-    return bool(name) and inside and name.isprintable() and len(name) <= 255
-
-
-Words = Annotated[str, Predicate(str.isprintable)]
-Name = Annotated[str, MinLen(1), Predicate(is_plain)]
 Percent = Annotated[float, Ge(-0.001), Le(100.001)]
-Counted = Annotated[int, Ge(0), Le(10**12)]
 Hours = Annotated[float, Ge(0), Le(1e9)]
 
 
@@ -53,14 +41,3 @@ class Results:
     seed: int | None = None
     data: dict[str, Words | None] | None = None
     subsets: dict[str, Words | None] | None = None
-
-
-def check_types(document: type, raw: Any, prefix: str = "") -> None:
-    """Raise ValueError, which names the key, unless `raw` has what the dataclass `document` declares; more is ignored."""
-    problems: list[Problem] = [problem for problem in beyond_limits(raw, most=10**7) if problem.path == ()]
-    if not problems:
-        found, problems = validate(document, raw, {})
-        problems = (problems or [Problem((), "not what it should be")]) if found is None else []
-    if problems:
-        at = dotted(problems[0].path)
-        raise ValueError(f"{prefix}{at}{': ' if at else ''}{shortened(problems[0].what)}")

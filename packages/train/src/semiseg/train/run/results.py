@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from semiseg.data import write_text
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.resolved import digest, evaluation
-from semiseg.train.run.checked import Results, check_types
+from semiseg.train.recipe.typed import check_types
+from semiseg.train.run.checked import Results
 from semiseg.train.run.json_text import parse_json
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from semiseg.data import SemisegError
 from semiseg.train.recipe.bounds import Overlap, Scale, Size, Text, TileSide
 from semiseg.train.recipe.load import validate
 from semiseg.train.recipe.problems import dotted, shortened
+from semiseg.train.recipe.typed import Words
 
 Byte = Annotated[int, Ge(0), Le(255)]
 
@@ -18,8 +19,8 @@ Byte = Annotated[int, Ge(0), Le(255)]
 class _Classes:
     """As `assemble.model.describe_model` writes them; other keys are not read here."""
 
-    name: Text
-    names: Annotated[tuple[Text, ...], MinLen(2)]
+    name: Annotated[Words, MinLen(1)]
+    names: Annotated[tuple[Annotated[Words, MinLen(1)], ...], MinLen(2)]
     colours: tuple[tuple[Byte, Byte, Byte], ...]
     raw_space: Text | None = None
 
