@@ -251,9 +251,7 @@ def test_usage_errors_exit_with_2():
     run("semiseg", "nonsense", expect=2)
     python("-m", "semiseg.train", expect=2)
     message = python("-m", "semiseg.train", "quickstart", "--dryrun", expect=2).stderr
-    assert message == (
-        "error: unknown option '--dryrun'; did you mean '--dry-run'? known: --allow-changes, --dry-run, --help\n"
-    )
+    assert message == "error: unknown option '--dryrun'; did you mean '--dry-run'?\n"
 
 
 def test_a_dry_run_of_a_launcher_is_one_process(

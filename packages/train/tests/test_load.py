@@ -260,15 +260,15 @@ def test_a_value_of_a_string_key_is_a_string(path: Path) -> None:
 
 
 def test_all_arguments_without_a_place_are_reported(path: Path) -> None:
-    arguments = ["steps", "objectives.2.kind=x", "objectives.kind=x", "steps.more=1", "clip=", "a b=1", "objectives.0="]
+    arguments = ["steps", "objectives.2.kind=x", "objectives.kind=x", "steps.more=1", "clip=", "a b=1", "objectives.2="]
     assert faults(TEXT, *arguments) == [
         "argument 'steps': expected key=value, such as steps=100, or key= to remove a key",
         "argument 'objectives.2.kind=x': 'objectives' has 2 items, numbered from 0; there is no item '2'",
         "argument 'objectives.kind=x': 'objectives' has 2 items, numbered from 0; there is no item 'kind'",
         "argument 'steps.more=1': 'steps' is 100, which has no key 'more'",
-        "argument 'clip=': nothing to remove: this key is not set, or is an item of a list",
+        "argument 'clip=': nothing to remove: this key is not set",
         "argument 'a b=1': 'a b' is not a dotted key; quote parts with special characters: a.\"b c\".d",
-        "argument 'objectives.0=': nothing to remove: this key is not set, or is an item of a list",
+        "argument 'objectives.2=': 'objectives' has 2 items, numbered from 0; there is no item '2'",
     ]
 
 

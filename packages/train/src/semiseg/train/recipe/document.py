@@ -48,9 +48,15 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
         except ValueError as error:
             faults.append(f"argument '{shortened(argument)}': {error}")
             continue
+        removed = argument.partition("=")[2].strip() == "" and isinstance(key[-1], int)
         for known in (found, arguments):
+            if removed:  # the items after it move up
+                _move_up(known, key)
+                continue
             for replaced in [path for path in known if path[: len(key)] == key]:
                 del known[replaced]
+        if removed:
+            continue
         made = [key[:end] for end in range(1, len(key) + 1) if key[:end] not in found]
         arguments.update({path: argument for path in made if path not in arguments})
     if faults:
@@ -59,6 +65,22 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
     if arguments and (problems := list(beyond_limits(raw))):
         raise RecipeError(origin.report(problems[:20]))
     return raw, origin
+
+
+def _move_up(known: dict[KeyPath, Any], removed: KeyPath) -> None:
+    """Renumber the items of a list after the removed one."""
+    stem, number = removed[:-1], removed[-1]
+    moved: dict[KeyPath, Any] = {}
+    for path, value in known.items():
+        inside = len(path) >= len(removed) and path[: len(stem)] == stem
+        place = path[len(stem)] if inside else -1
+        if place == number:
+            continue
+        if isinstance(place, int) and isinstance(number, int) and place > number:
+            path = (*stem, place - 1, *path[len(removed) :])
+        moved[path] = value
+    known.clear()
+    known.update(moved)
 
 
 def _text(path: Path) -> str:
@@ -126,8 +148,8 @@ def _override(raw: dict[str, Any], key: Sequence[str], value: Any) -> KeyPath:
             at = at.setdefault(step, {}) if isinstance(at, dict) else at[step]
         elif value is not _NOTHING:
             at[step] = value
-        elif isinstance(at, dict) and step in at:
+        elif isinstance(at, list) or step in at:
             del at[step]
         else:
-            raise ValueError("nothing to remove: this key is not set, or is an item of a list")
+            raise ValueError("nothing to remove: this key is not set")
     return path

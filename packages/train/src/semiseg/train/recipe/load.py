@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from semiseg.data import unknown
 from semiseg.train.recipe import Recipe
+from semiseg.train.recipe.advice import key_advice
 from semiseg.train.recipe.document import read
 from semiseg.train.recipe.lines import KeyPath
 from semiseg.train.recipe.problems import Problem, RecipeError, dotted, nearest, show
@@ -84,6 +85,8 @@ def _translate(document: type, fault: str, location: KeyPath, raw: dict[str, Any
     if hint is None:
         known = _keys(owner)
         meant = nearest(str(path[-1]), known)
+        if len(path) == 1 and (advice := key_advice(str(path[0]), value, raw)):
+            return Problem(path, f"unknown key; {advice}")
         return Problem(path, "unknown key" + ("" if meant else f"; known: {', '.join(known)}"), meant)
     kinds = _kinds(hint)
     if kinds and isinstance(value, dict) and fault.startswith("union_tag"):
@@ -102,6 +105,8 @@ def _translate(document: type, fault: str, location: KeyPath, raw: dict[str, Any
     advice = f"; did you mean '{meant}'?" if meant else ""
     if str(value).lower() in ("null", "none", "nil"):
         advice = f"; to unset it, leave the key out, or write '{dotted(path)}=' as an argument"
+    elif len(path) == 1 and _expected(hint) == "a table" and (instead := key_advice(str(path[0]), value, raw)):
+        advice = f"; {instead}"
     return Problem(path, f"expected {_expected(hint)}, found {show(value)}{advice}")
 
 

@@ -23,9 +23,23 @@ def find_sweep(sweep: str | Path) -> Path:
 def _find(given: str | Path, known: dict[str, Path], what: str) -> Path:
     path = Path(given)
     if path.is_file():
+        if path.suffix.lower() in (".yaml", ".yml", ".json", ".py", ".cfg", ".ini"):
+            raise RecipeError(
+                [f"{given}: a {what} is a TOML file, NAME.toml; copy one to edit: semiseg recipe cp camvid_cct"]
+            )
         return path
     if str(given) in known:
         return known[str(given)]
+    if path.is_dir():
+        inside = sorted(str(file) for file in path.glob("*.toml"))
+        resolved = path / "recipe.toml"
+        hint = (
+            f"for the {what} of this run: {resolved}"
+            if resolved.is_file()
+            else f"in it: {', '.join(inside[:5]) or 'none'}"
+        )
+        images = "" if inside else f"; to write shards of its images: semiseg data shard folder {given} --to shards/"
+        raise RecipeError([f"{given}: a folder, expected a {what} (a TOML file or a name); {hint}{images}"])
     meant = nearest(path.stem, known)
     guess = f"; did you mean '{meant}'?" if meant else ";"
     raise RecipeError(
