@@ -719,6 +719,7 @@ def test_the_command_that_is_refused_names_the_one_that_works(tmp_path: Path) ->
         ("leftImg8bit/train/b/b0_leftImg8bit.png gtFine/train/b/b0_gtFine_labelIds.png", ""),
         ("leftImg8bit/train/b/b0_leftImg8bit.png,gtFine/train/b/b0_gtFine_labelIds.png", ""),
         ("# only a comment", ""),
+        ("leftImg8bit/train/b/b0_leftImg8bit.png gtFine/train/b/b2_gtFine_labelIds.png", "mask in a list"),
         ("leftImg8bit/train/b/b9_leftImg8bit.png", "unknown image"),
     ],
 )

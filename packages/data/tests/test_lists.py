@@ -31,6 +31,13 @@ class Keyed:
         ('"images/Photo 1.jpg","masks/Photo 1.png"', "Photo_1"),
         ("images/Photo 1.jpg masks/Photo 1.png", "Photo_1"),
         ("photo 1.jpg", "Photo_1"),
+        ("photo 1", "Photo_1"),
+        ("D:\\my data\\images\\2007_000032.jpg", "2007_000032"),
+        ("my data/images/2007_000032", "2007_000032"),
+        ("images/2007_000032.jpg masks/2007_000039.png", "2007_000032"),  # the first name is meant, whatever follows
+        ("images/2007_000032 masks/2007_000039", "2007_000032"),
+        ("2007_000032 2007_000039", "2007_000032"),
+        ("2007_000032.jpg,2007_000039.png", "2007_000032"),
     ],
 )  # fmt: skip
 def test_a_line_is_read_as_its_author_meant(tmp_path: Path, line: str, key: str) -> None:

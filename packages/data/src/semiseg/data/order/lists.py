@@ -32,12 +32,15 @@ def read_lines(data: bytes, where: str) -> Iterator[tuple[int, str]]:
 
 
 def names_in(line: str) -> list[str]:
-    """What the first name on a line may be, the most likely first: the line, or what precedes a mask or a label.
+    """What the first name on a line may be, the most likely first: what ends as an image, or precedes a mask or a label.
 
-    Backslashes become slashes; quotes and leading slashes are dropped.
+    Names may contain spaces. Backslashes become slashes; quotes and leading slashes are dropped.
     """
-    ended = _NAMED.match(line)
-    candidates = [line, *([ended[1]] if ended else []), *re.split(r"[\t,;]", line)[:1], *line.split()[:1]]
+    if ended := _NAMED.match(line):
+        candidates = [ended[1]]
+    else:
+        first = re.split(r"[\t,;]|\s+(?=\S*[/\\])", line)[0]  # "images/a masks/a"
+        candidates = [first, line.split()[0], line]
     clean = (text.strip().strip("\"'").replace("\\", "/").lstrip("/") for text in candidates)
     return list(dict.fromkeys(text for text in clean if text))
 
@@ -74,7 +77,7 @@ def by_list(shards: Keyed, path: str | os.PathLike[str]) -> np.ndarray:
             found[key] = number
     if missing:
         number, line = missing[0]
-        stem = without_suffix(names_in(line)[-1]).rpartition("/")[2]
+        stem = without_suffix(names_in(line)[0]).rpartition("/")[2]
         close = difflib.get_close_matches(stem, keys, n=1, cutoff=0)
         raise DataError(
             f"{where}:{number}: {len(missing)} of {len(lines)} lines name no sample, first '{line[:80]}'"
