@@ -4,22 +4,24 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from semiseg.data import SemisegError
+from semiseg.data import SemisegError, unknown
 
 if TYPE_CHECKING:
     from semiseg.train.recipe import Recipe
 
-USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...] [--dry-run] [--allow-changes] [--take-over]
+USAGE = """usage: accelerate launch -m semiseg.train RECIPE [key=value ...] [--dry-run] [--allow-changes] [--extend]
+       [--take-over]
 
 Train what a recipe says (a path, or a name that `semiseg recipe ls` shows).
 Rerun the same command to resume an interrupted run, on any number of processes.
 key=value changes the recipe, as in seed=1 or data.domains.street.labeled.subset.count=50; key= removes the key.
 --dry-run checks everything, describes what would be trained, and measures a few steps in one process.
 --allow-changes resumes even though settings that affect the losses have changed; the change is recorded.
+--extend trains a run for more steps than it was begun with, as in steps=300; the change is recorded.
 --take-over resumes a run whose last training may still be alive on another machine.
 SIGTERM, SIGHUP and Ctrl-C end training after the step, with a checkpoint (exit code 143, 129, 130)."""
 
-DRY, ALLOW, TAKE_OVER = "--dry-run", "--allow-changes", "--take-over"
+DRY, ALLOW, EXTEND, TAKE_OVER = "--dry-run", "--allow-changes", "--extend", "--take-over"
 
 
 def main(arguments: list[str]) -> int:
@@ -35,16 +37,12 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     """Recipe and facts are checked before a process group exists."""
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    given, known = arguments, (ALLOW, DRY, "--help", "-h", TAKE_OVER)
     options = {argument for argument in arguments if argument.startswith("-")}
     arguments = [argument for argument in arguments if argument not in options]
-    strange = [argument for argument in given if argument in options.difference(known)]
+    strange = sorted(options - {DRY, ALLOW, EXTEND, TAKE_OVER, "-h", "--help"})
     if strange or not arguments or options & {"-h", "--help"}:
         if rank == 0 and strange:
-            print(
-                f"error: {_explained([argument for argument in given if argument not in known], known)}",
-                file=sys.stderr,
-            )
+            print(f"error: {unknown('option', strange[0], (DRY, ALLOW, EXTEND, TAKE_OVER, '--help'))}", file=sys.stderr)
         elif rank == 0:
             print(USAGE)
         return 2 if strange or not options & {"-h", "--help"} else 0
@@ -67,18 +65,12 @@ def _main(arguments: list[str]) -> int:
         import torch
 
         if world > 1 and not torch.cuda.is_available():
-            wanted = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("", "0", "false")
-            if wanted and rank == 0 and "ACCELERATE_MIXED_PRECISION" in os.environ:  # set by accelerate launch
-                print(
-                    f"no GPU is usable here: {world} processes train on the CPU (nvidia-smi lists GPUs; `semiseg doctor` says "
-                    "what torch finds)",
-                    file=sys.stderr,
-                )
             os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # or accelerate starts no process group on a CPU
 
         from semiseg.train.loop import train
 
-        train(recipe, allow_changes=ALLOW in options, take_over=TAKE_OVER in options)
+        chosen = {"allow_changes": ALLOW in options, "extend": EXTEND in options, "take_over": TAKE_OVER in options}
+        train(recipe, **chosen)
     except SemisegError as error:
         print(f"error{f' on rank {rank}' if world > 1 else ''}: {error}", file=sys.stderr)
         return 1
@@ -101,19 +93,6 @@ def _main(arguments: list[str]) -> int:
     finally:
         _leave_process_group()
     return 0
-
-
-def _explained(arguments: list[str], known: tuple[str, ...]) -> str:
-    """What to write instead of options that do not exist."""
-    from semiseg.train.recipe.advice import check_options
-    from semiseg.train.recipe.problems import RecipeError
-
-    options = tuple(option for option in known if option != "-h")
-    try:
-        check_options(arguments[0], arguments[1:], options)
-    except RecipeError as error:
-        return str(error)
-    return f"unknown option '{next(a for a in arguments if a.startswith('-'))}'; options: {', '.join(options)}"
 
 
 def _print_dry_run(recipe: "Recipe") -> None:

@@ -44,17 +44,25 @@ class Run:
     results: dict[str, Any]
 
 
-def train(recipe: Recipe, *, quiet: bool = False, allow_changes: bool = False, take_over: bool = False) -> Run:
+def train(
+    recipe: Recipe,
+    *,
+    quiet: bool = False,
+    allow_changes: bool = False,
+    extend: bool = False,
+    take_over: bool = False,
+) -> Run:
     """Train what `recipe` says, from the newest checkpoint of its run folder if there is one; every rank calls this.
 
     A resumed run may have another number of processes, micro-steps and workers. What would change its losses is refused, or
-    with `allow_changes` recorded in env.json and results.json.
+    with `allow_changes` recorded in env.json and results.json. `extend` allows a larger number of steps only; `take_over` a
+    folder whose last training may still be alive on another machine.
 
     Raises SemisegError for whatever a user can fix: data that changed, another recipe in the folder, losses that overflow.
     SIGINT, SIGTERM or SIGHUP to any rank ends all of them after the same step, with a checkpoint and a Stopped.
     """
     with listening() as stop:
-        run = RunFolder.open(recipe, allow_changes=allow_changes, take_over=take_over)
+        run = RunFolder.open(recipe, allow_changes=allow_changes, extend=extend, take_over=take_over)
         try:
             return _train(run, stop, quiet=quiet)
         finally:

@@ -20,6 +20,9 @@ def train(
         "--allow-changes",
         help="Resume even though settings that affect the losses have changed; the change is recorded.",
     ),
+    extend: bool = typer.Option(
+        False, "--extend", help="Train a run for more steps than it was begun with; the change is recorded."
+    ),
     take_over: bool = typer.Option(
         False, "--take-over", help="Resume a run whose last training may still be alive on another machine."
     ),
@@ -28,16 +31,10 @@ def train(
 
     On several GPUs: accelerate launch -m semiseg.train RECIPE [KEY=VALUE]...
     """
-    from semiseg.train.recipe.advice import check_options
-    from semiseg.train.recipe.load import RecipeError, load
+    from semiseg.train.recipe.load import load
     from semiseg.train.recipe.preflight import preflight
     from semiseg.train.recipe.shipped import find
 
-    try:
-        check_options(recipe, overrides or [], OPTIONS)
-    except RecipeError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     loaded = load(find(recipe), overrides or [])
     preflight(loaded)
     if dry_run:
@@ -48,7 +45,7 @@ def train(
     from semiseg.train.loop import train as run
 
     try:
-        finished = run(loaded, allow_changes=allow_changes, take_over=take_over)
+        finished = run(loaded, allow_changes=allow_changes, extend=extend, take_over=take_over)
     except OSError as error:
         where = error.filename or "the run folder"
         reason = error.strerror or error
@@ -57,11 +54,6 @@ def train(
         typer.echo(str(error) or "stopped; rerun the command to resume from the last checkpoint", err=True)
         raise typer.Exit(getattr(error, "code", 130)) from None
     _next_steps(finished.folder)
-
-
-# Options of other programs, such as --steps 100, are explained rather than refused by the parser.
-OPTIONS = ("--allow-changes", "--dry-run", "--help", "--take-over")
-train.typer_settings = {"context_settings": {"ignore_unknown_options": True}}  # type: ignore[attr-defined]
 
 
 def quickstart(

@@ -1,6 +1,8 @@
 """One run on disk: opened for a recipe, resumed from its newest checkpoint, described, saved, finished."""
 
 import json
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,12 +49,16 @@ class RunFolder:
     lock: RunLock | None = None
 
     @classmethod
-    def open(cls, recipe: Recipe, *, allow_changes: bool = False, take_over: bool = False) -> "RunFolder":
+    def open(
+        cls, recipe: Recipe, *, allow_changes: bool = False, extend: bool = False, take_over: bool = False
+    ) -> "RunFolder":
         """The run's folder, new or of the same recipe. All ranks call this.
 
         A folder of another recipe is refused once it holds a checkpoint, unless `allow_changes`; before that there is
-        nothing to lose. Weights of another form are refused in any case. No other training may work there until `close`;
-        take_over: one of another host is believed to be gone. Raises RunError, LockError, or CheckpointError for damage.
+        nothing to lose; `extend`: a larger number of steps is no other recipe. Weights of another form are refused in any
+        case. No other training may work there until `close`; take_over: one of another host is believed to be gone.
+
+        Raises RunError, LockError, or CheckpointError for damage.
         """
         path = Path(recipe.runs) / recipe.name
         changes = changes_since(recipe)
@@ -61,7 +67,16 @@ class RunFolder:
                 f"{path} holds weights of another form ({'; '.join(form)}); give this run another name, as in "
                 f"name={recipe.name}-2; model.start={path} starts it from these weights"
             )
-        if changes and not allow_changes:
+        if more := [change for change in changes if change.startswith("steps: ") and not allow_changes]:
+            before, after = map(int, more[0].removeprefix("steps: ").split(" -> "))
+            if before < after and len(changes) == 1 and not extend:
+                raise RunError(
+                    f"{path} holds a run of {before} steps; to train it for {after}, with the learning rates and ramps "
+                    f"of {after} from there on: {_command()} --extend"
+                )
+            if before > after and extend:
+                raise RunError(f"{path} holds a run of {before} steps, which --extend cannot shorten to {after}")
+        if [change for change in changes if not (extend and change in more)] and not allow_changes:
             raise RunError(
                 f"{path} holds a run of another recipe ({'; '.join(changes)}); give this run another name, as in "
                 f"name={recipe.name}-2, remove the folder, or resume anyway with --allow-changes, which is recorded"
@@ -180,6 +195,14 @@ def changes_since(recipe: Recipe) -> list[str]:
     if not written.is_file() or checkpoint.latest(folder) is None:
         return []
     return recipe_changes(load(written), recipe)
+
+
+def _command() -> str:
+    """The command that started this process, as a user would type it."""
+    first, *arguments = sys.argv
+    if Path(first).name == "__main__.py":
+        return shlex.join(["python", "-m", "semiseg.train", *arguments])
+    return shlex.join([Path(first).name, *arguments])
 
 
 def _unwritable(folder: Path, error: OSError) -> RunError:
