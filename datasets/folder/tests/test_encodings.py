@@ -328,6 +328,14 @@ CASES: dict[str, Case] = {
         mask=lambda i: tif(np.where(border(i), np.int32(-1), scene(i)).astype(np.int32)), truth=voided, suffix="tif",
         refused="--option ignore=-1", options={"ignore": "-1"},
     ),
+    "-1 for no label, and a border of 255": Case(
+        mask=lambda i: tif(np.where(np.arange(WIDTH) < 3, -1, voided(i).astype(np.int32)).astype(np.int32)),
+        truth=lambda i: np.where(np.arange(WIDTH) < 3, 255, voided(i)).astype(np.uint8),
+        suffix="tif",
+        refused="--option ignore=-1",
+        options={"ignore": "-1"},
+        notes=("ignored: ",),
+    ),
     "GIS: nodata of -9999": Case(
         mask=lambda i: tif(np.where(border(i),
         np.int32(-9999), scene(i)).astype(np.float32), tiffinfo={42113: "-9999"}), truth=voided,

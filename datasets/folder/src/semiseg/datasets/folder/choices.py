@@ -16,7 +16,7 @@ _TRANSPARENT = ("black", "ignore", "opaque")
 
 @dataclass(frozen=True)
 class Choices:
-    """ignore_given: whether `ignore` was given; "none" ignores nothing."""
+    """ignore_given: whether `ignore` decides about ids or colours; "none" ignores nothing."""
 
     threshold: float | None = None
     nearest: int | None = None
@@ -76,9 +76,8 @@ def choices(
         raise DataError("options threshold and nearest: threshold is for grey masks, nearest for colours; keep one")
     numbers, colours = _ignored(ignore)
     ids = tuple(int(number) for number in sorted(numbers) if 0 <= number <= 0xFFFF)
-    return Choices(
-        threshold, nearest, transparent, palette, ignore is not None, ids, frozenset(numbers), tuple(colours)
-    )
+    decided = ignore is not None and (bool(ids or colours) or not numbers)  # -1 and NaN do not decide what 255 means
+    return Choices(threshold, nearest, transparent, palette, decided, ids, frozenset(numbers), tuple(colours))
 
 
 def _ignored(ignore: Any) -> tuple[set[float], list[Colour]]:
