@@ -1,4 +1,4 @@
-"""`semiseg weak fit | labels`. Nothing heavy is imported before a command runs."""
+"""`semiseg weak fit | labels | predict`. Nothing heavy is imported before a command runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,10 @@ from semiseg.data import DataError, SemisegError
 if TYPE_CHECKING:
     from semiseg.data import ShardSet, Taxonomy
 
-app = typer.Typer(help="Masks from image-level tags: fit a classifier, then write pseudo-labels.", no_args_is_help=True)
+app = typer.Typer(
+    help="Pseudo-labels: from image-level tags (fit, labels), or by a trained model for self-training (predict).",
+    no_args_is_help=True,
+)
 
 SPLIT = typer.Argument(help="The shards of a split, such as shards/voc/trainaug.", show_default=False)
 
@@ -118,6 +121,97 @@ def labels(
     typer.echo(f"{overlay.url}: {len(overlay)} of {len(shards)} images have labels", err=True)
 
 
+@app.command()
+def predict(
+    model: str = typer.Argument(..., help="A run, or the folder of a saved model.", show_default=False),
+    split: str = SPLIT,
+    name: str = typer.Option("self", "--name", help="Name of the pseudo-labels; they are written to <split>@<name>."),
+    confidence: float = typer.Option(
+        0.6,
+        "--confidence",
+        min=0,
+        max=1,
+        help="Label a pixel if its most probable class has at least this probability.",
+    ),
+    share: float = typer.Option(
+        1.0,
+        "--share",
+        min=0.01,
+        max=1,
+        help="Of the pixels that the model gives a class, label only this share, the most confident ones.",
+    ),
+    domain: str = typer.Option(None, "--domain", help="Set of classes; default: the only one of the model."),
+    scale: list[float] = typer.Option(None, "--scale", help="Average over images resized by this factor; repeatable."),
+    flip: bool = typer.Option(True, "--flip/--no-flip", help="Average with the horizontally flipped image."),
+    best: bool = typer.Option(False, "--best", help="Use the run's best weights in validation instead of the last."),
+    report: int = typer.Option(
+        200, "--report", min=1, help="Images to compare with their masks, if the split has masks."
+    ),
+    shard_size: str = typer.Option(
+        "1MB", "--shard-size", help="Size of a shard (about 100 labels per MB); an interruption loses at most one."
+    ),
+) -> None:
+    """Label a split with a trained model where it is confident. Rerun the same command to resume after an interruption."""
+    from semiseg.data import Bar, ShardSet
+    from semiseg.train.recipe.shards import label_conflict
+    from semiseg.train.score.saved import choose_domain, move_to_device, open_model, recipe_of, views_of
+    from semiseg.train.weak.self_training import Namer, Naming, name_split, report_names
+
+    segmenter, taxonomies = open_model(model, best=best)
+    chosen = choose_domain(segmenter, domain)
+    shards = ShardSet(split)
+    known = [own for own in shards.taxonomies if own.names == taxonomies[chosen].names]
+    if not known:
+        names = ", ".join(taxonomies[chosen].names)
+        raise SemisegError(f"{shards.url} has no taxonomy with the model's classes ({names}); use shards with these")
+    taxonomy = next((own for own in known if own.name == taxonomies[chosen].name), known[0])
+    if shards.labeled and (conflict := label_conflict(taxonomy, shards)):
+        raise SemisegError(f"{shards.url}: {conflict}")
+    views = views_of(recipe_of(Path(model)), segmenter.metadata, scale=scale, flip=flip)
+    move_to_device(segmenter)
+    namer = Namer(
+        segmenter, shards, taxonomy, domain=chosen, views=views, naming=Naming(confidence=confidence, share=share)
+    )
+    target = (Path(model) if Path(model).is_dir() else Path(shards.url)) / f"{shards.manifest.split}@{name}"
+    try:
+        if share < 1:
+            with Bar("thresholds") as tick:
+                namer.balance(tick)
+        with Bar("pseudo-labels") as tick:
+            overlay = name_split(namer, name, size=shard_size, progress=tick)
+        with Bar("report") as tick:
+            found = report_names(namer, overlay, target, limit=report, progress=tick)
+    except KeyboardInterrupt:
+        typer.echo("stopped; rerun the command to resume", err=True)
+        raise typer.Exit(130) from None
+    _print_names(found, target)
+    typer.echo(f"{overlay.url}: {found['labeled']:.1f} % of the pixels of {len(overlay)} images have labels", err=True)
+    source = f"{{ dataset = '{shards.manifest.dataset}', split = '{shards.manifest.split}', overlay = '{name}'"
+    typer.echo(f"in a recipe: weak = {source}, minus = 'labeled', batch_size = ... }}", err=True)
+    typer.echo("             [[objectives]] kind = 'supervised', on = 'weak'", err=True)
+
+
+def _print_names(report: dict[str, Any], target: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    against = report.get("against_masks")
+    title = f"{report['images']} images, in percent of the labeled pixels"
+    title += f"; precision and IoU: {against['images']} images with masks" if against else ""
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    columns = ["", "pixels", "images", *(["precision", "IoU"] if against else [])]
+    for column in columns:
+        table.add_column(column, justify="left" if not column else "right")
+    for name, own in report["classes"].items():
+        scores = [_number(against["classes"][name][key]) for key in ("precision", "iou")] if against else []
+        table.add_row(escape(name), f"{own['pixels']:.1f}", str(own["images"]), *scores)
+    if against:
+        table.add_row("all", "100.0", str(report["images"]), _number(against["precision"]), _number(against["miou"]))
+    Console().print(table)
+    typer.echo(f"{target}.json, {target}.png", err=True)
+
+
 def _taxonomy(shards: "ShardSet", name: str | None) -> "Taxonomy":
     if name is not None:
         return shards.taxonomy(name)
@@ -139,7 +233,7 @@ def _print_report(report: dict[str, Any], target: Path) -> None:
         table.add_row(key, *(_number(stage[key]) for stage in stages))
     for name in stages[0]["classes"]:
         table.add_row(f"IoU {name}", *(_number(stage["classes"][name]["iou"]) for stage in stages))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
     typer.echo(f"{target}.json, {target}.png", err=True)
 
 

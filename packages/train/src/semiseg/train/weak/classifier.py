@@ -16,10 +16,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from semiseg.data import Plan, SemisegError, ShardSet, Taxonomy, atomic, image_classes, key64
 from semiseg.models.encoder import Encoder
+from semiseg.models.tensors import check_finite
 from semiseg.train.console import Console
+from semiseg.train.recipe.shards import label_conflict
 from semiseg.train.step.augment import Augmentation
 from semiseg.train.step.batches import StepData, Stream, steps_from
 from semiseg.train.step.ranks import reduced, share_buffers
+from semiseg.train.weak.stored import check_stored
 
 FILE = "classifier.pt"
 BACKGROUND = "background"  # name of the class of pixels without an object; no tag names it
@@ -91,6 +94,8 @@ class Tagged:
 
 def tagged(shards: ShardSet, taxonomy: Taxonomy, *, masks: bool, least: float) -> Tagged:
     """Read tags, or simulate them from dense labels. Images without any tag are left out: their content is unknown."""
+    if masks and (conflict := label_conflict(taxonomy, shards)):
+        raise WeakError(f"{shards.url}: {conflict}; choose one with --taxonomy")
     background = taxonomy.names.index(BACKGROUND) if BACKGROUND in taxonomy.names else None
     classes = [number for number in range(len(taxonomy.names)) if number != background]
     present = image_classes(shards, taxonomy, masks=masks, least=least)[:, classes]
@@ -199,13 +204,24 @@ def build(settings: Mapping[str, Any], *, pretrained: bool) -> Classifier:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A classifier's file: settings, step, model, optimizer. WeakError if it is missing or damaged."""
+    """A classifier's file: settings, step, model, optimizer. WeakError if it is missing, damaged or not finite."""
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        saved = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeakError(f"no classifier at {file}; create one with `semiseg weak fit`") from error
     except Exception as error:  # pickle, zip and torch raise different exceptions
         raise WeakError(f"{file} cannot be read ({error}); delete it and fit again") from error
+    if not isinstance(saved, dict) or not {"settings", "step", "model", "optimizer"} <= saved.keys():
+        raise WeakError(f"{file} is not a classifier that `semiseg weak fit` wrote; delete it and fit again")
+    try:
+        check_stored(saved)
+    except ValueError as error:
+        raise WeakError(f"{file} is damaged ({error}); delete it and fit again") from error
+    try:
+        check_finite(saved["model"], file)
+    except ValueError as error:
+        raise WeakError(f"{error} (semiseg weak fit --lr ...)") from error
+    return saved
 
 
 def _save(file: Path, content: dict[str, Any]) -> None:

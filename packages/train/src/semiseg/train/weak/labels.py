@@ -18,7 +18,9 @@ from semiseg.methods import DenseCrf, class_activation_maps, class_activations, 
 from semiseg.methods.pseudo import Refine
 from semiseg.models.encoder import Encoder
 from semiseg.models.segmenter import reflected
+from semiseg.train.recipe.shards import label_conflict
 from semiseg.train.weak.classifier import FILE, WeakError, build, read, tagged
+from semiseg.train.weak.stored import load_weights
 
 Progress = Callable[[int, int], None]
 
@@ -48,6 +50,8 @@ class Labeler:
                 f"{folder / FILE} is at step {saved['step']} of {settings['steps']}; rerun the `semiseg weak fit` that "
                 "started it to complete it"
             )
+        if shards.labeled and (conflict := label_conflict(taxonomy, shards)):
+            raise WeakError(f"{shards.url}: {conflict}; choose one with --taxonomy")
         self.shards, self.labeling = shards, labeling
         self.tags = tagged(shards, taxonomy, masks=settings["masks"], least=settings["least"])
         names = [taxonomy.names[number] for number in self.tags.classes]
@@ -58,9 +62,16 @@ class Labeler:
             )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = build(settings, pretrained=False)
-        self.model.load_state_dict(saved["model"])
+        try:
+            load_weights(self.model, saved, folder / FILE)
+        except ValueError as error:
+            raise WeakError(f"{error}; delete it and fit again") from error
         self.model.eval().to(self.device)
-        self.settings = {**asdict(labeling), "scales": list(labeling.scales), "classifier": _digest(saved["model"])}
+        self.settings = {
+            **asdict(labeling),
+            "scales": list(labeling.scales),
+            "classifier": weights_digest(saved["model"]),
+        }
 
     @torch.no_grad()
     def maps(self, row: int) -> tuple[Tensor, Tensor, list[int]]:
@@ -113,7 +124,7 @@ def activations(encoder: Encoder, images: Tensor, weight: Tensor) -> Tensor:
     return maps[..., :height, :width]
 
 
-def _digest(weights: dict[str, Tensor]) -> str:
+def weights_digest(weights: dict[str, Tensor]) -> str:
     """sha256 (hex) of names and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
