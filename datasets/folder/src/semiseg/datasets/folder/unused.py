@@ -66,7 +66,7 @@ def _kind(tree: Tree, name: str, suffix: str) -> str:
             return YOLO
         return _TEXT
     if suffix in (".csv", ".yaml", ".yml", ".xlsx"):
-        return f"{suffix} tables (classes are read from classes.toml)"
+        return f"{suffix} tables (neither the class file nor tags.csv)"
     return f"other files ({suffix or 'without suffix'})"
 
 
