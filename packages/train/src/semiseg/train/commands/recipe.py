@@ -108,6 +108,10 @@ def check(
     try:
         loaded = load(find(recipe), overrides or [])
         preflight(loaded, world=world)
+        from semiseg.train.assemble.feasible import model_faults  # imports torch
+
+        if faults := model_faults(loaded):
+            raise RecipeError(faults)
     except RecipeError as error:
         if not as_json:
             raise
