@@ -1,15 +1,23 @@
 """Prediction of one image: in one pass, or averaged over several scales, a horizontal flip and overlapping tiles."""
 
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
+from weakref import WeakSet
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
+from semiseg.data import SemisegError
 from semiseg.models import Segmenter
+from semiseg.train.memory import available_memory, is_out_of_memory
+from semiseg.train.score.footprint import SMALLEST, largest_tile, ran_out
+from semiseg.train.score.strips import ids_in_strips
 
 PIXELS_AT_ONCE = 1 << 20  # of a batch of tiles: four of 512x512, one of 1024x1024
 
@@ -31,6 +39,7 @@ class Views:
 
 
 SINGLE_VIEW = Views()
+_told: WeakSet[Segmenter] = WeakSet()
 
 
 def predict_ids(
@@ -38,12 +47,67 @@ def predict_ids(
 ) -> Tensor:
     """Class ids uint8 of `size` (height, width) for one image uint8 [3, h, w].
 
-    A single view resizes logits, then takes the largest; several views average probabilities.
+    A single view resizes logits, then takes the largest; several views average probabilities. An image that does not fit
+    into the available memory is predicted in tiles, which are averaged; a line on stderr says so once.
+    Raises SemisegError if no tile fits, or if the network computes NaN or infinity.
     """
+    size = (size[0], size[1])
+    sides = [_scaled_size(image, scale) for scale in views.scales]
+    classes = model.classes[domain or next(iter(model.classes))] if hasattr(model, "classes") else 255
+    limits: dict[str, Any] = {"size": size, "classes": classes, "flip": views.flip}
+    passed = sides if views.tile is None else [_tile_size(views.tile, side) for side in sides]
+    side = largest_tile(model, domain, sides=sides, passed=passed, **limits)
+    pixels = max(height * width for height, width in passed)
+    if side is None:
+        try:
+            return _ids_at_once(model, image, domain, size, views)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        ran_out(model, pixels)
+        side = _halved(model, max(max(pair) for pair in passed))
+    while True:
+        tile = views.tile or (side, side)
+        try:
+            ids = _ids_in_tiles(model, image, domain, size, replace(views, tile=tile))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            _say_once(model, image, side, chosen=views.tile is not None)
+            return ids
+        gigabytes = available_memory(next(model.parameters()).device) / 1e9
+        if views.tile is not None or side <= SMALLEST:
+            raise SemisegError(
+                f"tiles of {tile[0]}x{tile[1]} do not fit into the {gigabytes:.1f} GB of memory available; give smaller ones "
+                f"(--tile {max(32, tile[0] // 2)} {max(32, tile[1] // 2)}), or free memory"
+            )
+        ran_out(model, side * side)
+        side = _halved(model, side)
+
+
+def _ids_at_once(model: Segmenter, image: Tensor, domain: str | None, size: tuple[int, int], views: Views) -> Tensor:
     if views != SINGLE_VIEW:
         return probabilities(model, image, domain=domain, size=size, views=views).argmax(0).to(torch.uint8)
-    logits = model(image[None], domain).float()
+    logits = _finite(model(image[None], domain)).float()
     return _resized(logits, size)[0].argmax(0).to(torch.uint8)
+
+
+def _ids_in_tiles(model: Segmenter, image: Tensor, domain: str | None, size: tuple[int, int], views: Views) -> Tensor:
+    """The same ids with less memory around the network, one tile at a time, up to rounding."""
+    assert views.tile is not None
+    height, width = image.shape[-2:]
+    alone = replace(views, tile=None) == SINGLE_VIEW and views.tile[0] >= height and views.tile[1] >= width
+
+    def passes(tiles: Tensor) -> Tensor:
+        if alone:  # as `_ids_at_once`, which resizes logits
+            return _finite(model(tiles, domain)).float()
+        return _flipped(model, tiles, domain, views.flip)
+
+    scaled = [_scaled(image, scale) for scale in views.scales]
+    return ids_in_strips(
+        scaled, passes, size=size, tile=views.tile, starts=lambda length, side: tile_starts(length, side, views.overlap)
+    )
 
 
 def probabilities(
@@ -58,11 +122,7 @@ def probabilities(
     """
     total: Tensor | None = None
     for scale in views.scales:
-        height, width = (max(1, round(side * scale)) for side in image.shape[-2:])
-        scaled = image
-        if (height, width) != tuple(image.shape[-2:]):
-            scaled = tv.resize(image, [height, width], antialias=True)
-        seen = _resized(_over_tiles(model, scaled, domain, views)[None], size)[0]
+        seen = _resized(_over_tiles(model, _scaled(image, scale), domain, views)[None], size)[0]
         total = seen if total is None else total.add_(seen)
     assert total is not None, "no scale"
     return total.div_(len(views.scales))
@@ -96,10 +156,50 @@ def _over_tiles(model: Segmenter, image: Tensor, domain: str | None, views: View
 
 def _flipped(model: Segmenter, images: Tensor, domain: str | None, flip: bool) -> Tensor:
     """Probabilities float32 [b, C, h, w]; with `flip`, averaged with those of the flipped images."""
-    seen = model(images, domain).float().softmax(1)
+    seen = _finite(model(images, domain)).float().softmax(1)
     if flip:
-        seen = seen.add_(model(images.flip(-1), domain).float().softmax(1).flip(-1)).div_(2)
+        seen = seen.add_(_finite(model(images.flip(-1), domain)).float().softmax(1).flip(-1)).div_(2)
     return seen
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """The logits. Raises SemisegError for NaN and infinity: their classes would mean nothing."""
+    if not bool(torch.stack(torch.aminmax(logits)).isfinite().all()):
+        raise SemisegError(
+            "the network computes NaN or infinite logits for this image, so its classes would be meaningless; use an earlier "
+            "checkpoint (--best), or train again with a lower learning rate"
+        )
+    return logits
+
+
+def _scaled_size(image: Tensor, scale: float) -> tuple[int, int]:
+    height, width = (max(1, round(side * scale)) for side in image.shape[-2:])
+    return height, width
+
+
+def _scaled(image: Tensor, scale: float) -> Tensor:
+    size = _scaled_size(image, scale)
+    return image if size == tuple(image.shape[-2:]) else tv.resize(image, list(size), antialias=True)
+
+
+def _tile_size(tile: tuple[int, int], side: tuple[int, int]) -> tuple[int, int]:
+    return min(tile[0], side[0]), min(tile[1], side[1])
+
+
+def _halved(model: Segmenter, side: int) -> int:
+    """About half of a side, a multiple of the stride, but no less than the smallest tile."""
+    stride = getattr(model, "stride", 32)
+    return max(side // 2 // stride * stride, min(side, SMALLEST))
+
+
+def _say_once(model: Segmenter, image: Tensor, side: int, *, chosen: bool) -> None:
+    """Tell on stderr, once for a model, that images are predicted in tiles. Rank 0 alone."""
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    if chosen or rank or model in _told or max(image.shape[-2:]) <= side:
+        return
+    _told.add(model)
+    told = f"images larger than {side}x{side} are predicted in tiles of {side}x{side}, which fit into memory"
+    print(f"{told}; choose others with --tile HEIGHT WIDTH", file=sys.stderr, flush=True)
 
 
 def _covered(length: int, starts: list[int], side: int) -> Tensor:
