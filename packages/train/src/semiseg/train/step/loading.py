@@ -1,9 +1,11 @@
 """Processes that load samples: signals are left to the training process, and one that dies is one error with its remedy."""
 
 import multiprocessing
+import multiprocessing.queues
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +15,9 @@ from semiseg.data import SemisegError
 from semiseg.train.step.stop import SIGNALS
 
 _LOST = ("DataLoader worker", "shared memory", "No space left on device", "Too many open files", "ancdata")
+
+
+_FULL = 74  # exit code of a process that could not send a batch for want of memory or open files
 
 
 class LoadingError(SemisegError):
@@ -59,6 +64,7 @@ def load(data: Dataset[Any], indices: Iterable[int], *, workers: int, pin: bool 
         for child in mine:
             if child.is_alive():  # it ignores the signal by which torch would end it
                 child.kill()
+                child.join()
 
 
 def usable(workers: int) -> int:
@@ -70,6 +76,16 @@ def _begin(worker: int) -> None:
     """Leave it to the training process to stop: it needs the batch of the step that it is in."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    # or a batch that finds no room is lost, with a traceback, and the training process waits for it for ever
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_unsent)  # type: ignore[attr-defined]
+
+
+def _unsent(error: Exception, item: Any) -> None:
+    """End this process, as it could not send a batch."""
+    if any(word in str(error) for word in _LOST):
+        os._exit(_FULL)
+    traceback.print_exception(error)
+    os._exit(1)
 
 
 def _lost(error: Exception, workers: list[Any], count: int) -> LoadingError:
@@ -80,7 +96,7 @@ def _lost(error: Exception, workers: list[Any], count: int) -> LoadingError:
     if codes and codes[0] == -signal.SIGKILL:
         what = "was killed (SIGKILL), as the system does when memory runs out"
         remedy = f"lower their number, as in {fewer}"
-    elif (codes and codes[0] == -getattr(signal, "SIGBUS", 0)) or not codes:
+    elif not codes or codes[0] in (_FULL, -getattr(signal, "SIGBUS", 0)):
         what = "found no room in shared memory (/dev/shm)"
         remedy = f"enlarge it (docker run --shm-size=8g), or lower their number, as in {fewer}"
         if "Too many open files" in str(error) or "ancdata" in str(error):
