@@ -85,6 +85,19 @@ def test_missing_shards_name_the_command_that_writes_them(
     ]
 
 
+def test_a_data_set_that_is_missing_is_reported_once(problems: Callable[..., list[str]], tmp_path: Path) -> None:
+    roles = {"labeled": "a", "unlabeled": "b", "val": "c"}
+    other = [f"data.domains.street.{role}.{key}" for role in roles for key in (f"split={roles[role]}", "dataset=roofs")]
+    (found,) = problems(*other, f"data.shards={tmp_path}/none")
+    assert (
+        f"labeled.dataset=roofs': no shards for roofs/a, roofs/b, roofs/c under {tmp_path}/none, and data set" in found
+    )
+    assert (
+        f"semiseg data shard folder ROOT --option name=roofs --to {tmp_path}/none, which then prints the command"
+        in found
+    )
+
+
 def test_shards_that_cannot_be_reached(problems: Callable[..., list[str]]) -> None:
     found = problems("data.shards=nope://bucket")[0]
     assert found.startswith("argument 'data.shards=nope://bucket': nope://bucket/street/train: cannot be opened")

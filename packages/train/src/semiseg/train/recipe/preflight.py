@@ -29,6 +29,7 @@ from semiseg.train.recipe import (
     Val,
     Weak,
 )
+from semiseg.train.recipe.forecast import beyond_memory
 from semiseg.train.recipe.lines import KeyPath
 from semiseg.train.recipe.overlap import check_overlap
 from semiseg.train.recipe.problems import Origin, Problem, RecipeError, nearest
@@ -44,9 +45,12 @@ def preflight(recipe: Recipe, *, world: int = 1) -> None:
 
     Looks for data sets, shards, taxonomies, masks, key files and weights; opens no image and builds no model.
     """
-    problems = [problem for name in recipe.data.domains for problem in _domain(name, recipe, world)]
+    found = [problem for name in recipe.data.domains for problem in _domain(name, recipe, world)]
+    missing = [one for one in found if one.path[-1] == "dataset" and one.what.startswith("no shards for")]
+    absent = {problem.what: problem for problem in reversed(missing)}
+    problems = [problem for problem in found if absent.get(problem.what, problem) is problem]  # a missing data set once
     readable = not problems
-    problems += [*_model(recipe), *_ranked_pixels(recipe, world)]
+    problems += [*_model(recipe), *_ranked_pixels(recipe, world), *beyond_memory(recipe, world=world)]
     overlapping: tuple[str, ...] = ()
     if readable:
         try:
@@ -126,7 +130,13 @@ def _no_shards(at: KeyPath, source: Source, data: Data, missing: list[str]) -> P
     if source.dataset not in known:
         why = broken().get(source.dataset) or unknown("data set", source.dataset, known)
         folder = f"semiseg data shard folder ROOT --option name={source.dataset} --to {data.shards}"
-        what = f"{what}, and data set '{source.dataset}' is not installed: {why}; for your own images: {folder}"
+        everywhere = [one for domain in data.domains.values() for role in ROLES if (one := getattr(domain, role))]
+        splits = dict.fromkeys(split for one in everywhere if one.dataset == source.dataset for split in one.splits)
+        home = f"{data.shards.rstrip('/')}/{source.dataset}"
+        absent = [f"{source.dataset}/{split}" for split in splits if not Storage(f"{home}/{split}").exists(MANIFEST)]
+        what = f"no shards for {', '.join(absent)} under {data.shards}"
+        what = f"{what}, and data set '{source.dataset}' is not installed: {why}; for your own images: {folder}, which then "
+        what += "prints the command that trains on them"
         return Problem((*at, "dataset"), what)
     meant = nearest(missing[0], _written(f"{data.shards.rstrip('/')}/{source.dataset}"))
     wanted = " ".join(f"--split {split}" for split in missing)
