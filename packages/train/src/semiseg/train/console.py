@@ -19,6 +19,7 @@ class Console:
         self.began = time.monotonic()
         self.start = self.steps = 0
         self.waited, self.warned_of_waiting = 0.0, False
+        self.remarks: dict[str, str] = {}  # domain -> what was last said of its classes at 0
 
     def say(self, text: str) -> None:
         self.bar.say(text)
@@ -55,7 +56,16 @@ class Console:
         """mIoU of every domain after `step` steps."""
         named = {domain: found["miou"] for domain, found in scores.items()}
         text = "  ".join(f"{domain}/miou {'-' if miou is None else f'{miou:.2f}'}" for domain, miou in named.items())
-        self.say(f"step {step}/{self.steps}  {text}{'  (best so far)' if best else ''}")
+        remarks = []
+        for domain, found in scores.items():
+            never_right, told = remark(found), self.remarks.get(domain, "")
+            self.remarks[domain] = never_right
+            if never_right and never_right != told:
+                remarks.append(f"{domain}: {never_right}")
+            elif never_right and best:
+                remarks.append(f"{domain}: still {_zeros(found)} classes at IoU 0")
+        notes = "; ".join(["best so far"] * best + remarks)
+        self.say(f"step {step}/{self.steps}  {text}" + (f"  ({notes})" if notes else ""))
 
     def _warn_of_waiting(self, step: int) -> None:
         """Once, and not before the loading processes have had time to start."""
@@ -65,3 +75,19 @@ class Console:
             self.say(
                 f"loading is the bottleneck: {share:.0%} of the time is spent waiting for data; raise data.workers"
             )
+
+
+def remark(scores: dict[str, Any]) -> str:
+    """Which classes of an evaluation have IoU 0, and whether only one class is ever right; "" if none has."""
+    known = {name: value for name, value in scores.get("iou", {}).items() if value is not None}
+    missed, right = [name for name, value in known.items() if value == 0], [name for name in known if known[name] > 0]
+    if not missed:
+        return ""
+    names = ", ".join(missed[:6]) + (f" and {len(missed) - 6} more" if len(missed) > 6 else "")
+    if len(right) == 1 and len(known) > 1:
+        return f"only '{right[0]}' is ever right, IoU 0 for {names}"
+    return f"IoU 0 for {names}"
+
+
+def _zeros(scores: dict[str, Any]) -> int:
+    return sum(value == 0 for value in scores["iou"].values())

@@ -56,6 +56,7 @@ def evaluate(
     from dataclasses import replace
 
     from semiseg.data import Bar
+    from semiseg.train.console import remark
     from semiseg.train.recipe.shards import open_shards, open_source, select
     from semiseg.train.score.evaluate import evaluate as score
     from semiseg.train.score.saved import renamed_classes, scored_classes
@@ -98,6 +99,9 @@ def evaluate(
                 workers=workers,
                 progress=tick,
             )
+    for name, scores in found.items():
+        if never_right := remark(scores.to_json()):
+            typer.echo(f"{name}: {never_right}", err=True)
     if as_json:
         typer.echo(json.dumps({name: scores.to_json() for name, scores in found.items()}, indent=2))
     else:
