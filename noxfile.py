@@ -36,6 +36,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def fuzz(session: nox.Session) -> None:
+    """Mutated files of shard sets; the argument after -- is the number of examples of each test, default 5,000."""
+    install_everything(session)
+    examples = session.posargs[0] if session.posargs else "5000"
+    run(session, "python", "-m", "pytest", "tests/hostile", "-k", "mutated", SEMISEG_FUZZ=examples, OMP_NUM_THREADS="1")
+
+
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Format, style, import contracts and types."""
     install_everything(session)

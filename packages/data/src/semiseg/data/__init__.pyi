@@ -2,8 +2,10 @@
 
 from .errors import DataError as DataError
 from .errors import SemisegError as SemisegError
+from .errors import reading as reading
 from .errors import unknown as unknown
 from .errors import unwritable as unwritable
+from .errors import visible as visible
 from .format.manifest import Manifest as Manifest
 from .format.manifest import ShardEntry as ShardEntry
 from .format.manifest import canonical as canonical

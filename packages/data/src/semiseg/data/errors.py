@@ -2,12 +2,20 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 class SemisegError(Exception):
-    """Says where, what is wrong and what to do; commands print it without a traceback."""
+    """Says where, what is wrong and what to do; commands print it without a traceback.
+
+    Its text shows control characters, which names from files may hold, as escapes.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), keep="\n\t")
 
 
 class DataError(SemisegError):
@@ -20,6 +28,37 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ";"
     return f"unknown {kind} '{name}'{guess} known: {', '.join(names) or 'none'}"
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Text from a file, for a console: control characters, line breaks and marks of direction as escapes such as \x1b."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or unicodedata.category(c) not in _UNSEEN else ascii(c)[1:-1] for c in text)
+
+
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+@contextmanager
+def reading(where: str, remedy: str = "get the file again") -> Iterator[None]:
+    """Turn any error that the contents of a user's file cause into one DataError that names the file.
+
+    Only for the code that parses a file: it would hide a mistake in ours.
+    """
+    try:
+        yield
+    except SemisegError:
+        raise
+    except RecursionError as error:
+        raise DataError(f"{where}: values are nested too deep; {remedy}") from error
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read ({error.strerror or error}); {remedy}") from error
+    except MemoryError as error:
+        raise DataError(f"{where}: its values do not fit into memory; {remedy}") from error
+    except Exception as error:
+        what = " ".join(str(error).split())[:300]
+        raise DataError(f"{where}: damaged ({type(error).__name__}: {what}); {remedy}") from error
 
 
 def unwritable(error: OSError, path: Path) -> DataError:

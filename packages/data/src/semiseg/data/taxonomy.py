@@ -27,7 +27,8 @@ class RawSpace:
         _require(bool(self.names), f"raw space '{self.name}' has no ids; list each id that a label may hold")
         for raw in self.names:
             _require(
-                0 <= raw < _RAW_IDS, f"raw space '{self.name}': id {raw} does not fit a label; use 0..{_RAW_IDS - 1}"
+                type(raw) is int and 0 <= raw < _RAW_IDS,
+                f"raw space '{self.name}': id {raw} does not fit a label; use 0..{_RAW_IDS - 1}",
             )
         object.__setattr__(self, "names", dict(self.names))
 
@@ -102,10 +103,16 @@ class Taxonomy:
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any], raw: RawSpace) -> "Taxonomy":
         """The inverse of `fields`, with the raw space that they leave out."""
+        name, names = fields["name"], fields["names"]
+        numbers = [*fields["ids"].values(), *fields["foreground"], *(c for colour in fields["colours"] for c in colour)]
+        if not all(isinstance(text, str) and len(text) <= 1000 for text in (name, *names)):
+            raise ValueError("a name of a taxonomy or class is not text, or longer than 1,000 characters")
+        if not isinstance(names, list) or not all(type(number) is int for number in numbers):
+            raise ValueError(f"taxonomy {ascii(name)[:80]} has ids or colours that are not whole numbers")
         return cls(
-            name=fields["name"],
+            name=name,
             raw=raw,
-            names=tuple(fields["names"]),
+            names=tuple(names),
             colours=tuple((red, green, blue) for red, green, blue in fields["colours"]),
             ids={int(number): class_id for number, class_id in fields["ids"].items()},
             foreground=frozenset(fields["foreground"]),

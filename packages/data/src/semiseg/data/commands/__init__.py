@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
-from semiseg.data.errors import DataError
+from semiseg.data.errors import DataError, visible
 from semiseg.data.registry import installed
 from semiseg.data.sizes import readable
 
@@ -44,9 +44,9 @@ def list_(shards: str = SHARDS, as_json: bool = JSON) -> None:
             typer.echo(f"  publisher   {dataset['home']}")
         if dataset["installed"] or dataset["taxonomies"]:
             names = ", ".join(
-                f"{name} ({count} class{'es' * (count != 1)})" for name, count in dataset["taxonomies"].items()
+                f"{visible(name)} ({count} class{'es' * (count != 1)})" for name, count in dataset["taxonomies"].items()
             )
-            spaces = f"{names}; raw space {', '.join(dataset['raw_spaces'])}"
+            spaces = f"{names}; raw space {visible(', '.join(dataset['raw_spaces']))}"
             typer.echo(f"  taxonomies  {spaces if names else 'those of your own files'}")
         for split, facts in dataset["shards"].items():
             size = facts.get("problem") or f"{facts['samples']} samples, {readable(facts['bytes'])}"
@@ -162,9 +162,9 @@ def verify(
             share_of = "" if report.share == "1/1" else f"share {report.share}: {plural(report.shards, 'shard')}, "
             typer.echo(f"{url}: {share_of}{report.samples} samples, {readable(report.bytes)}: {state}")
             for problem in report.problems:
-                typer.echo(f"  {problem}")
+                typer.echo(f"  {visible(str(problem), keep=chr(10))}")
             for remedy in dict.fromkeys(problem.remedy for problem in report.problems):
-                typer.echo(f"  remedy: {remedy}")
+                typer.echo(f"  remedy: {visible(remedy)}")
     if as_json:
         typer.echo(json.dumps([asdict(report) | {"ok": report.ok} for report in reports], indent=1))
     if not all(report.ok for report in reports):

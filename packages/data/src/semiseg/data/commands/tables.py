@@ -5,7 +5,9 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from semiseg.data.errors import visible
 from semiseg.data.sizes import readable
 
 
@@ -19,19 +21,24 @@ def print_statistics(facts: dict[str, Any]) -> None:
         sizes = f"{low} to {high}, median {middle} ({len(facts['sizes'])} sizes)"
     typer.echo(f"  pixels: {sizes}")
     if facts["tags"]:
-        listed = ", ".join(f"{tag} {count}" for tag, count in facts["tags"].items())
+        listed = ", ".join(f"{visible(tag)} {count}" for tag, count in facts["tags"].items())
         typer.echo(f"  tags: {listed}")
     for flag, count in facts["flags"].items():
-        typer.echo(f"  {count} marked {flag}")
+        typer.echo(f"  {count} marked {visible(flag)}")
     if "classes" not in facts:
         return
     table = Table(
-        "id", "class", "pixels", "images", title=f"{facts['taxonomy']}, shares of all pixels", title_justify="left"
+        "id",
+        "class",
+        "pixels",
+        "images",
+        title=Text(f"{visible(facts['taxonomy'])}, shares of all pixels", style="italic"),
+        title_justify="left",
     )
     for column in (0, 2, 3):
         table.columns[column].justify = "right"
     for row in facts["classes"]:
-        table.add_row(str(row["id"]), row["name"], f"{row['share']:.2%}", str(row["images"]))
+        table.add_row(str(row["id"]), Text(visible(row["name"])), f"{row['share']:.2%}", str(row["images"]))
     table.add_section()
     table.add_row("", "void", f"{facts['void']:.2%}", "")
     Console(highlight=False).print(table)

@@ -81,6 +81,10 @@ class Index:
         self.sizes: list[tuple[int, int]] = list(zip(*sizes, strict=True))
         """The image size of each row: (width, height)."""
 
+    def contents(self) -> list[str]:
+        """The hash of each row's contents."""
+        return self.table["content"].to_pylist()
+
     def statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, raw ids and pixels, int64, one element for each row, tile and id."""
         import pyarrow.compute as pc

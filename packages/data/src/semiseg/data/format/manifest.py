@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from semiseg.data.errors import DataError
-from semiseg.data.format.names import MANIFEST
+from semiseg.data.errors import DataError, visible
+from semiseg.data.format.json_text import parse
+from semiseg.data.format.names import MANIFEST, check_count, check_folder_name, check_text, shard_name
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 
 FORMAT = 1
@@ -40,8 +41,13 @@ class ShardEntry:
 
     def __post_init__(self) -> None:
         # They become file names, here and in the cache: none may lead to another folder.
-        if not (self.name.isdigit() and self.sha256.isalnum() and self.index_sha256.isalnum()):
-            raise ValueError(f"shard {self.name!r} has a name or a sha256 that no writer gives")
+        if not (isinstance(self.name, str) and re.fullmatch("[0-9]{6,18}", self.name)):
+            raise ValueError(f"shard {ascii(self.name)[:80]} has a name that no writer gives")
+        for field in ("sha256", "index_sha256", "content"):
+            if not (isinstance(value := getattr(self, field), str) and re.fullmatch("[0-9a-f]{64}", value)):
+                raise ValueError(f"shard {self.name}: {field} is {ascii(value)[:80]}, that no writer gives")
+        for field in ("samples", "bytes", "index_bytes"):
+            check_count(f"shard {self.name}: {field}", getattr(self, field), least=1)
 
     @property
     def tar(self) -> str:
@@ -135,20 +141,27 @@ class Manifest:
     @classmethod
     def of(cls, fields: Mapping[str, Any], shards: Iterable[ShardEntry]) -> "Manifest":
         """From the fields of plan.json or manifest.json, with the shards."""
-        space = RawSpace(
-            name=fields["raw_space"], names={int(number): name for number, name in fields["raw_ids"].items()}
-        )
+        names = {_id(number): check_text(f"raw_ids.{number}", name) for number, name in fields["raw_ids"].items()}
+        space = RawSpace(name=check_text("raw_space", fields["raw_space"]), names=names)
+        labeled, image, settings = (fields[name] for name in ("labeled", "image", "settings"))
+        if not isinstance(labeled, bool) or image not in ("jpg", "png"):
+            raise ValueError(
+                f"labeled is {ascii(labeled)[:80]}, image {ascii(image)[:80]}; expected true or false, jpg or png"
+            )
+        for name, value in settings.items():
+            if type(value) not in (int, str):
+                raise ValueError(f"settings.{ascii(name)[1:-1][:80]} is {ascii(value)[:80]}; expected a number or text")
         return cls(
-            dataset=fields["dataset"],
-            version=fields["version"],
-            split=fields["split"],
+            dataset=check_folder_name("dataset", fields["dataset"]),
+            version=check_text("version", fields["version"], most=1_000_000),
+            split=check_folder_name("split", fields["split"]),
             raw_space=space.name,
             raw_ids=space.names,
-            labeled=fields["labeled"],
-            image=fields["image"],
-            settings=fields["settings"],
-            listing=fields["listing"],
-            shards=tuple(shards),
+            labeled=labeled,
+            image=image,
+            settings=settings,
+            listing=check_text("listing", fields["listing"]),
+            shards=_in_order(shards),
             taxonomies=tuple(Taxonomy.from_fields(taxonomy, space) for taxonomy in fields.get("taxonomies", ())),
         )
 
@@ -157,21 +170,25 @@ class Manifest:
         """Read manifest.json; DataError if it is damaged, of another format, or edited (its digest shows that)."""
         remedy = "copy it again from its source, or delete the folder and write the shards again"
         try:
-            fields = json.loads(text)
+            fields = parse(text)
             found = fields["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{where}: not a manifest ({type(error).__name__}: {error}); {remedy}") from error
-        if found != FORMAT:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
-                f"{where}: format {found!r}, this semiseg-data reads format {FORMAT}; "
+                f"{where}: not a manifest ({type(error).__name__}: {visible(str(error))}); {remedy}"
+            ) from error
+        if type(found) is not int or found != FORMAT:
+            raise DataError(
+                f"{where}: format {ascii(found)[:80]}, this semiseg-data reads format {FORMAT}; "
                 "install the version of semiseg-data that wrote it, or write the shards again"
             )
         try:
             manifest = cls.of(fields, (ShardEntry(**entry) for entry in fields["shards"]))
             found = {name: getattr(manifest, name) for name in ("samples", "bytes", "digest")}
             wrong = next((name for name, value in found.items() if fields[name] != value), None)
-        except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
-            raise DataError(f"{where}: damaged manifest ({type(error).__name__}: {error}); {remedy}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, DataError) as error:
+            raise DataError(
+                f"{where}: damaged manifest ({type(error).__name__}: {visible(str(error))}); {remedy}"
+            ) from error
         seal = _SEAL.search(text)
         if wrong is not None:
             what = f"it says {wrong} {fields[wrong]}, its contents give {found[wrong]}"
@@ -182,6 +199,22 @@ class Manifest:
         else:
             return manifest  # manifests of earlier versions have no sha256
         raise DataError(f"{where}: {what}: it was edited or damaged; {remedy}")
+
+
+def _id(text: str) -> int:
+    """The raw id that is a name in JSON; `int` would also accept "+1", "1_0" and digits of other scripts."""
+    if not re.fullmatch("0|[1-9][0-9]{0,5}", text):
+        raise ValueError(f"raw id {ascii(text)[:80]} is not a number 0..65535")
+    return int(text)
+
+
+def _in_order(shards: Iterable[ShardEntry]) -> tuple[ShardEntry, ...]:
+    """The shards; ValueError unless they are numbered from 0: none twice, none missing, none swapped."""
+    found = tuple(shards)
+    for number, entry in enumerate(found):
+        if entry.name != shard_name(number):
+            raise ValueError(f"shard {entry.name} is in place {number}, where {shard_name(number)} belongs")
+    return found
 
 
 def members(image: str, labeled: bool) -> tuple[str, ...]:

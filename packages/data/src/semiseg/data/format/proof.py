@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from semiseg.data.format.manifest import Manifest, ShardEntry
 from semiseg.data.format.tar import BLOCK, END, RECORD, header, padded, tar_format
 from semiseg.data.source.adapter import KEY
+
+_SIDE = 1 << 24  # pixels
 
 if TYPE_CHECKING:
     from semiseg.data.format.index import Index
@@ -98,6 +102,27 @@ def index_fault(index: "Index", entry: ShardEntry, manifest: Manifest) -> str | 
         last = entry.bytes - (places[-1][1] + padded(places[-1][2]))
     if not END <= last <= END + RECORD:
         return f"assigns {last} bytes of {entry.tar} to no sample"
+    return _column_fault(index, manifest)
+
+
+def _column_fault(index: "Index", manifest: Manifest) -> str | None:
+    """What cannot be true in the columns that are computed from pixels; those of an index whose author lied."""
+    for name in ("height", "width", "tags", "flags", "content", "stats"):
+        if index.table[name].null_count:
+            return f"has no {name} for a sample"
+    areas = np.array(
+        [width * height if 0 < width <= _SIDE and 0 < height <= _SIDE else 0 for width, height in index.sizes]
+    )
+    if not areas.all():
+        return f"'{index.keys[int(areas.argmin())]}' has no size"
+    rows, ids, pixels = index.statistics()
+    if strange := set(np.unique(ids).tolist()) - manifest.raw_ids.keys():
+        return f"counts pixels of id {min(strange)}, which raw space '{manifest.raw_space}' does not have"
+    counted = np.zeros(len(index.keys), np.int64)
+    np.add.at(counted, rows, pixels)
+    wrong = (counted != areas) if manifest.labeled else (counted != 0)
+    if (pixels < 0).any() or wrong.any():
+        return f"'{index.keys[int(wrong.argmax())]}' has {counted[wrong.argmax()]} counted pixels; expected those of its image"
     return None
 
 

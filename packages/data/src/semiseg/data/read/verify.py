@@ -14,7 +14,7 @@ from typing import Any
 from semiseg.data.errors import DataError
 from semiseg.data.format.index import Index
 from semiseg.data.format.manifest import Manifest, ShardEntry, shard_content
-from semiseg.data.format.names import MANIFEST, PLAN, part_of
+from semiseg.data.format.names import MANIFEST, PLAN, SEAL, part_of
 from semiseg.data.format.proof import extent, faults
 from semiseg.data.format.row import content, flags, statistics
 from semiseg.data.image.decode import check_pair, decode_image, decode_label, image_kind, read_meta
@@ -117,7 +117,7 @@ def _unexpected_files(storage: Storage, manifest: Manifest) -> Iterator[Problem]
         log.warning("%s cannot be listed, so unexpected files are not reported (%s)", storage.url, say(error))
         return
     for name in names:
-        if name == PLAN or part_of(name) or name.endswith(TEMP):
+        if name == PLAN or part_of(name) or name.endswith((TEMP, SEAL)):
             what = "is left over from an interrupted command"
             yield Problem(shard=name, what=what, remedy="rerun the command that wrote the set, or delete the file")
         elif name not in known:

@@ -63,7 +63,8 @@ class Layout:
     @property
     def plan_json(self) -> bytes:
         """The contents of plan.json: everything that a manifest needs except the shards' checksums."""
-        return canonical(self.describe() | {"taxonomies": [taxonomy.fields() for taxonomy in self.taxonomies]}) + b"\n"
+        fields = self.describe() | {"taxonomies": [taxonomy.fields() for taxonomy in self.taxonomies]}
+        return canonical(fields | {"sha256": sha256(canonical(fields))}) + b"\n"
 
     def describe(self) -> dict[str, Any]:
         """Everything that determines the bytes; a call may resume an earlier one exactly if theirs are equal."""

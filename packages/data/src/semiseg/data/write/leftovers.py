@@ -1,14 +1,27 @@
 """What an earlier run left in a set's folder: work to resume, to write again, or of another configuration to refuse."""
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from semiseg.data.errors import DataError
-from semiseg.data.format.manifest import Manifest, canonical
-from semiseg.data.format.names import ANY_PLAN, MANIFEST, PLAN, SHARD_FILE, part_of, part_plan
+from semiseg.data.errors import DataError, visible
+from semiseg.data.format.json_text import parse
+from semiseg.data.format.manifest import Manifest, canonical, sha256
+from semiseg.data.format.names import (
+    ANY_PLAN,
+    MANIFEST,
+    PLAN,
+    SEAL,
+    SHARD_FILE,
+    check_count,
+    check_folder_name,
+    part_of,
+    part_plan,
+    shard_name,
+)
 from semiseg.data.storage.atomic import atomic, stale
 from semiseg.data.storage.lock import remove_unheld
 from semiseg.data.write.layout import Layout, part_numbers
@@ -66,26 +79,59 @@ def plan_files(folder: Path, most: int | None = None) -> dict[str, dict[str, Any
         with suppress(FileNotFoundError):  # a merge has just removed it
             data = path.read_bytes()
             try:
-                plan = found[path.name] = parsed.setdefault(data, parsed.get(data) or dict(json.loads(data)))
-                if missing := _FIELDS - plan.keys():
-                    raise ValueError(f"it has no {min(missing)}")
-            except (ValueError, TypeError) as error:
+                found[path.name] = parsed.setdefault(data, parsed.get(data) or _plan(data))
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 raise DataError(
                     f"{path}: the plan file can't be read ({error}); delete it and write the part again"
                 ) from error
     return found
 
 
+def _plan(data: bytes) -> dict[str, Any]:
+    """The fields of a plan file without their sha256; ValueError if it is damaged. Earlier versions wrote no sha256."""
+    plan = dict(parse(data))
+    seal = plan.pop("sha256", None)
+    if missing := _FIELDS - plan.keys():
+        raise ValueError(f"it has no {min(missing)}")
+    if unknown := plan.keys() - _FIELDS - {"taxonomies"}:
+        raise ValueError(f"it has a field '{visible(min(unknown))[:80]}', which no writer gives")
+    if seal not in (None, sha256(canonical(plan))):
+        raise ValueError("its sha256 does not match its contents: it was edited or damaged")
+    check_folder_name("dataset", plan["dataset"])
+    check_folder_name("split", plan["split"])
+    for number, shard in enumerate(plan["shards"]):
+        if shard["name"] != shard_name(number):
+            raise ValueError(f"shard {ascii(shard['name'])[:80]} is in place {number}")
+        check_count("samples", shard["samples"], least=1)
+    return plan
+
+
+def sealed(folder: Path, name: str) -> str | None:
+    """The sha256 that the writer of a shard noted of its index, "" if the note is damaged; None if there is no note."""
+    try:
+        text = (folder / f"{name}{SEAL}").read_text(errors="replace")
+    except FileNotFoundError:
+        return None
+    match = re.fullmatch(rf"([0-9a-f]{{64}})  {name}\.index\.parquet\n", text)
+    return match[1] if match else ""
+
+
+def seal(folder: Path, name: str, index: bytes) -> None:
+    """Note the sha256 of an index, in the form of `sha256sum`, before it is written; `clear` removes the note."""
+    with atomic(folder / f"{name}{SEAL}") as file:
+        file.write(f"{sha256(index)}  {name}.index.parquet\n".encode())
+
+
 def leftovers(folder: Path) -> bool:
-    """Whether a finished set still has plan files or temp files."""
-    return bool(_plan_paths(folder)) or any(stale(folder))
+    """Whether a finished set still has plan files, notes of indexes, or temp files."""
+    return bool(_plan_paths(folder)) or any(folder.glob(f"*{SEAL}")) or any(stale(folder))
 
 
 def clear(folder: Path) -> None:
-    """Remove plan files and temp files from a finished set, if permissions allow."""
+    """Remove plan files, notes of indexes and temp files from a finished set, if permissions allow."""
     with suppress(OSError):
         remove_stale(folder)
-        for path in _plan_paths(folder):
+        for path in (*folder.glob(f"*{SEAL}"), *_plan_paths(folder)):
             path.unlink(missing_ok=True)
 
 
@@ -102,7 +148,8 @@ def give_up(folder: Path, upto: Path) -> None:
         remove_stale(folder)
         if any(folder.glob("*.tar")) or (folder / MANIFEST).exists():
             return
-        (folder / PLAN).unlink(missing_ok=True)
+        for path in (folder / PLAN, *folder.glob(f"*{SEAL}")):
+            path.unlink(missing_ok=True)
         while folder != upto:
             folder.rmdir()  # fails if it is not empty
             folder = folder.parent

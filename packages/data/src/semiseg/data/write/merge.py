@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from semiseg.data.errors import DataError
+from semiseg.data.errors import DataError, reading
 from semiseg.data.format.index import Index
-from semiseg.data.format.manifest import Manifest, ShardEntry, canonical, sha256
+from semiseg.data.format.manifest import Manifest, ShardEntry, canonical, sha256, shard_content
 from semiseg.data.format.names import MANIFEST, part_of
+from semiseg.data.format.proof import index_fault
 from semiseg.data.remedies import absent, shard_command
 from semiseg.data.storage.atomic import atomic
 from semiseg.data.storage.lock import held
@@ -23,7 +24,7 @@ from semiseg.data.storage.storage import Storage
 from semiseg.data.storage.target import target
 from semiseg.data.taxonomy import ranges
 from semiseg.data.write.layout import part_numbers
-from semiseg.data.write.leftovers import clear, differences, leftovers, plan_files
+from semiseg.data.write.leftovers import clear, differences, leftovers, plan_files, sealed
 from semiseg.data.write.shard import entry_of
 
 _AT_ONCE = 16  # indexes to read at a time: on an object store, each costs a round trip
@@ -36,6 +37,16 @@ def merge(url: str | os.PathLike[str]) -> Manifest:
     of another configuration, with the command that writes it.
     """
     folder = target(url)
+    try:
+        return _merged(folder, str(url))
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be merged ({error.strerror or error}); give the folder of one split, with permission to "
+            "read and write it"
+        ) from error
+
+
+def _merged(folder: Path, url: str) -> Manifest:
     if not folder.exists():
         raise DataError(absent(Storage(url)))
     with held(folder, busy="it is being written", wait=True):
@@ -57,7 +68,9 @@ def _manifest(folder: Path, planned: Mapping[str, dict[str, Any]]) -> Manifest:
     plan = _agreed(folder, planned)
     shards = plan["shards"]
     described = {name: value for name, value in plan.items() if name != "taxonomies"}
-    check = partial(_check, folder, sha256(canonical(described)))
+    with reading(str(folder), "delete the plan files, and write the parts again"):
+        whole = Manifest.of(plan, ())
+    check = partial(_check, folder, whole, sha256(canonical(described)))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         results = list(pool.map(check, shards))
     faults = {number: fault for number, fault in enumerate(results) if isinstance(fault, str)}
@@ -84,26 +97,34 @@ def _agreed(folder: Path, planned: Mapping[str, dict[str, Any]]) -> dict[str, An
     return planned[first]
 
 
-def _check(folder: Path, configuration: str, shard: Mapping[str, Any]) -> ShardEntry | str:
-    """The entry of a shard, or what is wrong with it."""
+def _check(folder: Path, plan: Manifest, configuration: str, shard: Mapping[str, Any]) -> ShardEntry | str:
+    """The entry of a shard, or what is wrong with it; sets of earlier versions have no sha256 of their indexes."""
     name = shard["name"]
     tar, path = folder / f"{name}.tar", folder / f"{name}.index.parquet"
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return "missing"  # a tar without an index is unfinished
+    except OSError as error:
+        return f"with an unreadable index ({error.strerror or error})"
     try:
         index = Index(data)
         entry = entry_of(name, index.facts, data)
         written_for = index.facts["configuration"]
-    except (KeyError, ValueError):  # pyarrow's errors are among them
+        if written_for != configuration or entry.samples != shard["samples"]:
+            return "of another configuration"
+        if sealed(folder, name) not in (None, sha256(data)):
+            return "with a damaged index"
+        if index_fault(index, entry, plan) is not None or shard_content(index.contents()) != entry.content:
+            return "with a damaged index"
+    except Exception:  # of damaged bytes, pyarrow makes many kinds of errors
         return "with a damaged index"
-    if written_for != configuration or entry.samples != shard["samples"]:
-        return "of another configuration"
     try:
         size = tar.stat().st_size
     except FileNotFoundError:
         return "missing"
+    except OSError as error:
+        return f"unreadable ({error.strerror or error})"
     return entry if size == entry.bytes else "cut off or damaged"
 
 

@@ -26,7 +26,7 @@ from semiseg.data.write.claim import claim, confirm
 from semiseg.data.write.current import differing, newer_than, refuse_changed, refuse_stale, written
 from semiseg.data.write.encode import Contents, Encoded, crc32, encode
 from semiseg.data.write.layout import Layout, lay_out
-from semiseg.data.write.leftovers import begin, check_folder, clear, give_up, leftovers
+from semiseg.data.write.leftovers import begin, check_folder, clear, give_up, leftovers, seal, sealed
 
 if TYPE_CHECKING:
     from webdataset.writer import TarWriter
@@ -182,6 +182,7 @@ def finish_shard(job: Job, tick: Tick) -> ShardEntry:
         "configuration": job.configuration,
     }
     index = pack(rows, facts)
+    seal(tar.parent, job.name, index)
     with atomic(tar.with_name(f"{job.name}.index.parquet")) as file:
         file.write(index)
     return entry_of(job.name, facts, index)
@@ -238,6 +239,8 @@ def _finished(job: Job) -> ShardEntry | None:
     tar = target(job.folder) / f"{job.name}.tar"
     try:
         data = tar.with_name(f"{job.name}.index.parquet").read_bytes()
+        if sealed(tar.parent, job.name) not in (None, sha256(data)):
+            return None
         index = Index(data)
         if index.keys != [sample.key for sample in job.samples] or tar.stat().st_size != int(index.facts["bytes"]):
             return None
