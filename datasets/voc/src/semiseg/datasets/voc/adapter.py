@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
-from xml.etree import ElementTree
 
 import numpy as np
 
 from semiseg.data import DataError, RawSample, RawSpace, Split, Taxonomy, Tree, clean_key, find_root, unknown
 from semiseg.datasets.voc import files, sbd
+from semiseg.datasets.voc.annotations import object_names
 from semiseg.datasets.voc.classes import SPACE, VOC_21
 from semiseg.datasets.voc.files import File
 
@@ -231,14 +231,7 @@ class VOC:
         file = f"Annotations/{id}.xml"
         if file not in self._voc:
             return ()
-        try:
-            root = ElementTree.fromstring(self._voc.read(file))
-        except ElementTree.ParseError as error:
-            raise DataError(
-                f"{self._voc.where(file)} is not an annotation of VOC ({error}); download it again"
-            ) from error
-        names = {(name.text or "").strip() for name in root.findall("object/name")}
-        return tuple(sorted(names - {""}))
+        return object_names(self._voc.read(file), self._voc.where(file))
 
     @functools.cached_property
     def _voc(self) -> Tree:
