@@ -1,12 +1,13 @@
 """Open a path or a hub id, in any supported form, as rows by split."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.data import DataError, unknown
+from semiseg.data import DataError, reading, unknown
 from semiseg.datasets.hub.rows import Rows, Stream, Table
 
 FORMS = (
@@ -56,6 +57,7 @@ def _open_path(path: Path, config: str | None, streaming: bool, only: Sequence[s
     import datasets
 
     folder = path if path.is_dir() else path.parent
+    refuse_strange_places(path)
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         if streaming:
             raise DataError(f"{path} was written by save_to_disk and is always read in place; leave out streaming")
@@ -71,18 +73,42 @@ def _open_path(path: Path, config: str | None, streaming: bool, only: Sequence[s
             arguments = {"path": "parquet", "data_files": {split[1] if split else "train": str(path)}}
         found = _tried(str(path), lambda: datasets.load_dataset(**arguments, streaming=streaming))
     named = path.stem if path.is_file() and not _SPLIT.match(path.stem) else folder.name
-    return Opened(name=named, splits=_rows(found, only, str(path)), folder=folder)
+    return Opened(name=named, splits=_rows(found, only, str(path), [str(folder)]), folder=folder)
+
+
+def refuse_strange_places(folder: Path) -> None:
+    """DataError if a file that the library obeys names data outside of the folder: another folder, or an address.
+
+    These are the list of data files in README.md, and the lists that save_to_disk writes.
+    """
+    for file in (*folder.glob("README.md"), *folder.glob("dataset_dict.json"), *folder.rglob("state.json")):
+        with reading(str(file)):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if file.suffix == ".json":
+                fields = json.loads(text)
+                names = [*fields.get("splits", []), *(entry["filename"] for entry in fields.get("_data_files", []))]
+            else:
+                head = text.split("---")[1] if text.startswith("---") and text.count("---") > 1 else ""
+                names = re.findall(r"[^\s,\[\]'\"]+", head) if "data_files" in head or "data_dir" in head else []
+        for name in map(str, names):
+            if "://" in name or name.startswith(("/", "~")) or ".." in re.split(r"[/\\]", name):
+                raise DataError(
+                    f"{file} names data outside of its folder, {ascii(name)[:200]}, which is not opened; name files in the "
+                    "folder, or remove that line"
+                )
 
 
 def _open_id(
     name: str, config: str | None, revision: str | None, streaming: bool, only: Sequence[str] | None
 ) -> Opened:
     import datasets
+    import datasets.config
 
     if not _ID.fullmatch(name):
         raise DataError(f"{name}: no such file or folder, and not a hub id; expected {FORMS}")
     found = _tried(name, lambda: datasets.load_dataset(name, config, revision=revision, streaming=streaming))
-    splits = _rows(found, only, name)
+    homes = [f"hf://datasets/{name}", str(datasets.config.HF_DATASETS_CACHE), str(_cache(name))]
+    splits = _rows(found, only, name, homes)
     return Opened(name=name.rsplit("/", 1)[-1], splits=splits, repository=name, revision=revision)
 
 
@@ -104,7 +130,14 @@ def _tried(what: str, opening: Any) -> Any:
         raise DataError(f"{what} could not be opened ({type(error).__name__}: {message}); {remedy}") from error
 
 
-def _rows(found: Any, only: Sequence[str] | None, where: str) -> dict[str, Rows]:
+def _cache(name: str) -> Path:
+    """Where the hub's library keeps the files of a repository."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
+
+
+def _rows(found: Any, only: Sequence[str] | None, where: str, homes: Sequence[str] | None = None) -> dict[str, Rows]:
     import datasets
 
     if not isinstance(found, Mapping):
@@ -119,7 +152,7 @@ def _rows(found: Any, only: Sequence[str] | None, where: str) -> dict[str, Rows]
         if kind is None:
             raise DataError(f"{where}: split '{name}' is a {type(split).__name__}; expected a datasets.Dataset")
         if only is None or name in only:
-            rows[name] = kind(split)
+            rows[name] = kind(split, homes)
     if not rows:
         raise DataError(f"{where}: it has no splits")
     return rows

@@ -3,6 +3,7 @@
 Both kinds can be pickled. A value of an image column is {"bytes": ..., "path": ...}, either of which may be None.
 """
 
+import re
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ import numpy as np
 from semiseg.data import DataError
 from semiseg.datasets.hub.upright import upright
 
+Homes = Sequence[str] | None
+"""Folders and URLs that may hold the files of images; None for a data set that the caller's program has opened."""
 _BATCH = 1000  # rows inspected together: only offsets are read, no bytes
 
 
@@ -43,22 +46,23 @@ class Rows(Protocol):
 class Table:
     """A `datasets.Dataset`, with random access. Its file is memory-mapped, so a copy in another process costs nothing."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, homes: Homes = None) -> None:
         self.dataset = dataset.with_format("arrow")
+        self.homes = homes
 
     @property
     def features(self) -> Mapping[str, Any]:
         return self.dataset.features
 
     def value(self, number: int, column: str) -> Any:
-        return self.dataset[number][column][0].as_py()
+        return _confined(self.dataset[number][column][0].as_py(), self.homes)
 
     def facts(self, images: Sequence[str], others: Sequence[str]) -> Iterator[dict[str, Any]]:
         chosen = self.dataset.select_columns([*images, *others])
         for start in range(0, len(chosen), _BATCH):
             batch = chosen[start : start + _BATCH]
             columns = {name: batch[name].to_pylist() for name in others}
-            columns |= {name: _sizes(batch[name]) for name in images}
+            columns |= {name: _sizes(batch[name], self.homes) for name in images}
             yield from (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
 
 
@@ -68,7 +72,7 @@ class Stream:
     Reading an earlier row starts again from the first, so read rows in order.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, homes: Homes = None) -> None:
         from datasets import Image
 
         if dataset.features is None:
@@ -83,6 +87,7 @@ class Stream:
             if isinstance(feature, Image):
                 dataset = dataset.cast_column(name, Image(decode=False))
         self.dataset = dataset
+        self.homes = homes
         self.token = uuid.uuid4().hex
 
     @property
@@ -94,11 +99,13 @@ class Stream:
         if cursor is None or cursor.number > number:
             _cursors.clear()  # keep only one: a stream may hold connections and much memory
             cursor = _cursors[self.token] = _Cursor(self.dataset)
-        return cursor.row(number)[column]
+        return _confined(cursor.row(number)[column], self.homes)
 
     def facts(self, images: Sequence[str], others: Sequence[str]) -> Iterator[dict[str, Any]]:
         for row in self.dataset.select_columns([*images, *others]):
-            yield {name: row[name] for name in others} | {name: _size(row[name]) for name in images}
+            yield {name: row[name] for name in others} | {
+                name: _size(_confined(row[name], self.homes)) for name in images
+            }
 
 
 class _Cursor:
@@ -128,6 +135,44 @@ _cursors: dict[str, _Cursor] = {}
 def read_image(rows: Rows, number: int, column: str) -> bytes:
     """The publisher's file of a row; an image that EXIF rotates is returned upright, as the library shows it."""
     return upright(file_bytes(rows.value(number, column)))
+
+
+def _confined(value: Any, homes: Homes) -> Any:
+    """A value as stored; DataError if its image is a file outside of the data set's places."""
+    if homes is None or not isinstance(value, Mapping) or value.get("bytes") is not None:
+        return value
+    path = value.get("path")
+    return value if path is None else {**value, "path": confined_path(path, homes)}
+
+
+def confined_path(path: Any, homes: Sequence[str]) -> str:
+    """The path of an image, absolute or a URL; DataError unless it is in a folder or below a URL of `homes`.
+
+    A row of a stranger's table may name any file of this machine, or any address.
+    """
+    refusal = DataError(
+        f"a row names the file {ascii(path)[:200]}, which is not in the data set's own folder ({', '.join(homes)}), so it is "
+        "not opened; store the bytes of images in the table, or move the files into the folder"
+    )
+    if not isinstance(path, str) or "\0" in path:
+        raise refusal
+    inner, chained, base = path.rpartition("::")
+    if chained and not re.fullmatch(r"zip://[^:]*", inner):
+        raise refusal
+    if "://" in base:
+        parts = base.split("/")
+        if ".." in parts or not any(
+            "://" in home and (base + "/").startswith((f"{home}/", f"{home}@")) for home in homes
+        ):
+            raise refusal
+        return path
+    for home in homes:
+        if "://" not in home:
+            folder = Path(home).resolve()
+            place = (folder / base).resolve()
+            if place.is_relative_to(folder):
+                return f"{inner}::{place}" if chained else str(place)
+    raise refusal
 
 
 def file_bytes(value: Any) -> bytes:
@@ -165,7 +210,7 @@ def _size(value: Any) -> Stored | None:
     return Stored(int(system.size(inner) or 0), path)
 
 
-def _sizes(column: Any) -> list[Stored | None]:
+def _sizes(column: Any, homes: Homes) -> list[Stored | None]:
     """`_size` for a column of a table, without reading the bytes of files."""
     import pyarrow as pa
 
@@ -175,7 +220,7 @@ def _sizes(column: Any) -> list[Stored | None]:
         return [_numbers_in_table(row) for row in column]
     columns = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
     return [
-        Stored(length, path) if length is not None else _size({"path": path})
+        Stored(length, path) if length is not None else _size(_confined({"path": path}, homes))
         for length, path in zip(_lengths(columns["bytes"]), columns["path"].to_pylist(), strict=True)
     ]
 
