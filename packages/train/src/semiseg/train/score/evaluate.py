@@ -56,9 +56,11 @@ class Scores:
 
 def confusion_matrix(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
     """Counts int64 [classes, classes] of (truth, prediction) pairs; truth 255 is left out. Both are ids [..., h, w]."""
-    valid = truth != 255
-    pairs = truth[valid].long() * classes + prediction[valid].long()
-    return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    counts = torch.zeros(classes * classes, dtype=torch.int64, device=truth.device)
+    for known, seen in zip(truth.flatten().split(1 << 22), prediction.flatten().split(1 << 22), strict=True):
+        valid = known != 255  # in parts: 8-byte ids of a large image would not fit
+        counts += torch.bincount(known[valid].long() * classes + seen[valid].long(), minlength=classes * classes)
+    return counts.reshape(classes, classes)
 
 
 @torch.inference_mode()
@@ -90,7 +92,10 @@ def evaluate(
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     loader = load(_Labeled(shards, taxonomy, resize), mine, workers=workers)
     for done, (image, truth) in enumerate(loader, start=1):
-        prediction = predict_ids(model, image.to(device), domain=domain, size=tuple(truth.shape), views=views)
+        try:
+            prediction = predict_ids(model, image.to(device), domain=domain, size=tuple(truth.shape), views=views)
+        except SemisegError as error:
+            raise SemisegError(f"{shards.url}: sample {shards.keys()[mine[done - 1]]}: {error}") from None
         counts += confusion_matrix(prediction, truth.to(device), classes)
         if progress:
             progress(done, len(mine))

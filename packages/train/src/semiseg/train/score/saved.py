@@ -132,10 +132,10 @@ def scored_classes(saved: "Taxonomy", shards: "ShardSet | Pool", *, raw_space: s
     saved: the model's. raw_space: of the labels that it was trained on; None for models that do not record it. Labels of
     another data set are scored if its classes have the same names in the same order. Raises DataError for all others.
     """
-    from semiseg.data import DataError, Taxonomy
+    from semiseg.data import DataError, Pool, Taxonomy
     from semiseg.train.recipe.shards import label_conflict
 
-    sets, space = getattr(shards, "sets", (shards,)), shards.raw_space.name
+    sets, space = shards.sets if isinstance(shards, Pool) else (shards,), shards.raw_space.name
     if not shards.labeled:
         raise DataError(f"{shards.url}: has no labels; score on a labeled split, such as --split val")
     own = {taxonomy.name: taxonomy for taxonomy in shards.taxonomies}
