@@ -330,3 +330,10 @@ def test_control_characters_are_shown(text):
     shown = visible(text)
     assert shown.isprintable() and re.search(r"\\(x|u|n)", shown)
     assert str(DataError(text.replace("\n", "\r"))).isprintable()
+
+
+@pytest.mark.parametrize("command", ["stats", "show", "verify", "merge"])
+def test_a_name_that_is_too_long_is_one_line(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [command, f"./{'x' * 300}"])
+    assert isinstance(result.exception, DataError) and "File name too long" in str(result.exception)

@@ -1,6 +1,7 @@
 """What the ids of masks mean: names from a column type or a file, if any, and the resulting taxonomy."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,7 @@ def _from_lines(lines: Sequence[str]) -> Classes:
         raise ValueError("the file is empty")
     if all(len(line) > 3 and all(part.isdecimal() and int(part) < 256 for part in line[:3]) for line in words):
         table = {number: (int(r), int(g), int(b)) for number, (r, g, b, *_) in enumerate(words)}
-        twice = [colour for colour in table.values() if list(table.values()).count(colour) > 1]
+        twice = [colour for colour, times in Counter(table.values()).items() if times > 1]
         if twice:
             raise ValueError(f"colour {' '.join(map(str, twice[0]))} is listed twice")
         return Classes({number: " ".join(line[3:]) for number, line in enumerate(words)}, table)
@@ -132,7 +133,8 @@ def _void(where: str, names: Mapping[int, str], void: Sequence[int | str] | None
 
 def _apart(names: list[str], ids: list[int]) -> list[str]:
     """Unique names: the id is appended if two classes have the same name."""
-    return [name if names.count(name) == 1 else f"{name} ({number})" for name, number in zip(names, ids, strict=True)]
+    times = Counter(names)
+    return [name if times[name] == 1 else f"{name} ({number})" for name, number in zip(names, ids, strict=True)]
 
 
 def _foreground(where: str, names: list[str], asked: Sequence[str] | None) -> frozenset[int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.data.errors import DataError, unknown
+from semiseg.data.errors import DataError, reading, unknown
 from semiseg.data.format.names import MANIFEST, PLAN
 from semiseg.data.read.shard_set import ShardSet, read_manifest
 from semiseg.data.registry import broken, installed
@@ -48,7 +48,8 @@ def find_sets(target: str, split: str | None, shards: str) -> list[str]:
 
 def _is_set(url: str) -> bool:
     storage = Storage(url)
-    return storage.exists(MANIFEST) or storage.exists(PLAN) or has_parts(storage)
+    with reading(url, "give the folder of a data set or of one split, with permission to read it"):
+        return storage.exists(MANIFEST) or storage.exists(PLAN) or has_parts(storage)
 
 
 def folders(url: str) -> list[str]:
