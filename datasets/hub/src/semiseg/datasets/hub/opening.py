@@ -101,8 +101,9 @@ def refuse_strange_places(folder: Path) -> None:
 def _open_id(
     name: str, config: str | None, revision: str | None, streaming: bool, only: Sequence[str] | None
 ) -> Opened:
-    import datasets
     import datasets.config
+
+    import datasets
 
     if not _ID.fullmatch(name):
         raise DataError(f"{name}: no such file or folder, and not a hub id; expected {FORMS}")
