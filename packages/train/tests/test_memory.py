@@ -157,7 +157,8 @@ main()
     )
     assert done.returncode == 0, done.stderr
     assert "are predicted in tiles of" in done.stderr
-    assert Image.open(tmp_path / "out" / "big.png").size == (2000, 2400)
+    with Image.open(tmp_path / "out" / "big.png") as mask:
+        assert mask.size == (2000, 2400)
 
 
 @torch.inference_mode()
