@@ -127,7 +127,7 @@ def test_a_damaged_index_or_manifest(copy):
         assert "000000.index.parquet: its" in messages(verify(copy))
     index.write_bytes(data)
     manifest = (copy / "manifest.json").read_text()
-    (copy / "manifest.json").write_text(manifest.replace('"1"', '"2"'))
+    (copy / "manifest.json").write_text(manifest.replace('"version": "1"', '"version": "2"'))
     assert "manifest.json: it says digest" in messages(verify(copy))
     (copy / "manifest.json").write_text(manifest[:-40])
     assert "manifest.json: not a manifest" in messages(verify(copy))
