@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from semiseg.data import SemisegError, unknown
+from semiseg.data import SemisegError
 
 if TYPE_CHECKING:
     from semiseg.train.recipe import Recipe
@@ -37,12 +37,16 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     """Recipe and facts are checked before a process group exists."""
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    given, known = arguments, (ALLOW, DRY, EXTEND, "--help", "-h", TAKE_OVER)
     options = {argument for argument in arguments if argument.startswith("-")}
     arguments = [argument for argument in arguments if argument not in options]
-    strange = sorted(options - {DRY, ALLOW, EXTEND, TAKE_OVER, "-h", "--help"})
+    strange = [argument for argument in given if argument in options.difference(known)]
     if strange or not arguments or options & {"-h", "--help"}:
         if rank == 0 and strange:
-            print(f"error: {unknown('option', strange[0], (DRY, ALLOW, EXTEND, TAKE_OVER, '--help'))}", file=sys.stderr)
+            print(
+                f"error: {_explained([argument for argument in given if argument not in known], known)}",
+                file=sys.stderr,
+            )
         elif rank == 0:
             print(USAGE)
         return 2 if strange or not options & {"-h", "--help"} else 0
@@ -65,6 +69,13 @@ def _main(arguments: list[str]) -> int:
         import torch
 
         if world > 1 and not torch.cuda.is_available():
+            wanted = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("", "0", "false")
+            if wanted and rank == 0 and "ACCELERATE_MIXED_PRECISION" in os.environ:  # set by accelerate launch
+                print(
+                    f"no GPU is usable here: {world} processes train on the CPU (nvidia-smi lists GPUs; `semiseg doctor` says "
+                    "what torch finds)",
+                    file=sys.stderr,
+                )
             os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # or accelerate starts no process group on a CPU
 
         from semiseg.train.loop import train
@@ -93,6 +104,19 @@ def _main(arguments: list[str]) -> int:
     finally:
         _leave_process_group()
     return 0
+
+
+def _explained(arguments: list[str], known: tuple[str, ...]) -> str:
+    """What to write instead of options that do not exist."""
+    from semiseg.train.recipe.advice import check_options
+    from semiseg.train.recipe.problems import RecipeError
+
+    options = tuple(option for option in known if option != "-h")
+    try:
+        check_options(arguments[0], arguments[1:], options)
+    except RecipeError as error:
+        return str(error)
+    return f"unknown option '{next(a for a in arguments if a.startswith('-'))}'; options: {', '.join(options)}"
 
 
 def _print_dry_run(recipe: "Recipe") -> None:

@@ -31,10 +31,16 @@ def train(
 
     On several GPUs: accelerate launch -m semiseg.train RECIPE [KEY=VALUE]...
     """
-    from semiseg.train.recipe.load import load
+    from semiseg.train.recipe.advice import check_options
+    from semiseg.train.recipe.load import RecipeError, load
     from semiseg.train.recipe.preflight import preflight
     from semiseg.train.recipe.shipped import find
 
+    try:
+        check_options(recipe, overrides or [], OPTIONS)
+    except RecipeError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
     loaded = load(find(recipe), overrides or [])
     preflight(loaded)
     if dry_run:
@@ -54,6 +60,11 @@ def train(
         typer.echo(str(error) or "stopped; rerun the command to resume from the last checkpoint", err=True)
         raise typer.Exit(getattr(error, "code", 130)) from None
     _next_steps(finished.folder)
+
+
+# Options of other programs, such as --steps 100, are explained rather than refused by the parser.
+OPTIONS = ("--allow-changes", "--dry-run", "--extend", "--help", "--take-over")
+train.typer_settings = {"context_settings": {"ignore_unknown_options": True}}  # type: ignore[attr-defined]
 
 
 def quickstart(
