@@ -39,7 +39,7 @@ def test_a_run_folder_holds_what_it_promises(trained: Path):
     }
     step = sorted(trained.glob("step-*"))[-1]
     assert {path.name for path in step.iterdir()} == {
-        "config.json", "model.safetensors", "learner.safetensors", "optimizer.pt", "state.json"
+        "config.json", "model.safetensors", "learner.safetensors", "optimizer.pt", "state.json", "seal.json"
     }  # fmt: skip
     results = json.loads((trained / "results.json").read_text())
     assert results["last"]["step"] == 4 and results["last"]["domains"].keys() == {"street", "room"}
