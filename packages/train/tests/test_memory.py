@@ -101,8 +101,8 @@ def test_little_memory_gives_tiles_and_a_line(
         model, None, sides=[(300, 420)], passed=[(300, 420)], size=(300, 420), classes=5, flip=False
     )
     assert side is not None and side % model.stride == 0 and 128 <= side < 300
-    for _ in range(2):
-        tiled = predict_ids(model, image, domain=None, size=(300, 420))
+    first, tiled = (predict_ids(model, image, domain=None, size=(300, 420)) for _ in range(2))
+    assert torch.equal(first, tiled)
     agree(tiled, brute_force(model, image, (300, 420), Views(tile=(side, side))))
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and f"in tiles of {side}x{side}" in told and "--tile" in told

@@ -13,6 +13,7 @@ from semiseg.train.recipe import Recipe
 from semiseg.train.run import checkpoint
 from semiseg.train.run.launches import read_launches
 from semiseg.train.run.results import read_results
+from semiseg.train.sealed import all_steps
 
 NOT_RECORDS = ["", "\0\0\0", "{", "[]", "3", "null", '"text"', "\ud800", "{}"]
 OPTIONS = ("model.norm=frozen", "steps=2", "checkpoint.every=1", "checkpoint.keep=9", "evaluate.every=9")
@@ -115,7 +116,7 @@ def test_a_checkpoint_whose_replacement_was_killed_comes_back(tmp_path: Path):
     (tmp_path / ".step-00000004.old" / "state.json").write_text("{}")
     (tmp_path / ".step-00000004.part").mkdir()
     checkpoint.recover(tmp_path)
-    assert [path.name for path in checkpoint.all_steps(tmp_path)] == ["step-00000004"]
+    assert [path.name for path in all_steps(tmp_path)] == ["step-00000004"]
     (tmp_path / ".step-00000004.old").mkdir()  # killed after both renames
     checkpoint.recover(tmp_path)
     checkpoint.remove_leftovers(tmp_path, after=4)

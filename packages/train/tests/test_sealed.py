@@ -147,7 +147,7 @@ def test_strange_names_are_neither_used_nor_removed(tiny: Callable[..., Recipe],
     (part / "step-link").symlink_to(part / "step-00000004")
     strange += ["step-notes.txt", "best-idea", ".vimrc.old", "step-link"]
     assert [path.name for path in all_steps(part)] == ["step-00000004"] and all_best(part) == [best]
-    assert open_model(str(part), best=True)
+    assert open_model(str(part), best=True)[0].classes
     run = train(tiny(*options), quiet=True)
     assert run.results["steps"] == 8
     assert all(os.path.lexists(part / name) for name in strange)
