@@ -6,6 +6,7 @@ from .errors import reading as reading
 from .errors import unknown as unknown
 from .errors import unwritable as unwritable
 from .errors import visible as visible
+from .format.json_text import parse_json as parse_json
 from .format.manifest import Manifest as Manifest
 from .format.manifest import ShardEntry as ShardEntry
 from .format.manifest import canonical as canonical
@@ -80,6 +81,7 @@ from .source.adapter import clean_key as clean_key
 from .source.adapter import open_dataset as open_dataset
 from .source.archive import listing as listing
 from .source.hidden import hidden as hidden
+from .source.matlab import checked_mat as checked_mat
 from .source.roots import find_root as find_root
 from .source.tree import Tree as Tree
 from .storage.atomic import atomic as atomic

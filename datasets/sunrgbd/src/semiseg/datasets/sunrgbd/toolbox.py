@@ -14,18 +14,23 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from semiseg.data import DataError, Tree, listing
+from semiseg.data import DataError, Tree, checked_mat, listing
 
 if TYPE_CHECKING:
     import h5py
 
 META, SPLITS, LABELS = "Metadata/SUNRGBDMeta.mat", "traintestSUNRGBD/allsplit.mat", "Metadata/SUNRGBD2Dseg.mat"
+LARGEST = 512 << 20  # bytes of the table of scenes, unpacked
+_MOST_PIXELS = 1 << 26  # of a label; those of SUN RGB-D have 730x530 at most
+_IN_PIECES = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # which Python unpacks with bounded memory
+_MOST_UNPACKED = 8 << 30  # bytes of SUNRGBD2Dseg.mat in an archive; published: 0.7e9
 INSTALL = "pip install 'semiseg-sunrgbd[mat]'"
 
 
@@ -133,6 +138,7 @@ def read_label(file: LabelFile, row: int) -> np.ndarray:
         opened = _opened(path)
         references = _references(opened, file)
         stored: Any = opened[references[np.unravel_index(row, references.shape)]]
+        _check_stored(stored)
         ids = np.asarray(stored)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise _damaged(file, error) from error
@@ -153,7 +159,8 @@ def _load(tree: Tree, name: str, variable: str) -> np.ndarray:
 
     data = tree.read(name)
     try:
-        return loadmat(io.BytesIO(data), variable_names=[variable])[variable]
+        checked = checked_mat(data, variable, LARGEST)
+        return loadmat(io.BytesIO(checked), variable_names=[variable])[variable]
     except Exception as error:  # scipy raises many kinds of errors for a damaged file
         raise DataError(f"{tree.where(name)}: no variable {variable} ({error}); download the toolbox again") from error
 
@@ -167,13 +174,32 @@ def _below(where: str, path: str) -> str:
 
 
 def _references(opened: "h5py.File", file: LabelFile) -> Any:
+    import h5py
+
+    # A link, or a data set that is stored outside, could name any file of this machine.
     group: Any = opened.get("SUNRGBD2Dseg")
-    references = None if group is None else group.get("seglabel")
+    references: Any = None
+    if isinstance(group, h5py.Group) and isinstance(opened.get("SUNRGBD2Dseg", getlink=True), h5py.HardLink):
+        references = group.get("seglabel")
+        linked = references is not None and not isinstance(group.get("seglabel", getlink=True), h5py.HardLink)
+        references = None if linked else references
     if references is None:
         raise DataError(
             f"{file} holds {', '.join(opened) or 'nothing'}; expected SUNRGBD2Dseg/seglabel; download SUNRGBDtoolbox.zip again"
         )
+    if not isinstance(references, h5py.Dataset) or references.external or references.is_virtual:
+        raise DataError(f"{file}: seglabel is not a table in this file; download SUNRGBDtoolbox.zip again")
     return references
+
+
+def _check_stored(stored: Any) -> None:
+    """ValueError for a label that is in another file, or has more pixels than memory holds."""
+    import h5py
+
+    if not isinstance(stored, h5py.Dataset) or stored.external or stored.is_virtual:
+        raise ValueError("a label is not stored in this file")
+    if stored.size is None or stored.size > _MOST_PIXELS or stored.dtype.kind not in "uif":
+        raise ValueError(f"a label of {stored.dtype} {list(stored.shape or ())[:8]}")
 
 
 def _damaged(file: LabelFile, error: Exception) -> DataError:
@@ -214,7 +240,7 @@ def _local(file: LabelFile) -> str:
         with os.fdopen(descriptor, "wb") as to:
             _copy(file.path, file.member, to)
         Path(partial).replace(target)
-    except (OSError, zipfile.BadZipFile, KeyError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, KeyError, EOFError) as error:
         Path(partial).unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
@@ -229,8 +255,12 @@ def _copy(path: str, member: str, to: BinaryIO) -> None:
     if tree.kind != "zip":
         to.write(tree.read(member))
         return
-    with zipfile.ZipFile(path) as packed, packed.open(listing(Path(path), "zip").entries[member].name) as source:
-        shutil.copyfileobj(source, to, 1 << 20)
+    entry = listing(Path(path), "zip").entries[member]
+    with zipfile.ZipFile(path) as packed:
+        if entry.size > _MOST_UNPACKED or packed.getinfo(entry.name).compress_type not in _IN_PIECES:
+            raise ValueError(f"{entry.size:,} bytes, or not packed by deflate")
+        with packed.open(entry.name) as source:
+            shutil.copyfileobj(source, to, 1 << 20)
 
 
 def _private(folder: Path) -> Path:

@@ -6,8 +6,9 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from semiseg.data import DataError
+from semiseg.data import DataError, checked_mat
 
+LARGEST = 64 << 20  # bytes of a mask with its boundaries, unpacked; SBD's have at most 1 MB
 INSTALL = "reading SBD's masks, which are MATLAB files, requires scipy: pip install 'semiseg-voc[sbd]'"
 
 
@@ -27,7 +28,8 @@ def read_mask(member: Callable[[], bytes], where: str) -> np.ndarray:
         raise DataError(f"{where}: {INSTALL}") from error
     data = member()
     try:
-        ids = np.asarray(loadmat(io.BytesIO(data), variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
+        checked = checked_mat(data, "GTcls", LARGEST)
+        ids = np.asarray(loadmat(io.BytesIO(checked), variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
     except Exception as error:  # scipy raises many kinds of errors for a damaged file
         raise DataError(f"{where} is not a mask of SBD ({type(error).__name__}: {error}); download it again") from error
     if ids.ndim != 2 or ids.dtype.kind not in "ui":

@@ -10,7 +10,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
 
 
-def parse(data: bytes | str) -> Any:
+def parse_json(data: bytes | str) -> Any:
     """The value; ValueError that says what is wrong.
 
     Refuses what other readers refuse or read in another way: names given twice, NaN and infinities, text that is not UTF-8,

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from semiseg.data.errors import DataError, visible
-from semiseg.data.format.json_text import parse
+from semiseg.data.format.json_text import parse_json
 from semiseg.data.format.names import MANIFEST, check_count, check_folder_name, check_text, shard_name
 from semiseg.data.taxonomy import RawSpace, Taxonomy
 
@@ -170,7 +170,7 @@ class Manifest:
         """Read manifest.json; DataError if it is damaged, of another format, or edited (its digest shows that)."""
         remedy = "copy it again from its source, or delete the folder and write the shards again"
         try:
-            fields = parse(text)
+            fields = parse_json(text)
             found = fields["format"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(

@@ -1,16 +1,18 @@
 """List and read the members of an archive without unpacking it: zip, tar, compressed tar.
 
-Archives are not trusted: members that are not regular files below the archive's root are refused by name, and nothing is
-ever written.
+Archives are not trusted: members that are not regular files below the archive's root are refused by name, nothing is
+ever written, and what is unpacked into memory is bounded, whatever the archive says about sizes.
 """
 
 import bz2
+import copy
 import functools
 import gzip
 import lzma
 import os
 import re
 import stat
+import struct
 import tarfile
 import threading
 import zipfile
@@ -25,13 +27,18 @@ from typing import Any
 
 from semiseg.data.errors import DataError
 from semiseg.data.source.hidden import hidden
+from semiseg.data.source.unpack import is_bomb, too_large, unpacked
 
 LARGEST = 1 << 30  # bytes of a member that is read; SUN RGB-D's labels, the largest known file, are 0.7e9
 KEPT = 256 << 20  # bytes of skipped members that a process keeps per compressed tar
 CURSORS = 4  # simultaneous passes of a process through a compressed tar
+_HEADER = 1 << 20  # bytes of a tar's header; names and attributes take a few hundred
 _KINDS = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 _OPEN = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError)
+_BROKEN = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, KeyError,
+    ArithmeticError, MemoryError, RuntimeError,  # offsets beyond 64 bits; sizes of petabytes; unknown methods, recursion
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +148,19 @@ def _zip_members(path: str) -> Iterator[tuple[Entry, str]]:
             if info.is_dir() or kind == stat.S_IFDIR:
                 continue
             fault = "encrypted" if info.flag_bits & 1 else ""
+            if is_bomb(info.file_size, info.compress_size):
+                fault = f"packed {info.file_size // max(info.compress_size, 1):,}-fold, to {info.file_size:,} bytes"
             if kind not in (0, stat.S_IFREG):
                 fault = "a symbolic link" if kind == stat.S_IFLNK else "a device"
             yield Entry(info.filename, info.file_size, info.header_offset), fault
 
 
 def _tar_members(path: str, kind: str) -> Iterator[tuple[Entry, str]]:
+    packed = Path(path).stat().st_size
     with _members(path, kind) as (file, members):
         for number, info in enumerate(members):
+            if kind != "tar" and is_bomb(info.offset_data + info.size, packed):
+                raise too_large(info.offset_data + info.size, packed)
             if info.isdir():
                 continue
             fault = ""
@@ -157,8 +169,9 @@ def _tar_members(path: str, kind: str) -> Iterator[tuple[Entry, str]]:
             elif not info.isreg() or info.issparse():
                 fault = "a sparse file" if info.isreg() else "a device"
             yield Entry(info.name, info.size, info.offset_data if kind == "tar" else number), fault
-        while kind != "tar" and file.read(1 << 20):
-            pass  # up to the end, where the checksum is
+        while kind != "tar" and file.read(1 << 20):  # up to the end, where the checksum is
+            if is_bomb(file.tell(), packed):
+                raise too_large(file.tell(), packed)
 
 
 @contextmanager
@@ -172,6 +185,8 @@ def _forward(path: str, file: Any) -> Iterator[tarfile.TarInfo]:
     watched = _Watched(file)
     with tarfile.open(fileobj=watched, mode="r:") as tar:  # type: ignore[call-overload]
         while (info := tar.next()) is not None:
+            if not 0 <= info.size < 1 << 50:
+                raise tarfile.ReadError(f"a member of {info.size} bytes")
             yield info
             tar.members.clear()  # tarfile would keep all of them
     # tarfile treats a missing or broken header as the end.
@@ -187,6 +202,8 @@ class _Watched:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
         self.last = self.file.read(size)
         return self.last
 
@@ -196,12 +213,22 @@ class _Zip:
 
     def __init__(self, path: str) -> None:
         self.archive = zipfile.ZipFile(path)
+        self.size = Path(path).stat().st_size
 
     def read(self, entry: Entry) -> bytes:
-        try:
-            return self.archive.read(entry.name)
-        except (KeyError, RuntimeError) as error:  # removed since; or an unknown compression
-            raise ValueError(str(error)) from error
+        info = self.archive.getinfo(entry.name)
+        if info.compress_size > self.size:
+            raise EOFError(f"{info.compress_size:,} packed bytes in an archive of {self.size:,}")
+        stored = copy.copy(info)
+        stored.compress_type, stored.file_size = zipfile.ZIP_STORED, info.compress_size
+        stored.CRC = None  # type: ignore[assignment]  # of the packed bytes, which is unknown
+        with self.archive.open(stored) as file:
+            packed = file.read(info.compress_size)
+        # zipfile would unpack all that is there, also where the archive says that it is less.
+        data = unpacked(packed, info.compress_type, info.file_size)
+        if zlib.crc32(data) != info.CRC:
+            raise zipfile.BadZipFile("its checksum differs")
+        return data
 
 
 class _Passes:

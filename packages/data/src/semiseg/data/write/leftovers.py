@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data.errors import DataError, visible
-from semiseg.data.format.json_text import parse
+from semiseg.data.format.json_text import parse_json
 from semiseg.data.format.manifest import Manifest, canonical, sha256
 from semiseg.data.format.names import (
     ANY_PLAN,
@@ -89,7 +89,7 @@ def plan_files(folder: Path, most: int | None = None) -> dict[str, dict[str, Any
 
 def _plan(data: bytes) -> dict[str, Any]:
     """The fields of a plan file without their sha256; ValueError if it is damaged. Earlier versions wrote no sha256."""
-    plan = dict(parse(data))
+    plan = dict(parse_json(data))
     seal = plan.pop("sha256", None)
     if missing := _FIELDS - plan.keys():
         raise ValueError(f"it has no {min(missing)}")
