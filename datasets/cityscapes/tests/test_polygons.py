@@ -81,6 +81,11 @@ def test_an_unknown_label_names_file_object_and_nearest() -> None:
     [
         (b"", "x is not JSON"),
         (b"\xff\xfe\x00", "x is not JSON"),
+        (b"[" * 100_000, "x is not JSON .more than 64 levels"),
+        (b'{"imgHeight": ' + b"9" * 5000 + b"}", "x is not JSON .a number of 5000 digits"),
+        (b'{"objects": [{"label": "sky", "polygon": [[1, NaN], [2, 3]]}]}', "x is not JSON .NaN is not JSON"),
+        (b'{"imgHeight": 1e999}', "x is not JSON .1e999 is larger than any 64-bit number"),
+        (b'{"imgHeight": 2, "imgHeight": 3}', "x is not JSON .'imgHeight' is given twice"),
         (b'{"imgHeight": 2, "imgWidth": 2}', "x has no list of objects"),
         (b"[]", "x has no list of objects"),
         (b'{"imgHeight": 0, "imgWidth": 2, "objects": []}', "the image size 2 x 0"),
@@ -94,9 +99,7 @@ def test_a_damaged_file_is_named(content: bytes, message: str) -> None:
         draw(content, "x")
 
 
-@pytest.mark.parametrize(
-    "polygon", [None, [], [[1, 2]], [[1, 2], [3]], [[1, 2], [3, "4"]], [[1, 2], [3, float("nan")]]]
-)
+@pytest.mark.parametrize("polygon", [None, [], [[1, 2]], [[1, 2], [3]], [[1, 2], [3, "4"]], [[1, 2], [3, 1e300]]])
 def test_a_damaged_polygon_is_named(polygon: Any) -> None:
     with pytest.raises(
         DataError, match=r"x: object 0 \(sky\): its polygon is not a list of two or more points \[x, y\]"

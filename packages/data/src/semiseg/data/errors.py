@@ -2,7 +2,6 @@
 
 import difflib
 import errno
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +31,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 def visible(text: str, keep: str = "") -> str:
     r"""Text from a file, for a console: control characters, line breaks and marks of direction as escapes such as \x1b."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
-    return "".join(c if c in keep or unicodedata.category(c) not in _UNSEEN else ascii(c)[1:-1] for c in text)
-
-
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    return "".join(c if c in keep or c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @contextmanager

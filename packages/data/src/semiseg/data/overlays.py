@@ -21,8 +21,9 @@ import numpy as np
 from PIL import Image
 
 from semiseg.data.errors import DataError
+from semiseg.data.format.json_text import parse_json
 from semiseg.data.format.manifest import Manifest, canonical
-from semiseg.data.format.names import MANIFEST, PLAN, shard_name
+from semiseg.data.format.names import MANIFEST, PLAN, check_text, shard_name
 from semiseg.data.parallel import Progress
 from semiseg.data.read.shard_set import Members, ShardSet
 from semiseg.data.source.adapter import JSON, Adapter, RawSample, Split
@@ -132,12 +133,16 @@ class OverlaySet(ShardSet):
 def overlay_facts(manifest: Manifest) -> dict[str, Any]:
     """An overlay's "base" (the digest of its split), "taxonomy" and "settings". DataError for any other set."""
     try:
-        facts = json.loads(manifest.version)
+        facts = parse_json(manifest.version)
         if facts.keys() == {"base", "taxonomy", "settings"}:
-            return facts
+            check_text("base", facts["base"])
+            check_text("taxonomy", facts["taxonomy"])
+            if isinstance(facts["settings"], dict):
+                return facts
     except (ValueError, AttributeError):
         pass
-    raise DataError(f"{manifest.dataset}/{manifest.split} is not an overlay: its version is '{manifest.version}'")
+    shown = manifest.version if len(manifest.version) <= 80 else f"{manifest.version[:77]}..."
+    raise DataError(f"{manifest.dataset}/{manifest.split} is not an overlay: its version is '{shown}'")
 
 
 def class_space(taxonomy: Taxonomy) -> Taxonomy:
@@ -160,7 +165,7 @@ def _check_settings(url: str, now: dict[str, Any]) -> None:
     if file is None or not storage.exists(file):
         return
     try:
-        facts = json.loads(json.loads(storage.read(file))["version"])
+        facts = parse_json(parse_json(storage.read(file))["version"])
         found = {"base": facts["base"], "taxonomy": facts["taxonomy"], **facts["settings"]}
     except (ValueError, KeyError, TypeError):
         return  # damaged, or not an overlay: the writer reports that

@@ -1,13 +1,13 @@
 """The commands that error messages recommend."""
 
-import json
 import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from semiseg.data.format.json_text import parse_json
 from semiseg.data.format.manifest import Manifest
-from semiseg.data.format.names import MANIFEST, PART_PLAN, PLAN
+from semiseg.data.format.names import MANIFEST, PART_PLAN, PLAN, check_folder_name
 from semiseg.data.registry import installed
 from semiseg.data.storage.storage import Storage
 
@@ -27,8 +27,9 @@ def absent(storage: Storage) -> str:
         return f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}"
     what = f"{storage.url}: writing was interrupted; "
     try:
-        plan = json.loads(storage.read(PLAN))
-        dataset, split, settings = plan["dataset"], plan["split"], dict(plan["settings"])
+        plan = parse_json(storage.read(PLAN))
+        dataset, split = check_folder_name("dataset", plan["dataset"]), check_folder_name("split", plan["split"])
+        settings = dict(plan["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return what + "rerun the command to resume"
     if dataset not in installed():

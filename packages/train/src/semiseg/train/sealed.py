@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from semiseg.data import parse_json
+
 SEAL = "seal.json"
 _NAME = re.compile(r"(step|best)-(\d{8,})")
 
@@ -73,7 +75,7 @@ def fault(folder: Path, *, only: Collection[str] = ()) -> str:
 def _read(folder: Path) -> dict[str, Any] | None:
     """The contents of a seal; None if there is none. ValueError if it is damaged."""
     try:
-        content = json.loads((folder / SEAL).read_bytes())
+        content = parse_json((folder / SEAL).read_bytes())
     except FileNotFoundError:
         return None
     if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):

@@ -29,5 +29,5 @@ def _kept(line: str, after: int, due: bool) -> bool:
     try:
         row = json.loads(line)
         return float(row["step"]) < after + (not due or "lr" in row)
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return False

@@ -1,13 +1,12 @@
 """Labels drawn from the publisher's polygons, pixel for pixel as its own script draws them (json2labelImg)."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from semiseg.data import DataError, unknown
+from semiseg.data import DataError, parse_json, unknown
 from semiseg.datasets.cityscapes.labels import IDS, NOT_DRAWN
 
 # Images have 2**21 pixels, and points lie at most a little outside. Larger values are damage, and would exhaust memory.
@@ -28,7 +27,7 @@ def draw(annotation: bytes, where: str) -> np.ndarray:
     Cityscapes does not have, naming the object.
     """
     try:
-        content = json.loads(annotation)
+        content = parse_json(annotation)
     except ValueError as error:  # includes bytes that are not text
         raise DataError(f"{where} is not JSON ({error}); download the file again") from error
     if not isinstance(content, dict) or not isinstance(content.get("objects"), list):

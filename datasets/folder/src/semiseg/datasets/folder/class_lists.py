@@ -9,13 +9,12 @@ names: [ground, roof]                data.yaml
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from semiseg.data import Tree
+from semiseg.data import Tree, parse_json
 from semiseg.datasets.folder.classes import KIND, VOID, Class, ClassFile, check_classes, colour_of, is_id, read_toml
 from semiseg.datasets.folder.pixels import Colour
 from semiseg.datasets.folder.problems import Problems
@@ -133,7 +132,7 @@ def _read(tree: Tree, name: str, problems: Problems) -> ClassFile | None:
         return read_toml(name, text, problems)
     try:
         if suffix in (".json", ".yaml", ".yml"):
-            data = json.loads(text) if suffix == ".json" else _yaml_names(text)
+            data = parse_json(text) if suffix == ".json" else _yaml_names(text)
             found = _of_data(data, keyed=_base(name) in _SETTINGS)
         else:
             found = _of_table(text) or _of_lines(text)

@@ -1,12 +1,11 @@
 """What the ids of masks mean: names from a column type or a file, if any, and the resulting taxonomy."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from semiseg.data import DataError, RawSpace, Taxonomy, unknown
+from semiseg.data import DataError, RawSpace, Taxonomy, parse_json, unknown
 from semiseg.datasets.hub.masks import Colours
 from semiseg.datasets.hub.opening import Opened
 
@@ -52,7 +51,7 @@ def read_names(where: str, path: Path, columns: Iterable[str]) -> Classes:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() != ".json":
             return _from_lines(text.splitlines())
-        content = json.loads(text)
+        content = parse_json(text)
         pairs = enumerate(content) if isinstance(content, list) else ((int(key), name) for key, name in content.items())
         return Classes({number: str(name) for number, name in pairs})
     except (ValueError, AttributeError, TypeError) as error:

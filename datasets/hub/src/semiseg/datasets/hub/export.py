@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from semiseg.data import TAGS, DataError, ShardSet
+from semiseg.data import TAGS, DataError, ShardSet, parse_json
 from semiseg.datasets.hub.upright import as_stored
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def rows(url: str, digest: str, shards: Sequence[int]) -> Iterator[dict[str, Any
 
 def _row(stored: ShardSet, number: int) -> dict[str, Any]:
     members = stored.raw(number)
-    meta = json.loads(members.meta)
+    meta = parse_json(members.meta)
     label = members.label
     return {
         "image": {"bytes": as_stored(members.image), "path": f"{members.key}.{stored.manifest.image}"},

@@ -1,13 +1,12 @@
 """Open a path or a hub id, in any supported form, as rows by split."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.data import DataError, reading, unknown
+from semiseg.data import DataError, parse_json, reading, unknown
 from semiseg.datasets.hub.rows import Rows, Stream, Table
 
 FORMS = (
@@ -85,7 +84,7 @@ def refuse_strange_places(folder: Path) -> None:
         with reading(str(file)):
             text = file.read_text(encoding="utf-8", errors="replace")
             if file.suffix == ".json":
-                fields = json.loads(text)
+                fields = parse_json(text)
                 names = [*fields.get("splits", []), *(entry["filename"] for entry in fields.get("_data_files", []))]
             else:
                 head = text.split("---")[1] if text.startswith("---") and text.count("---") > 1 else ""

@@ -1,9 +1,11 @@
 """JSON from files: strict, so that two readers can't understand one file differently, and limited, so that none is slow."""
 
 import json
+import math
 import re
 from typing import Any
 
+LARGEST = 256 << 20  # bytes; the manifest of a million shards has as many
 DEEPEST = 64  # levels of lists and objects; our files have 5
 _DIGITS = 20  # of an integer; counts and offsets have at most 19
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -14,14 +16,16 @@ def parse_json(data: bytes | str) -> Any:
     """The value; ValueError that says what is wrong.
 
     Refuses what other readers refuse or read in another way: names given twice, NaN and infinities, text that is not UTF-8,
-    half characters, integers of more than 20 digits, and more than 64 levels.
+    half characters, integers of more than 20 digits, numbers that are no 64-bit numbers, and more than 64 levels.
     """
+    if len(data) > LARGEST:
+        raise ValueError(f"{len(data):,} bytes; expected at most {LARGEST:,}")
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 text: {error.reason} at byte {error.start}") from None
     _check_depth(text)
-    value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_int=_integer)
+    value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_int=_integer, parse_float=_float)
     if _SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -53,6 +57,13 @@ def _integer(digits: str) -> int:
     if len(digits) > _DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits[:20]} is larger than any 64-bit number")
+    return value
 
 
 def _refuse(constant: str) -> None:

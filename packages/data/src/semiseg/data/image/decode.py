@@ -1,7 +1,6 @@
 """Decode images and labels; files that are broken, too large or of an unsupported kind are errors."""
 
 import io
-import json
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from semiseg.data.errors import DataError
+from semiseg.data.format.json_text import parse_json
 from semiseg.data.format.manifest import Manifest
 from semiseg.data.image.formats import image_formats
 
@@ -82,7 +82,7 @@ def decode_label(data: bytes, *, verify: bool = False) -> np.ndarray:
 def read_meta(key: str, data: bytes) -> tuple[list[str], dict[str, Any]]:
     """The tags in a meta.json, and all of it; DataError if it is invalid or has another key."""
     try:
-        meta = json.loads(data)
+        meta = parse_json(data)
         found, tags = meta["key"], [tag for tag in meta["tags"].split(TAGS) if tag]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"the meta is not JSON with key and tags ({type(error).__name__}: {error})") from error

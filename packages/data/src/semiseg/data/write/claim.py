@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data.errors import DataError
+from semiseg.data.format.json_text import parse_json
 from semiseg.data.format.manifest import ShardEntry, canonical, sha256
 from semiseg.data.format.names import MANIFEST, PLAN
 from semiseg.data.storage.target import RemotePath
@@ -32,7 +33,7 @@ def claim(folder: "Path | RemotePath", layout: Layout) -> None:
         return
     try:
         data = plan.read_bytes()
-        other = dict(json.loads(data))
+        other = dict(parse_json(data))
         age = time.time() - plan.modified()
     except (FileNotFoundError, ValueError, TypeError):
         return  # it has just ended, or is damaged, which the caller reports
@@ -47,7 +48,7 @@ def confirm(folder: "Path | RemotePath", layout: Layout, entries: Sequence[Shard
     try:
         data = (folder / PLAN).read_bytes()
         if data != layout.plan_json:
-            raise _another(folder, dict(json.loads(data)), layout, "then write this set again")
+            raise _another(folder, dict(parse_json(data)), layout, "then write this set again")
     except FileNotFoundError:
         if (folder / MANIFEST).exists():
             check_folder(folder, layout)  # type: ignore[arg-type]  # has the methods of Path that this needs

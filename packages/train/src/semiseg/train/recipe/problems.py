@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semiseg.data import SemisegError
+from semiseg.data import SemisegError, visible
 from semiseg.train.recipe.lines import KeyPath
 
 MOST = 50  # mistakes that are listed
@@ -100,5 +100,4 @@ def show(value: Any) -> str:
 
 def shortened(text: str, length: int = 200) -> str:
     """Text that a user or a file gave, on one line, without control characters and not too long."""
-    text = text if len(text) <= length else f"{text[: length - 3]}..."
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return visible(text if len(text) <= length else f"{text[: length - 3]}...")

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from semiseg.data import SemisegError
+from semiseg.data import SemisegError, parse_json
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.load import load
 from semiseg.train.recipe.problems import shortened
 from semiseg.train.report.checked import check_classes, check_index
-from semiseg.train.run.json_text import parse_json
 from semiseg.train.sweep.grid import TABLE_RUN
 
 TABLE = "table.json"

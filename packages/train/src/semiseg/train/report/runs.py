@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from semiseg.data import SemisegError, atomic, write_text
+from semiseg.data import SemisegError, atomic, parse_json, write_text
 from semiseg.train.recipe.load import digest, load
 from semiseg.train.recipe.problems import shortened
 from semiseg.train.recipe.typed import is_plain
 from semiseg.train.report.checked import LARGEST, check_record
 from semiseg.train.report.index import Index, index_runs, read_json, unread
-from semiseg.train.run.json_text import parse_json
 from semiseg.train.run.launches import read_launches
 from semiseg.train.run.results import differs
 

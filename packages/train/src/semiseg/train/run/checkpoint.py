@@ -193,7 +193,7 @@ def read_state(folder: Path) -> State:
             raise ValueError(f"precision in its state.json is {state.topology['precision']!r}")
         if any(scores and not scores.keys() >= {"step", "miou", "domains"} for scores in (state.last, state.best)):
             raise ValueError("scores in its state.json lack a part")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(folder, error) from error
     return state
 

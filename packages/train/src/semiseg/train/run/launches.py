@@ -7,9 +7,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.data import SemisegError
+from semiseg.data import SemisegError, parse_json
 from semiseg.train.recipe import Recipe
-from semiseg.train.run.json_text import parse_json
 from semiseg.train.run.revision import revision
 
 if TYPE_CHECKING:

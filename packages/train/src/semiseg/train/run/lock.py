@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from semiseg.data import SemisegError, hold, write_text
+from semiseg.data import SemisegError, hold, parse_json, write_text
 
 LOCK = "lock.json"
 BEAT_S, DEAD_S = 10.0, 120.0  # network file systems show a file's new time up to a minute later
@@ -169,7 +169,7 @@ def _age(path: Path) -> float:
 def _read(path: Path) -> dict[str, Any] | None:
     """What lock.json says; None if there is none, or one that a power cut left unreadable."""
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.data import write_text
+from semiseg.data import parse_json, write_text
 from semiseg.train.recipe import Recipe
 from semiseg.train.recipe.resolved import digest, evaluation
 from semiseg.train.recipe.typed import check_types
 from semiseg.train.run.checked import Results
-from semiseg.train.run.json_text import parse_json
 
 if TYPE_CHECKING:
     from semiseg.train.assemble.sources import Sources  # torch, which reports do without

@@ -5,9 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from semiseg.data import LiveBar, clock
+from semiseg.data import LiveBar, clock, parse_json
 from semiseg.train.recipe.resolved import leaves
-from semiseg.train.run.json_text import parse_json
 from semiseg.train.sweep.grid import Planned, results_of
 
 
