@@ -24,7 +24,7 @@ from semiseg.data import (
     write_overlay,
 )
 from semiseg.train.loop import train
-from semiseg.train.recipe.load import RecipeError, changes, digest, load
+from semiseg.train.recipe.load import RecipeError, changes, digest, load, to_toml
 from semiseg.train.recipe.overlap import check_overlap
 from semiseg.train.recipe.preflight import preflight
 
@@ -173,6 +173,45 @@ def test_equal_keys_prove_nothing_but_equal_photographs_do(faults: Callable[...,
     some = {**others, "000": encoded(picture(0).resize((72, 54)))}
     (fault,) = faults({"c": {"val": some}}, f"{STREET}.val.dataset=c")
     assert "1 of 20 validation images" in fault and "): 000; " in fault
+
+
+def test_weights_of_a_run_that_trained_on_the_validation_images(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    swapped = [f"{STREET}.labeled.split=val", f"{STREET}.labeled.subset=", f"{STREET}.unlabeled=", f"{STREET}.val="]
+    swapped.append("objectives=[{kind='supervised'}]")
+    overrides = {"first": swapped, "second": [f"model.start={tmp_path / 'first'}"]}
+    for name, changed in overrides.items():  # as `train` writes them
+        (tmp_path / name / "step-00000002").mkdir(parents=True)
+        (tmp_path / name / "recipe.toml").write_text(to_toml(tiny(*changed)))
+    first, second = tmp_path / "first", tmp_path / "second"
+    weights = {
+        f"model.start={first}": f"model.start = {first}: street.labeled (",
+        f"model.start={first / 'step-00000002'}": f"model.start = {first}: street.labeled (",
+        f"model.encoder.weights={first}": f"model.encoder.weights = {first}: street.labeled (",
+        f"model.start={second}": f"model.start = {second}, which started from {first}: street.labeled (",
+    }
+    for override, where in weights.items():
+        with pytest.raises(RecipeError) as raised:
+            check_overlap(tiny(override))
+        (fault,) = raised.value.faults
+        assert "5 of 5 validation images are also training images: 5 in " + where in fault
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "clean" / "recipe.toml").write_text(to_toml(tiny()))
+    assert check_overlap(tiny(f"model.start={tmp_path / 'clean'}")) == ()
+    (first / "recipe.toml").write_text(to_toml(tiny(*swapped, f"model.start={second}")))  # a circle ends
+    assert "which started from" in check_overlap(tiny(f"model.start={second}", "data.allow_overlap=true"))[0]
+
+
+def test_overlays_are_no_splits(tiny: Callable[..., Any]) -> None:
+    words = {
+        "labeled": f"add {STREET}.weak=\"{{dataset='street',split='train',overlay='cam',batch_size=3}}\" and an objective",
+        "unlabeled": f"name the split: {STREET}.unlabeled.split=train",
+        "val": f"name the split: {STREET}.val.split=train",
+    }
+    for role, remedy in words.items():
+        with pytest.raises(RecipeError) as raised:
+            preflight(tiny(f"{STREET}.{role}.split=train@cam"))
+        (fault,) = raised.value.faults
+        assert "'train@cam' holds pseudo-labels of 'train'; " in fault and remedy in fault
 
 
 def test_an_overlap_that_is_allowed_is_recorded(tiny: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,20 +2,24 @@
 
 The samples that are used are compared, not the splits, of all domains: by the bytes of their images, from checksums in the
 index, and by key. A key alone proves nothing, since some data sets number the images of every split from 0, so images of
-equal keys and different bytes are decoded and compared at 16 x 16 pixels, a few of each pair of sources.
+equal keys and different bytes are decoded and compared at 16 x 16 pixels, a few of each pair of sources. The images of a run
+whose weights training starts from count as training images, too, if its recipe and its shards are still there.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from semiseg.data import Sample
+from semiseg.data import DataError, Sample
 from semiseg.train.recipe import Recipe
+from semiseg.train.recipe.load import load
 from semiseg.train.recipe.problems import Origin, Problem, RecipeError
 from semiseg.train.recipe.shards import Chosen, choose
 
+RECIPE = "recipe.toml"  # in the folder of a run
 COMPARED = 8  # pairs of images that are decoded, of two sources
 SIDE = 16  # of thumbnails in pixels
 MEAN, MOST = 4.0, 16.0  # differences, of 255, of one photograph that was written twice: mean, and 99th percentile
@@ -26,7 +30,7 @@ def check_overlap(recipe: Recipe, chosen: Everything | None = None) -> tuple[str
     """Which validation images are trained on, a line for each domain; RecipeError unless the recipe allows any."""
     if chosen is None:
         chosen = {name: choose(recipe.data, name) for name in recipe.data.domains}
-    found = list(_overlaps(chosen))
+    found = list(_overlaps(chosen, _learned(recipe)))
     if found and not recipe.data.allow_overlap:
         remedy = "use other images for one of them, or, to measure the fit on purpose, set data.allow_overlap=true"
         problems = [Problem(("data", "domains", name, "val"), f"{what}; {remedy}") for name, what in found]
@@ -55,13 +59,43 @@ class _Taken:
         return self.source.shards.read(int(self.numbers[place]), label=False)
 
 
-def _overlaps(chosen: Everything) -> Iterator[tuple[str, str]]:
+def _learned(recipe: Recipe) -> Everything:
+    """What runs trained on that the weights come from: "key = run: domain" -> role -> samples, without validation images."""
+    found: dict[str, Mapping[str, Chosen]] = {}
+    seen: set[Path] = set()
+    key, weights = (
+        ("encoder.weights", recipe.model.encoder.weights)
+        if recipe.model.start is None
+        else ("start", recipe.model.start)
+    )
+    at = f"model.{key}"
+    while (run := _run_of(weights)) and run not in seen:
+        at = f"{at}, which started from {run}" if seen else f"{at} = {run}"
+        seen.add(run)
+        try:
+            earlier = load(run / RECIPE)
+            for name in earlier.data.domains:
+                roles = choose(earlier.data, name)
+                found[f"{at}: {name}"] = {role: source for role, source in roles.items() if role != "val"}
+        except (RecipeError, DataError, OSError):  # a recipe of another version, or shards that are gone
+            break
+        weights = earlier.model.encoder.weights if earlier.model.start is None else earlier.model.start
+    return found
+
+
+def _run_of(weights: str) -> Path | None:
+    """The run folder that weights are of, if they are of a run: `runs/x`, or one of its models `runs/x/step-00000100`."""
+    place = Path(weights)
+    return next((folder for folder in (place, place.parent) if place.is_dir() and (folder / RECIPE).is_file()), None)
+
+
+def _overlaps(chosen: Everything, learned: Everything) -> Iterator[tuple[str, str]]:
     """Domain and what is wrong, for every domain whose validation images are trained on anywhere."""
     if not any("val" in roles for roles in chosen.values()):
         return
     training = {
         (name, role): _Taken.of(source)
-        for name, roles in chosen.items()
+        for name, roles in (*chosen.items(), *learned.items())
         for role, source in roles.items()
         if role != "val"
     }
@@ -73,7 +107,9 @@ def _overlaps(chosen: Everything) -> Iterator[tuple[str, str]]:
         for (other, role), taken in training.items():
             if places := _shared(val, taken):
                 role = "labeled.class_uniform.extra" if role == "extra" else role
-                at = f"{role if other == name else f'data.domains.{other}.{role}'} ({taken.source.shards.url})"
+                elsewhere = f"{other}.{role}" if other in learned else f"data.domains.{other}.{role}"
+                at = role if other == name else elsewhere
+                at = f"{at} ({taken.source.shards.url})"
                 shared[at] = places
         if shared:
             count = len({place for places in shared.values() for place in places})

@@ -32,7 +32,7 @@ from semiseg.train.recipe import (
 from semiseg.train.recipe.forecast import beyond_memory
 from semiseg.train.recipe.lines import KeyPath
 from semiseg.train.recipe.overlap import check_overlap
-from semiseg.train.recipe.problems import Origin, Problem, RecipeError, nearest
+from semiseg.train.recipe.problems import Origin, Problem, RecipeError, dotted, nearest
 from semiseg.train.recipe.shards import label_conflict, open_source
 
 Source = Labeled | Unlabeled | Weak | Val
@@ -104,6 +104,8 @@ def _open(at: KeyPath, source: Source, data: Data) -> ShardSet | Pool | Problem:
     """The shards of a source, or why they cannot be opened."""
     places = {split: f"{data.shards.rstrip('/')}/{source.dataset}/{split}" for split in source.splits}
     overlay = source.overlay if isinstance(source, Weak) else ""
+    if pseudo := next((split for split in source.splits if "@" in split), None):
+        return Problem((*at, "split"), _pseudo_labels(at, source, pseudo))
     try:
         missing = [split for split, place in places.items() if not Storage(place).exists(MANIFEST)]
         if missing:
@@ -122,6 +124,16 @@ def _open(at: KeyPath, source: Source, data: Data) -> ShardSet | Pool | Problem:
         return open_source(data.shards, source)
     except DataError as error:
         return Problem((*at, "overlay" if overlay else "split"), _one_line(error))
+
+
+def _pseudo_labels(at: KeyPath, source: Source, split: str) -> str:
+    """What to write instead of the name of an overlay as a split."""
+    base, _, name = split.partition("@")
+    what = f"'{split}' holds pseudo-labels of '{base}'"
+    if isinstance(source, Unlabeled | Val):
+        return f"{what}; name the split: {dotted((*at, 'split'))}={base}"
+    weak = f"{{dataset='{source.dataset}',split='{base}',overlay='{name}',batch_size={source.batch_size}}}"
+    return f'{what}; to train on them, add {dotted((*at[:-1], "weak"))}="{weak}" and an objective on = "weak"'
 
 
 def _no_shards(at: KeyPath, source: Source, data: Data, missing: list[str]) -> Problem:
