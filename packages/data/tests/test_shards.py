@@ -306,3 +306,19 @@ def test_a_pool_is_of_one_raw_space(stored, adapt, draw, tmp_path):
         Pool([stored, ShardSet(tmp_path / "more" / "train")])
     with pytest.raises(DataError, match="at least one set"):
         Pool([])
+
+
+def test_a_folder_of_splits_and_a_missing_overlay_give_what_to_type(tmp_path):
+    for split in ("val", "train"):
+        (tmp_path / "shards" / "own" / split).mkdir(parents=True)
+        (tmp_path / "shards" / "own" / split / "manifest.json").write_text("{}")
+    own = f"{tmp_path}/shards/own"
+    with pytest.raises(DataError) as caught:
+        ShardSet(own)
+    assert str(caught.value) == f"{own} holds the splits train, val; name one of them, such as {own}/train"
+    with pytest.raises(DataError) as caught:
+        ShardSet(f"{own}/val@cam")
+    assert f"no pseudo-labels at {own}/val@cam" in str(caught.value)
+    assert f"semiseg weak labels {own}/val --classifier CLASSIFIER --name cam, or semiseg weak predict " in str(
+        caught.value
+    )

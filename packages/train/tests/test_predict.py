@@ -16,7 +16,7 @@ from semiseg.models import create_segmenter, from_pretrained, save_pretrained
 from semiseg.train import Views, evaluate, load
 from semiseg.train.assemble.sources import build_sources
 from semiseg.train.score.predict import raw_ids, with_raw_ids
-from semiseg.train.score.saved import build_views, views_of
+from semiseg.train.score.saved import build_views, open_model, views_of
 from semiseg.train.score.views import predict_ids
 
 
@@ -93,6 +93,15 @@ def test_raw_ids_are_the_lowest_of_a_class_and_of_sixteen_bits_if_necessary() ->
         raw_ids(taxonomy({9: 0}))
     with pytest.raises(DataError, match="differ from those of taxonomy 't'"):
         with_raw_ids(taxonomy({1: 0, 2: 1}), [taxonomy({1: 0}, ("a",))])
+    with pytest.raises(DataError, match=r"ids of taxonomy 't' are unknown here.*; predict shards, .* --format ids"):
+        with_raw_ids(taxonomy({1: 0, 2: 1}))
+
+
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"x")
+    with pytest.raises(SemisegError, match=r"photo\.png is a file; expected the folder of a run or of a saved model"):
+        open_model(str(photo))
 
 
 def test_impossible_places_and_sizes_are_clear_errors(model: Path, scenes: Path, tmp_path: Path) -> None:

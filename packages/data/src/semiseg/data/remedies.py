@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from semiseg.data.format.json_text import parse_json
@@ -23,6 +24,16 @@ def absent(storage: Storage) -> str:
             return (
                 f"{storage.url}: some parts are written (it has no {MANIFEST}); when all are, merge them with: {merge}"
             )
+        if below := _sets_in(storage):
+            some = ", ".join(below[:5]) + ", ..." * (len(below) > 5)
+            return (
+                f"{storage.url} holds the splits {some}; name one of them, such as {storage.url.rstrip('/')}/{below[0]}"
+            )
+        if "@" in split:
+            base, name = storage.url.rstrip("/").rsplit("@", 1)
+            weak = f"semiseg weak labels {shlex.quote(base)} --classifier CLASSIFIER --name {shlex.quote(name)}"
+            own = f"semiseg weak predict MODEL {shlex.quote(base)} --name {shlex.quote(name)}"
+            return f"no pseudo-labels at {storage.url} (it has no {MANIFEST}); write them with: {weak}, or {own}"
         command = _command(dataset, split, root, {})
         return f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}"
     what = f"{storage.url}: writing was interrupted; "
@@ -36,6 +47,12 @@ def absent(storage: Storage) -> str:
         return what + "rerun the command that wrote it to resume"
     command = _command(dataset, split, root, settings)
     return f"{what}rerun the command to resume: {command} (with its ROOT and options, if any)"
+
+
+def _sets_in(storage: Storage) -> list[str]:
+    """The splits of a data set's folder; none for one that is not on a disk."""
+    folder = Path(storage.url)
+    return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
 
 
 def has_parts(storage: Storage) -> bool:

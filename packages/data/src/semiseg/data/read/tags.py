@@ -23,7 +23,7 @@ def image_classes(shards: ShardSet, taxonomy: Taxonomy, *, masks: bool = False, 
     if not any(every):
         raise DataError(
             f"{shards.url}: no image has tags; the adapter provides none (a folder reads them from tags.csv, VOC from its "
-            "Annotations); or simulate them from dense labels"
+            "Annotations); or simulate them from masks: --tags-from-masks"
         )
     places = {name: number for number, name in enumerate(taxonomy.names)}
     strange = {tag for tags in every for tag in tags} - places.keys()

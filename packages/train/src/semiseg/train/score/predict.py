@@ -123,7 +123,11 @@ def with_raw_ids(saved: Taxonomy, own: Iterable[Taxonomy] = ()) -> Taxonomy:
 
     Raises DataError if there is no taxonomy of that name, or if its classes are not those of the model.
     """
-    known = Taxonomy.get(saved.name, own)
+    try:
+        known = Taxonomy.get(saved.name, own)
+    except DataError:
+        what = f"the publisher's ids of taxonomy '{saved.name}' are unknown here: no installed data set has it"
+        raise DataError(f"{what}; predict shards, which hold them, or choose --format ids") from None
     if known.names != saved.names:
         raise DataError(f"the model's classes differ from those of taxonomy '{saved.name}'; choose another --format")
     return known

@@ -20,6 +20,8 @@ def open_model(place: str, *, best: bool = False) -> "tuple[Segmenter, dict[str,
     from semiseg.models import from_pretrained
     from semiseg.train.score.described import check_description
 
+    if Path(place).is_file():
+        raise SemisegError(f"{place} is a file; expected the folder of a run or of a saved model")
     kept = all_best(Path(place))
     if best and not kept:
         raise SemisegError(f"{place} has no best-*/: it is not a run, or was never validated; leave out --best")
