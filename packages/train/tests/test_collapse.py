@@ -19,6 +19,7 @@ def test_what_is_said_of_a_confusion_matrix() -> None:
     assert remark(scores((0, 5, 0), (5, 0, 0), (5, 0, 0))) == "IoU 0 for a, b, c"
     assert remark(scores((5, 0, 0), (0, 0, 0), (0, 0, 0))) == ""  # all there is, is right
     assert remark(scores((5, 0, 0), (0, 5, 0), (0, 0, 0))) == ""  # c occurs nowhere
+    assert remark(scores((0, 0, 0), (0, 0, 0), (0, 0, 0))).startswith("no pixel of these images has a label, so ")
 
 
 def test_a_console_names_them_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,8 +78,10 @@ class Console:
 
 
 def remark(scores: dict[str, Any]) -> str:
-    """Which classes of an evaluation have IoU 0, and whether only one class is ever right; "" if none has."""
+    """Which classes have IoU 0, whether only one class is ever right, or that no pixel is labeled; else ""."""
     known = {name: value for name, value in scores.get("iou", {}).items() if value is not None}
+    if scores.get("iou") and not known:
+        return "no pixel of these images has a label, so there is no score; choose a split with masks"
     missed, right = [name for name, value in known.items() if value == 0], [name for name in known if known[name] > 0]
     if not missed:
         return ""
