@@ -40,7 +40,17 @@ def fuzz(session: nox.Session) -> None:
     """Mutated files of shard sets; the argument after -- is the number of examples of each test, default 5,000."""
     install_everything(session)
     examples = session.posargs[0] if session.posargs else "5000"
-    run(session, "python", "-m", "pytest", "tests/hostile", "-k", "mutated", SEMISEG_FUZZ=examples, OMP_NUM_THREADS="1")
+    run(
+        session,
+        "python",
+        "-m",
+        "pytest",
+        "tests/hostile",
+        "-k",
+        "mutated or fuzz",
+        SEMISEG_FUZZ_EXAMPLES=examples,
+        OMP_NUM_THREADS="1",
+    )
 
 
 @nox.session(venv_backend="none")

@@ -288,7 +288,7 @@ def test_a_false_plan_is_refused_by_merge(tmp_path, change):
             merge(path.parent)
 
 
-@settings(max_examples=int(os.environ.get("SEMISEG_FUZZ", "40")), deadline=None, derandomize=True)
+@settings(max_examples=int(os.environ.get("SEMISEG_FUZZ_EXAMPLES", "40")), deadline=None, derandomize=True)
 @given(st.data())
 def test_mutated_manifests(data):
     """Any JSON value at any place of a signed manifest."""
@@ -318,6 +318,23 @@ MADE = json.dumps(
         ],
     }
 )  # fmt: skip
+
+
+def test_control_characters_in_names_are_not_sent_to_a_terminal(tmp_path):
+    names = {0: "sky", 1: "\x1b[2Jroad\u202e", 255: "void"}
+    space = RawSpace(name="esc", names=names)
+    adapter = Figs()
+    adapter.raw_space = space
+    adapter.taxonomies = (
+        Taxonomy(name="\x1b]0;t\x07", raw=space, names=("sky", names[1]), colours=((0, 0, 0), (9, 9, 9)), ids={0: 0, 1: 1},
+                 foreground=frozenset()),
+    )  # fmt: skip
+    shard(cast(Adapter, adapter), "train", tmp_path)
+    (tmp_path / "fig" / "\x1b[2Jx").mkdir()
+    for words in (["stats", "fig"], ["list"], ["verify", "fig"], ["stats", "fig", "--json"]):
+        result = CliRunner().invoke(app, [*words, "--shards", str(tmp_path)], catch_exceptions=False)
+        assert result.exit_code == 0 and "\x1b" not in result.output and "\u202e" not in result.output
+    assert "\\x1b[2Jroad" in CliRunner().invoke(app, ["stats", "fig", "--shards", str(tmp_path)]).output
 
 
 def test_markup_in_names_is_shown_as_it_is(written):

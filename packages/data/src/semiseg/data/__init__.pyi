@@ -1,5 +1,6 @@
 """The public names of semiseg.data, loaded when first used."""
 
+from .console import echo as echo
 from .errors import DataError as DataError
 from .errors import SemisegError as SemisegError
 from .errors import reading as reading

@@ -107,7 +107,13 @@ class OverlaySet(ShardSet):
         """The numbers that the overlay's samples have in the split. Reads every index of both."""
         if not self._rows:
             places = {key: row for row, key in enumerate(self.base.keys())}
-            self._rows = [places[key] for key in self.keys()]
+            keys = self.keys()
+            if strange := next((key for key in keys if key not in places), None):
+                raise DataError(
+                    f"{self.url}: sample '{strange}' is not in {self.base.url}: the overlay was made for other images; "
+                    "delete it and write it again"
+                )
+            self._rows = [places[key] for key in keys]
         return self._rows
 
     def image_checksums(self) -> np.ndarray:

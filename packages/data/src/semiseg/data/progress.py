@@ -7,6 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from semiseg.data.errors import visible
 from semiseg.data.sizes import readable
 
 _EVERY_S = 10.0  # between plain lines
@@ -53,7 +54,7 @@ class LiveBar:
 
     def say(self, text: str, *, style: str | None = None) -> None:
         """Print a line."""
-        self.console.print(text, style=style)
+        self.console.print(visible(text, keep="\n\t"), style=style)
 
     def left(self, done: int, total: int) -> float:
         """Seconds until `total` at the pace so far."""

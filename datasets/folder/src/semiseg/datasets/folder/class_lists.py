@@ -38,6 +38,7 @@ _GENERAL = (
     "data.yml",
     "dataset.yaml",
 )  # may hold anything else
+_LARGEST = 4 << 20  # bytes
 _SETTINGS = ("meta.json", "config.json")
 _COLOURED = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)")
 _NUMBERED = re.compile(r"(\d{1,5})[\s:,]+(\S.*)")
@@ -122,6 +123,9 @@ def _base(name: str) -> str:
 
 
 def _read(tree: Tree, name: str, problems: Problems) -> ClassFile | None:
+    if tree.size(name) > _LARGEST:
+        problems.add(KIND, name, f"has {tree.size(name):,} bytes, too many for a list of classes")
+        return None
     try:
         text = tree.read(name).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -253,9 +257,9 @@ def _yaml_names(text: str) -> Any:
     """`names` of a YAML file, written as [a, b], {0: a, 1: b}, or as a block of "- a" or "0: a"."""
     match = re.search(r"^names:[ \t]*(.*(?:\n(?:[ \t]+|-).*|\n[ \t]*$)*)", text, re.MULTILINE)
     body = match[1].strip() if match else ""
-    inline = re.sub(r"\s*\n\s*", " ", body) if body[:1] in ("[", "{") else None
+    inline = " ".join(line.strip() for line in body.split("\n")) if body[:1] in ("[", "{") else None
     rows = re.split(r",", inline.strip("[]{} ")) if inline else body.splitlines()
-    items = [re.sub(r"\s+#.*", "", row).strip() for row in rows]
+    items = [re.sub(r"(?<!\s)\s+#.*", "", row).strip() for row in rows]
     items = [re.sub(r"^-\s*", "", item) for item in items if item and not item.startswith("#")]
     pairs = [re.fullmatch(r"(\d+)\s*:\s*(.+)", item) for item in items]
     if pairs and all(pairs):

@@ -24,6 +24,7 @@ from semiseg.datasets.folder.problems import Problems
 VOID = 255
 BACKGROUND = ("background", "bg", "hintergrund", "fond", "fondo", "void", "other", "rest", "_background_")
 KIND = "class file"
+_LONG_KEY = re.compile(r"""(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ def coloured(classes: Sequence[Class]) -> tuple[Colour, ...]:
 
 def read_toml(name: str, text: str, problems: Problems) -> ClassFile | None:
     """A classes.toml; None, with all its mistakes in `problems`, if it can't be read."""
+    if _LONG_KEY.search(text):  # tomllib takes time with the square of its parts
+        problems.add(KIND, name, "a key of more than 32 parts; expected classes, ignore and foreground")
+        return None
     try:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
@@ -145,6 +149,7 @@ def check_classes(found: ClassFile, problems: Problems) -> None:
     """Report names, ids and colours that occur twice or contradict `ignore`."""
     if len(found.classes) > 254:
         problems.add(KIND, found.name, f"{len(found.classes)} classes; at most 254 are supported")
+        return
     for what in ("name", "id", "colour"):
         values = [getattr(entry, what) for entry in found.classes]
         for value in sorted({v for v in values if v is not None and values.count(v) > 1}):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
+from semiseg.data.console import echo
 from semiseg.data.errors import DataError, visible
 from semiseg.data.registry import installed
 from semiseg.data.sizes import readable
@@ -36,28 +37,28 @@ def list_(shards: str = SHARDS, as_json: bool = JSON) -> None:
 
     found = datasets(shards.rstrip("/"))
     if as_json:
-        return typer.echo(json.dumps(found, indent=1))
+        return echo(json.dumps(found, indent=1))
     for dataset in found["datasets"]:
         absent = f"not installed (your own data, or pip install semiseg-{dataset['name']})"
-        typer.echo(f"{dataset['name']}: {dataset['summary'] or absent}")
+        echo(f"{dataset['name']}: {dataset['summary'] or absent}")
         if dataset["installed"]:
-            typer.echo(f"  publisher   {dataset['home']}")
+            echo(f"  publisher   {dataset['home']}")
         if dataset["installed"] or dataset["taxonomies"]:
             names = ", ".join(
                 f"{visible(name)} ({count} class{'es' * (count != 1)})" for name, count in dataset["taxonomies"].items()
             )
             spaces = f"{names}; raw space {visible(', '.join(dataset['raw_spaces']))}"
-            typer.echo(f"  taxonomies  {spaces if names else 'those of your own files'}")
+            echo(f"  taxonomies  {spaces if names else 'those of your own files'}")
         for split, facts in dataset["shards"].items():
             size = facts.get("problem") or f"{facts['samples']} samples, {readable(facts['bytes'])}"
-            typer.echo(f"  shards      {split}: {size}")
+            echo(f"  shards      {split}: {size}")
         if not dataset["shards"]:
             own = "" if dataset["taxonomies"] else " ROOT --option name=NAME"
-            typer.echo(f"  shards      none under {shards}; write them with: semiseg data shard {dataset['name']}{own}")
+            echo(f"  shards      none under {shards}; write them with: semiseg data shard {dataset['name']}{own}")
     for name, why in found["broken"].items():
-        typer.echo(f"{name}: could not be loaded: {why}", err=True)
+        echo(f"{name}: could not be loaded: {why}", err=True)
     if not found["datasets"]:
-        typer.echo("no data set is installed; install one with: pip install semiseg-<name>", err=True)
+        echo("no data set is installed; install one with: pip install semiseg-<name>", err=True)
     return None
 
 
@@ -100,22 +101,22 @@ def shard(
     chosen = parse_part(part) if part else None
     try:
         adapter = open_dataset(name, root, **_options(option or [], name))
-        typer.echo(f"{adapter.name} ({adapter.version})" + (f" at {adapter.root}" if adapter.root else ""))
+        echo(f"{adapter.name} ({adapter.version})" + (f" at {adapter.root}" if adapter.root else ""))
         available = _print_splits(adapter)
         for note in adapter.notes() if isinstance(adapter, Guide) else ():
-            typer.echo(f"note: {note}")
+            echo(f"note: {note}")
         wanted = _wanted(adapter, split or [], available)
         layouts = [lay_out(adapter, one, size=shard_size, resize=size, format=image_format) for one in wanted]
         if chosen:
             return write_parts(adapter, layouts, to, workers or cores(), chosen)
         write_sets(adapter, layouts, to, workers or cores())
     except KeyboardInterrupt:
-        typer.echo("stopped; finished shards are kept; rerun the command to resume", err=True)
+        echo("stopped; finished shards are kept; rerun the command to resume", err=True)
         raise typer.Exit(130) from None
     steps = [f"semiseg data show {adapter.name} --split {wanted[0]} --shards {shlex.quote(to)}"]
     steps += adapter.next_steps(wanted, to) if isinstance(adapter, Guide) else []
     for number, step in enumerate(steps):
-        typer.echo(f"{'next:' if number == 0 else '     '} {step}")
+        echo(f"{'next:' if number == 0 else '     '} {step}")
     return None
 
 
@@ -129,7 +130,7 @@ def merge(target: str = TARGET, split: str = SPLIT, shards: str = SHARDS) -> Non
     for url in find_sets(target, split, shards):
         manifest = commit(url)
         size = f"{plural(len(manifest.shards), 'shard')}, {readable(manifest.bytes)}"
-        typer.echo(f"{url}: {manifest.samples} samples in {size}; digest {manifest.digest[:12]}")
+        echo(f"{url}: {manifest.samples} samples in {size}; digest {manifest.digest[:12]}")
 
 
 @app.command()
@@ -160,13 +161,13 @@ def verify(
             report = reports[-1]
             state = "ok" if report.ok else plural(len(report.problems), "problem")
             share_of = "" if report.share == "1/1" else f"share {report.share}: {plural(report.shards, 'shard')}, "
-            typer.echo(f"{url}: {share_of}{report.samples} samples, {readable(report.bytes)}: {state}")
+            echo(f"{url}: {share_of}{report.samples} samples, {readable(report.bytes)}: {state}")
             for problem in report.problems:
-                typer.echo(f"  {visible(str(problem), keep=chr(10))}")
+                echo(f"  {visible(str(problem), keep=chr(10))}")
             for remedy in dict.fromkeys(problem.remedy for problem in report.problems):
-                typer.echo(f"  remedy: {visible(remedy)}")
+                echo(f"  remedy: {visible(remedy)}")
     if as_json:
-        typer.echo(json.dumps([asdict(report) | {"ok": report.ok} for report in reports], indent=1))
+        echo(json.dumps([asdict(report) | {"ok": report.ok} for report in reports], indent=1))
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
 
@@ -197,7 +198,7 @@ def show(
         chosen = _choose(stored, keys.split(",") if keys else None, count, seed)
         path = out or Path(f"{stored.manifest.dataset}-{stored.manifest.split}.png")
         _draw(stored, chosen, choose_taxonomy(stored, taxonomy), path)
-        typer.echo(f"{path}: {len(chosen)} of {len(stored)} samples of {url}")
+        echo(f"{path}: {len(chosen)} of {len(stored)} samples of {url}")
 
 
 @app.command()
@@ -218,7 +219,7 @@ def stats(
     sets = [ShardSet(url) for url in find_sets(target, split, shards)]
     found = [statistics(stored, choose_taxonomy(stored, taxonomy)) for stored in sets]
     if as_json:
-        return typer.echo(json.dumps(found, indent=1))
+        return echo(json.dumps(found, indent=1))
     for facts in found:
         print_statistics(facts)
     return None
@@ -272,7 +273,7 @@ def _print_splits(adapter: "Adapter") -> list[str]:
             differs = split.expected is not None and split.expected != split.samples
             text = f"{split.samples} samples, {kind}" + (f" (the publisher has {split.expected})" if differs else "")
             text += "" if split.default else f"; only with --split {split.name}"
-        typer.echo(f"  {split.name:{width}}  {text}")
+        echo(f"  {split.name:{width}}  {text}")
     return [split.name for split in found.values() if split.missing is None and split.default]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from semiseg.data.errors import DataError, reading, unknown
-from semiseg.data.format.names import MANIFEST, PLAN
+from semiseg.data.format.names import MANIFEST, PLAN, is_folder_name
 from semiseg.data.read.shard_set import ShardSet, read_manifest
 from semiseg.data.registry import broken, installed
 from semiseg.data.remedies import has_parts
@@ -53,9 +53,10 @@ def _is_set(url: str) -> bool:
 
 
 def folders(url: str) -> list[str]:
-    """Names in a folder; none if it does not exist."""
+    """Names in a folder; none if it does not exist. A server's listing may hold links to anywhere."""
     try:
-        return Storage(url).names()
+        storage = Storage(url)
+        return [name for name in storage.names() if storage.folder is not None or is_folder_name(name)]
     except OSError:
         return []
 

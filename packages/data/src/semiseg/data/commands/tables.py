@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from semiseg.data.console import echo
 from semiseg.data.errors import visible
 from semiseg.data.sizes import readable
 
@@ -14,17 +14,17 @@ from semiseg.data.sizes import readable
 def print_statistics(facts: dict[str, Any]) -> None:
     kind = "labeled" if facts["labeled"] else "unlabeled"
     shards = plural(facts["shards"], "shard")
-    typer.echo(f"{facts['url']}: {facts['samples']} samples, {kind}, in {shards}, {readable(facts['bytes'])}")
+    echo(f"{facts['url']}: {facts['samples']} samples, {kind}, in {shards}, {readable(facts['bytes'])}")
     sizes = ", ".join(f"{count} of {size}" for size, count in list(facts["sizes"].items())[:5])
     if len(facts["sizes"]) > 5:
         low, middle, high = (facts["size"][name] for name in ("min", "median", "max"))
         sizes = f"{low} to {high}, median {middle} ({len(facts['sizes'])} sizes)"
-    typer.echo(f"  pixels: {sizes}")
+    echo(f"  pixels: {sizes}")
     if facts["tags"]:
         listed = ", ".join(f"{visible(tag)} {count}" for tag, count in facts["tags"].items())
-        typer.echo(f"  tags: {listed}")
+        echo(f"  tags: {listed}")
     for flag, count in facts["flags"].items():
-        typer.echo(f"  {count} marked {visible(flag)}")
+        echo(f"  {count} marked {visible(flag)}")
     if "classes" not in facts:
         return
     table = Table(

@@ -2,9 +2,8 @@
 
 import shlex
 
-import typer
-
 from semiseg.data.commands.tables import plural
+from semiseg.data.console import echo
 from semiseg.data.errors import DataError
 from semiseg.data.progress import Bar
 from semiseg.data.sizes import readable
@@ -45,7 +44,7 @@ def write_sets(adapter: Adapter, layouts: list[Layout], to: str, workers: int) -
     todo = unfinished(adapter, layouts, to)
     if todo:
         expected = forecast(todo, target(to))
-        typer.echo(expected.say(min(workers, max(len(layout.shards) for layout in todo))))
+        echo(expected.say(min(workers, max(len(layout.shards) for layout in todo))))
         expected.check()
     for layout in layouts:
         folder = layout.folder(target(to))
@@ -58,7 +57,7 @@ def write_sets(adapter: Adapter, layouts: list[Layout], to: str, workers: int) -
                 layout, to, checked=True
             )  # names and colours of classes, which only the manifest holds, may have changed
             state = f"already complete, {layout.samples} samples"
-        typer.echo(f"{folder}: {state}")
+        echo(f"{folder}: {state}")
 
 
 def write_parts(adapter: Adapter, layouts: list[Layout], to: str, workers: int, part: tuple[int, int]) -> None:
@@ -67,7 +66,7 @@ def write_parts(adapter: Adapter, layouts: list[Layout], to: str, workers: int, 
     if todo:
         expected = forecast(todo, target(to), part)
         shards = max(len(part_numbers(len(layout.shards), part)) for layout in todo)
-        typer.echo(expected.say(max(1, min(workers, shards))))
+        echo(expected.say(max(1, min(workers, shards))))
         expected.check()
     for layout in layouts:
         title = f"{layout.contents.split}, part {part[0]}/{part[1]}"
@@ -75,6 +74,6 @@ def write_parts(adapter: Adapter, layouts: list[Layout], to: str, workers: int, 
             entries = write_part(layout, to, part, workers=workers, progress=bar)
         size = f"{sum(entry.samples for entry in entries)} samples, {readable(sum(entry.bytes for entry in entries))}"
         count = f"{len(entries)} of {plural(len(layout.shards), 'shard')}"
-        typer.echo(f"{layout.folder(target(to))}: {title}: {count}, {size}")
+        echo(f"{layout.folder(target(to))}: {title}: {count}, {size}")
     for layout in layouts:
-        typer.echo(f"when all parts are written: semiseg data merge {shlex.quote(str(layout.folder(target(to))))}")
+        echo(f"when all parts are written: semiseg data merge {shlex.quote(str(layout.folder(target(to))))}")

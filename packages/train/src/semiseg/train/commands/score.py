@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from semiseg.data import DataError, SemisegError
+from semiseg.data import DataError, SemisegError, echo, visible
 from semiseg.train.score.saved import choose_domain, move_to_device, open_model, recipe_of, views_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def evaluate(
             raise DataError(f"the recipe of {model} has no val source for domain {name}; name the data with --dataset")
         taxonomy = scored_classes(taxonomies[name], pool, raw_space=described[name].get("raw_space"))
         if names := renamed_classes(taxonomies[name].names, taxonomy.names):
-            typer.echo(f"{name}: class names differ between the model and {pool.url}: {names}", err=True)
+            echo(f"{name}: class names differ between the model and {pool.url}: {names}", err=True)
         subset = None if source is None else select(pool, source, taxonomy)
         with Bar(f"evaluating {name}{device}") as tick:
             found[name] = score(
@@ -101,7 +101,7 @@ def evaluate(
             )
     for name, scores in found.items():
         if never_right := remark(scores.to_json()):
-            typer.echo(f"{name}: {never_right}", err=True)
+            echo(f"{name}: {never_right}", err=True)
     if as_json:
         typer.echo(json.dumps({name: scores.to_json() for name, scores in found.items()}, indent=2))
     else:
@@ -170,7 +170,7 @@ def predict(
     views = views_of(recipe_of(Path(model)), segmenter.metadata, scale=scale, flip=flip, tile=tile, overlap=overlap)
     device = move_to_device(segmenter)
     for note in notes:
-        typer.echo(note, err=True)
+        echo(note, err=True)
     with Bar(f"predicting{device}") as tick:
         done = write_masks(
             segmenter,
@@ -185,12 +185,12 @@ def predict(
             progress=tick,
         )
     for note, count in done.notes.items():
-        typer.echo(f"{count} image{'s' * (count != 1)} of {note}", err=True)
+        echo(f"{count} image{'s' * (count != 1)} of {note}", err=True)
     for failure in done.failures:
-        typer.echo(f"no mask: {failure}", err=True)
-    typer.echo(f"{done.masks} masks of {taxonomy.name} in {shown(out)}", err=True)
+        echo(f"no mask: {failure}", err=True)
+    echo(f"{done.masks} masks of {taxonomy.name} in {shown(out)}", err=True)
     if done.failures:
-        typer.echo(f"{len(done.failures)} of {len(found)} images have no mask: see above", err=True)
+        echo(f"{len(done.failures)} of {len(found)} images have no mask: see above", err=True)
         raise typer.Exit(1)
 
 
@@ -215,8 +215,8 @@ def export(
         save_pretrained(segmenter, to, metadata=metadata)
     except OSError as error:
         raise SemisegError(f"{to} cannot be written ({error.strerror or error}); choose another folder") from error
-    typer.echo(f"{to}: {', '.join(segmenter.classes)}", err=True)
-    typer.echo(f"next: semiseg predict {to} IMAGES --out masks/", err=True)
+    echo(f"{to}: {', '.join(segmenter.classes)}", err=True)
+    echo(f"next: semiseg predict {to} IMAGES --out masks/", err=True)
 
 
 def _print_scores(found: "dict[str, Scores]") -> None:
@@ -224,10 +224,10 @@ def _print_scores(found: "dict[str, Scores]") -> None:
     from rich.table import Table
 
     for domain, scores in found.items():
-        table = Table("class", "IoU %", title=f"{domain}: {scores.images} images")
+        table = Table("class", "IoU %", title=f"{visible(domain)}: {scores.images} images")
         table.columns[1].justify = "right"
         for name, value in zip(scores.names, scores.iou, strict=True):
-            table.add_row(name, "-" if value != value else f"{100 * value:.2f}")
+            table.add_row(visible(name), "-" if value != value else f"{100 * value:.2f}")
         table.add_section()
         table.add_row("mean", f"{100 * scores.miou:.2f}")
         table.add_row("pixel accuracy", f"{100 * scores.accuracy:.2f}")

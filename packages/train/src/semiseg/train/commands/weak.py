@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from semiseg.data import DataError, SemisegError
+from semiseg.data import DataError, SemisegError, echo, visible
 
 if TYPE_CHECKING:
     from semiseg.data import ShardSet, Taxonomy
@@ -66,10 +66,10 @@ def fit(
     try:
         weak.fit(shards, _taxonomy(shards, taxonomy), to, fitting, workers=workers, save_every=save_every)
     except KeyboardInterrupt:
-        typer.echo("stopped; rerun the command to resume from the last save", err=True)
+        echo("stopped; rerun the command to resume from the last save", err=True)
         raise typer.Exit(130) from None
     if PartialState().is_main_process:
-        typer.echo(f"next: semiseg weak labels {split} --classifier {to}", err=True)
+        echo(f"next: semiseg weak labels {split} --classifier {to}", err=True)
 
 
 @app.command()
@@ -116,9 +116,9 @@ def labels(
                 found = weak_labels.score_labels(labeler, overlay, chosen, target, limit=report, progress=tick)
             _print_report(found, target)
     except KeyboardInterrupt:
-        typer.echo("stopped; rerun the command to resume", err=True)
+        echo("stopped; rerun the command to resume", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{overlay.url}: {len(overlay)} of {len(shards)} images have labels", err=True)
+    echo(f"{overlay.url}: {len(overlay)} of {len(shards)} images have labels", err=True)
 
 
 @app.command()
@@ -182,13 +182,13 @@ def predict(
         with Bar("report") as tick:
             found = report_names(namer, overlay, target, limit=report, progress=tick)
     except KeyboardInterrupt:
-        typer.echo("stopped; rerun the command to resume", err=True)
+        echo("stopped; rerun the command to resume", err=True)
         raise typer.Exit(130) from None
     _print_names(found, target)
-    typer.echo(f"{overlay.url}: {found['labeled']:.1f} % of the pixels of {len(overlay)} images have labels", err=True)
+    echo(f"{overlay.url}: {found['labeled']:.1f} % of the pixels of {len(overlay)} images have labels", err=True)
     source = f"{{ dataset = '{shards.manifest.dataset}', split = '{shards.manifest.split}', overlay = '{name}'"
-    typer.echo(f"in a recipe: weak = {source}, minus = 'labeled', batch_size = ... }}", err=True)
-    typer.echo("             [[objectives]] kind = 'supervised', on = 'weak'", err=True)
+    echo(f"in a recipe: weak = {source}, minus = 'labeled', batch_size = ... }}", err=True)
+    echo("             [[objectives]] kind = 'supervised', on = 'weak'", err=True)
 
 
 def _print_names(report: dict[str, Any], target: Path) -> None:
@@ -205,11 +205,11 @@ def _print_names(report: dict[str, Any], target: Path) -> None:
         table.add_column(column, justify="left" if not column else "right")
     for name, own in report["classes"].items():
         scores = [_number(against["classes"][name][key]) for key in ("precision", "iou")] if against else []
-        table.add_row(escape(name), f"{own['pixels']:.1f}", str(own["images"]), *scores)
+        table.add_row(escape(visible(name)), f"{own['pixels']:.1f}", str(own["images"]), *scores)
     if against:
         table.add_row("all", "100.0", str(report["images"]), _number(against["precision"]), _number(against["miou"]))
     Console().print(table)
-    typer.echo(f"{target}.json, {target}.png", err=True)
+    echo(f"{target}.json, {target}.png", err=True)
 
 
 def _taxonomy(shards: "ShardSet", name: str | None) -> "Taxonomy":
@@ -232,9 +232,9 @@ def _print_report(report: dict[str, Any], target: Path) -> None:
     for key in ("coverage", "precision", "miou"):
         table.add_row(key, *(_number(stage[key]) for stage in stages))
     for name in stages[0]["classes"]:
-        table.add_row(f"IoU {name}", *(_number(stage["classes"][name]["iou"]) for stage in stages))
+        table.add_row(f"IoU {visible(name)}", *(_number(stage["classes"][name]["iou"]) for stage in stages))
     Console(markup=False, emoji=False).print(table)
-    typer.echo(f"{target}.json, {target}.png", err=True)
+    echo(f"{target}.json, {target}.png", err=True)
 
 
 def _number(value: float | None) -> str:
