@@ -217,3 +217,20 @@ def test_mutated_class_files(source, tmp_path_factory, data):
     except DataError as error:
         message(error)
     shutil.rmtree(root)
+
+
+def test_an_overlay_with_keys_of_another_set_is_refused(overlay, tmp_path):
+    """Its facts name the split's digest, but its samples are not in the split."""
+    shutil.copytree(overlay.parent, tmp_path / "fig")
+    base = tmp_path / "fig" / overlay.name.partition("@")[0]
+    opened = OverlaySet(tmp_path / "fig" / overlay.name)
+    other = tmp_path / "other"
+    (other / "images").mkdir(parents=True)
+    for number in range(3):
+        (other / "images" / f"z{number}.png").write_bytes(png(np.full((8, 8, 3), number, np.uint8)))
+    adapter = open_dataset("folder", other, name="fig")
+    shard(adapter, next(iter(adapter.splits())), tmp_path / "shards")
+    opened.base = ShardSet(next((tmp_path / "shards").glob("fig/*")))
+    with pytest.raises(DataError, match=r"is not in .*: the overlay was made for other images; delete it"):
+        opened.rows()
+    assert OverlaySet(tmp_path / "fig" / overlay.name, base).rows() == [0, 1, 2]
