@@ -34,8 +34,7 @@ def two_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many workers as asked for, also where there are fewer cores."""
-    for module in ("step.batches", "score.evaluate"):
-        monkeypatch.setattr(sys.modules[f"semiseg.train.{module}"], "usable", lambda workers: workers)
+    monkeypatch.setattr("semiseg.train.step.loading.usable", lambda workers: workers)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -43,6 +43,7 @@ def test_fp16_needs_a_gpu_and_published_weights_need_a_hub(
     assert model_faults(load(recipe_file())) == []
     assert len(model_faults(recipe)) == (0 if torch.cuda.is_available() else 1)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
     encoder = "model.encoder={name='tf_efficientnet_lite0', output_stride=16, weights='timm'}"
     (fault,) = model_faults(load(recipe_file(), [encoder]))

@@ -1,9 +1,10 @@
 """Loading processes that die: one error with its remedy, and signals that are not theirs to follow."""
 
+import faulthandler
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -20,13 +21,20 @@ class Numbers(Dataset[int]):
 
     def __getitem__(self, index: int) -> int:
         if index == 3 and self.fatal:
+            faulthandler.disable()  # pytest's, which would print where it was
             os.kill(os.getpid(), self.fatal)
             time.sleep(1)
         return index
 
 
-def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+Children = Callable[[], list[psutil.Process]]
+
+
+@pytest.fixture
+def children() -> Children:
+    """The processes that this one started during the test."""
+    before = psutil.Process().children()
+    return lambda: [child for child in psutil.Process().children() if child not in before]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +48,7 @@ def children() -> list[psutil.Process]:
         (signal.SIGABRT, r"ended by SIGABRT; .*data\.workers=1"),
     ],
 )
-def test_a_process_that_dies_is_one_error(number: int, told: str):
+def test_a_process_that_dies_is_one_error(number: int, told: str, children: Children):
     items = load(Numbers(number), range(9), workers=2)
     assert next(items) == 0
     with pytest.raises(LoadingError, match=told) as caught:
@@ -49,7 +57,7 @@ def test_a_process_that_dies_is_one_error(number: int, told: str):
     assert not children()
 
 
-def test_signals_to_the_group_leave_loading_processes_at_work():
+def test_signals_to_the_group_leave_loading_processes_at_work(children: Children):
     before = signal.getsignal(signal.SIGCHLD)
     items: Iterator[int] = load(Numbers(), range(100), workers=2)
     found = [next(items)]
@@ -77,7 +85,7 @@ def test_a_batch_that_finds_no_room_is_not_waited_for():
         list(load(Unsent(), range(3), workers=1))
 
 
-def test_leaving_early_ends_the_processes():
+def test_leaving_early_ends_the_processes(children: Children):
     items = load(Numbers(), range(1000), workers=2)
     assert next(items) == 0
     del items
