@@ -37,7 +37,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def fuzz(session: nox.Session) -> None:
-    """Mutated files of shard sets; the argument after -- is the number of examples of each test, default 5,000."""
+    """Mutated files, flipped bytes, stops at random moments; the argument after -- is the number of examples, default 5,000."""
     install_everything(session)
     examples = session.posargs[0] if session.posargs else "5000"
     run(
@@ -46,8 +46,10 @@ def fuzz(session: nox.Session) -> None:
         "-m",
         "pytest",
         "tests/hostile",
+        "tests/test_stop.py",
+        "packages/train/tests/test_sealed.py",
         "-k",
-        "mutated or fuzz",
+        "mutated or fuzz or flipped_byte_is or stopped_and_resumed",
         SEMISEG_FUZZ_EXAMPLES=examples,
         OMP_NUM_THREADS="1",
     )
