@@ -151,7 +151,10 @@ def test_what_is_missing_is_reported_with_its_remedy(weak: Callable[..., Recipe]
         (fault,) = caught.value.faults
         return fault
 
-    assert "no objective learns from these pseudo-labels; add an objective { kind = 'supervised', on = 'weak' }" in broken(WEAK)
+    assert (
+        "no objective learns from these pseudo-labels; add an objective { kind = 'supervised', on = 'weak' }"
+        in broken(WEAK)
+    )
     assert f"{STREET}.weak: missing, and objectives.1 (cross_consistency) needs it; add weak = " in broken(LOSS)
     assert "3 micro-steps" in broken(WEAK.replace("batch_size=4", "batch_size=2"), LOSS, "accumulate=3")
     elsewhere = WEAK.replace("'street'", "'room'")
