@@ -322,3 +322,8 @@ def test_a_folder_of_splits_and_a_missing_overlay_give_what_to_type(tmp_path):
     assert f"semiseg weak labels {own}/val --classifier CLASSIFIER --name cam, or semiseg weak predict " in str(
         caught.value
     )
+
+
+def test_missing_shards_of_own_images_name_the_command_for_folders(tmp_path):
+    with pytest.raises(DataError, match=r"semiseg data shard folder ROOT --option name=roofs --split val --to"):
+        ShardSet(tmp_path / "roofs" / "val")

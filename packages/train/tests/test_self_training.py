@@ -135,6 +135,11 @@ def test_a_second_model_learns_from_them(run: Path, split: Path, recipe_file: Ca
     assert sum("street/self_training" in line for line in lines) == 6
 
 
+def test_a_model_that_is_never_confident_is_told(run: Path, split: Path) -> None:
+    found = CliRunner().invoke(app, ["predict", str(run), str(split), "--confidence", "1"])
+    assert found.exit_code != 0 and "nowhere as confident as 1" in str(found.exception)
+
+
 def test_shards_of_other_classes_are_refused(run: Path, scenes: Path) -> None:
     found = CliRunner().invoke(app, ["predict", str(run), str(scenes / "room" / "train")])
     assert found.exit_code != 0 and "has no taxonomy with the model's classes" in str(found.exception)

@@ -35,6 +35,9 @@ def absent(storage: Storage) -> str:
             own = f"semiseg weak predict MODEL {shlex.quote(base)} --name {shlex.quote(name)}"
             return f"no pseudo-labels at {storage.url} (it has no {MANIFEST}); write them with: {weak}, or {own}"
         command = _command(dataset, split, root, {})
+        if dataset != "<dataset>" and dataset not in installed():  # images of the user's own
+            own = f"data shard folder ROOT --option name={shlex.quote(dataset)}"
+            command = command.replace(f"data shard {shlex.quote(dataset)}", own, 1)
         return f"no shards at {storage.url} (it has no {MANIFEST}); write them with: {command}"
     what = f"{storage.url}: writing was interrupted; "
     try:

@@ -186,6 +186,11 @@ def predict(
         raise typer.Exit(130) from None
     _print_names(found, target)
     echo(f"{overlay.url}: {found['labeled']:.1f} % of the pixels of {len(overlay)} images have labels", err=True)
+    if not found["labeled"]:
+        raise SemisegError(
+            f"the model is nowhere as confident as {confidence:g}, so these pseudo-labels teach nothing; delete {overlay.url} "
+            "and lower --confidence"
+        )
     source = f"{{ dataset = '{shards.manifest.dataset}', split = '{shards.manifest.split}', overlay = '{name}'"
     echo(f"in a recipe: weak = {source}, minus = 'labeled', batch_size = ... }}", err=True)
     echo("             [[objectives]] kind = 'supervised', on = 'weak'", err=True)
