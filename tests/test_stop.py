@@ -16,7 +16,7 @@ import pytest
 from semiseg.train import load, train
 from tests.processes import environment, torchrun
 
-STEPS = 24
+STEPS = 48
 
 
 def rows(run: Path) -> list[dict]:
@@ -31,8 +31,15 @@ def started(*arguments: str | Path, **options: object) -> "subprocess.Popen[str]
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=listen,
         **options,  # type: ignore[call-overload]
     )
+
+
+def listen() -> None:
+    """Signals that whoever runs the tests ignores, as nohup and shells in the background do, would stay ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def count(metrics: Path) -> int:
