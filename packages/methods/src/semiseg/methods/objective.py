@@ -134,6 +134,14 @@ class Part:
     def __len__(self) -> int:
         return len(self.images)
 
+    def mixed_valid(self, inside: Tensor) -> Tensor | None:
+        """Where images with partners pasted at `inside` > 0, [b, h, w], show no padding, bool [b, h, w]; None if everywhere."""
+        if self.valid is None and self.partners_valid is None:
+            return None
+        everywhere = torch.ones_like(inside, dtype=torch.bool)
+        own, other = (everywhere if valid is None else valid for valid in (self.valid, self.partners_valid))
+        return torch.where(inside > 0, other, own)
+
     def average(self, per_image: Tensor) -> Tensor:
         """The mean of one value per image, [b], over the global batch: this rank's contribution, a scalar."""
         return (per_image * self.weights.to(per_image)).sum()

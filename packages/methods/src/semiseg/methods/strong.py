@@ -110,7 +110,7 @@ class StrongViews:
             target, kept, valid = own, own_kept, part.valid
             if inside is not None and other is not None and other_kept is not None:
                 target, kept = paste(own, other, inside), torch.where(inside > 0, other_kept, own_kept)
-                valid = _mixed(part.valid, part.partners_valid, inside)
+                valid = part.mixed_valid(inside)
             found.append(StrongView(name, target, kept, valid, inside))
         return found
 
@@ -152,13 +152,6 @@ class StrongViews:
 
 def _size(part: Part) -> tuple[int, int]:
     return part.images.shape[2], part.images.shape[3]
-
-
-def _mixed(own: Tensor | None, other: Tensor | None, inside: Tensor) -> Tensor | None:
-    if own is None and other is None:
-        return None
-    everywhere = torch.ones_like(inside, dtype=torch.bool)
-    return torch.where(inside > 0, everywhere if other is None else other, everywhere if own is None else own)
 
 
 def _quantiles(confidence: Tensor, classes: Tensor, count: int, share: float) -> Tensor:

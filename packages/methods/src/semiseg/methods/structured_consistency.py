@@ -88,7 +88,7 @@ class StructuredConsistency(Objective):
         student = resize_logits(step.logits("unlabeled, mixed"), size).softmax(1)
         target = self._target(step, boxes)
 
-        valid = _mixed_valid(part, boxes)
+        valid = part.mixed_valid(boxes)
         kept = None if self.confidence is None else target.amax(1) > self.confidence
         per_pixel = (student - target).square().sum(1)
         pixel = part.average(pixel_mean(per_pixel, kept=kept, valid=valid, over=self.over))
@@ -120,12 +120,3 @@ class StructuredConsistency(Objective):
         logits = step.teacher(torch.cat([part.images, part.partners]))
         own, other = resize_logits(logits, (boxes.shape[1], boxes.shape[2])).chunk(2)
         return paste(own, other, boxes).softmax(1)
-
-
-def _mixed_valid(part: Part, boxes: Tensor) -> Tensor | None:
-    """Where a mixed image shows no padding, bool [b, h, w]; None if everywhere."""
-    if part.valid is None and part.partners_valid is None:
-        return None
-    everywhere = torch.ones_like(boxes, dtype=torch.bool)
-    own, other = (everywhere if valid is None else valid for valid in (part.valid, part.partners_valid))
-    return torch.where(boxes > 0, other, own)
