@@ -142,7 +142,28 @@ class StructuredConsistency:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixMatch:
+class Confident:
+    """What objectives on strong views have in common; see `FixMatch`."""
+
+    needs: ClassVar[str] = "unlabeled"
+    views: ClassVar[int] = 1  # the least number of strong views that it needs
+    domains: Domains = None
+    weight: Ramp = Ramp(value=1.0, shape="constant")
+    threshold: Rate = 0.95
+    quantile: Annotated[float, Gt(0), Le(1)] = 1.0
+    class_weights: ClassWeights | None = None
+    mix: Literal["cutmix", "classmix", "none"] = "cutmix"
+    probability: Share = 0.5
+    area: Range = (0.02, 0.4)
+    aspect: Annotated[float, Ge(1)] = 10 / 3
+
+    @property
+    def mixes(self) -> bool:
+        return self.mix != "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixMatch(Confident):
     """The student learns, on strong views, the classes that the weak view shows confidently (FixMatch on pixels).
 
     Needs strong views of the unlabeled images: `unlabeled.strong`. An unlabeled batch_size counts students: each draws two
@@ -163,30 +184,11 @@ class FixMatch:
     domains        those that it trains; all if omitted
     """
 
-    needs: ClassVar[str] = "unlabeled"
     kind: Literal["fixmatch"] = "fixmatch"
-    domains: Domains = None
-    weight: Ramp = Ramp(value=1.0, shape="constant")
     names: Literal["teacher", "student"] = "teacher"
-    threshold: Rate = 0.95
-    quantile: Annotated[float, Gt(0), Le(1)] = 1.0
     targets: Literal["hard", "soft"] = "hard"
-    class_weights: ClassWeights | None = None
-    mix: Literal["cutmix", "classmix", "none"] = "cutmix"
-    probability: Share = 0.5
-    area: Range = (0.02, 0.4)
-    aspect: Annotated[float, Ge(1)] = 10 / 3
     feature_drop: Rate = 0.0
     feature_share: Share = 0.5
-
-    @property
-    def mixes(self) -> bool:
-        return self.mix != "none"
-
-    @property
-    def views(self) -> int:
-        """The least number of strong views that it needs."""
-        return 1
 
     @property
     def taught(self) -> bool:
@@ -194,35 +196,17 @@ class FixMatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniMatch:
+class UniMatch(Confident):
     """UniMatch: two strong views (`unlabeled.strong = { views = 2 }`), and dropped features. Keys as for "fixmatch".
 
     version  1: the student names the classes, and learns them also from the weak view with half of the channels dropped,
              which counts half; 2: a teacher names, and the strong views see complementary halves of the channels
     """
 
-    needs: ClassVar[str] = "unlabeled"
+    views: ClassVar[int] = 2
     kind: Literal["unimatch"] = "unimatch"
-    domains: Domains = None
     version: Literal[1, 2] = 2
-    weight: Ramp = Ramp(value=1.0, shape="constant")
-    threshold: Rate = 0.95
-    quantile: Annotated[float, Gt(0), Le(1)] = 1.0
     targets: Literal["hard", "soft"] = "hard"
-    class_weights: ClassWeights | None = None
-    mix: Literal["cutmix", "classmix", "none"] = "cutmix"
-    probability: Share = 0.5
-    area: Range = (0.02, 0.4)
-    aspect: Annotated[float, Ge(1)] = 10 / 3
-
-    @property
-    def mixes(self) -> bool:
-        return self.mix != "none"
-
-    @property
-    def views(self) -> int:
-        """The least number of strong views that it needs."""
-        return 2
 
     @property
     def taught(self) -> bool:
@@ -230,38 +214,19 @@ class UniMatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaughtConsistency:
+class TaughtConsistency(Confident):
     """CCT with a sure target: auxiliary decoders on perturbed features of strong views learn the weak view's confident classes.
 
     Keys as for "fixmatch" and "cross_consistency". With a "fixmatch" of equal names, threshold, quantile and mixing, both
     share images, labels and encoder passes.
     """
 
-    needs: ClassVar[str] = "unlabeled"
     kind: Literal["taught_consistency"] = "taught_consistency"
-    domains: Domains = None
-    weight: Ramp = Ramp(value=1.0, shape="constant")
     names: Literal["teacher", "student"] = "teacher"
-    threshold: Rate = 0.95
-    quantile: Annotated[float, Gt(0), Le(1)] = 1.0
-    class_weights: ClassWeights | None = None
-    mix: Literal["cutmix", "classmix", "none"] = "cutmix"
-    probability: Share = 0.5
-    area: Range = (0.02, 0.4)
-    aspect: Annotated[float, Ge(1)] = 10 / 3
     lr_scale: Positive = 1.0
     decoder: Literal["same", "subpixel", "linear"] = "same"
     start: Literal["random", "main"] = "random"
     perturbations: Annotated[tuple[Perturbation, ...], MinLen(1)]
-
-    @property
-    def mixes(self) -> bool:
-        return self.mix != "none"
-
-    @property
-    def views(self) -> int:
-        """The least number of strong views that it needs."""
-        return 1
 
     @property
     def taught(self) -> bool:
